@@ -1,0 +1,428 @@
+/* aiopidfd._native: the Python side of the spawner. Nothing but conversion. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "probe.h"
+#include "record.h"
+#include "spawner.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <string.h>
+
+extern char **environ;
+
+/* ---- Tuples to plain C ----------------------------------------------------------------------- */
+
+/* A tuple of bytes as a NULL-terminated array that borrows from it. Free with PyMem_Free. */
+static const char **borrow_strings(PyObject *tuple)
+{
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of bytes");
+        return NULL;
+    }
+    Py_ssize_t n = PyTuple_Size(tuple);
+    const char **strings = PyMem_Calloc((size_t)n + 1, sizeof *strings);
+    if (!strings)
+        return (const char **)PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++) {
+        char *string;
+        /* With no length asked for, this also refuses a NUL inside. */
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(tuple, i), &string, NULL) < 0) {
+            PyMem_Free(strings);
+            return NULL;
+        }
+        strings[i] = string;
+    }
+    return strings;
+}
+
+static int borrow_step(PyObject *tuple, struct plan_step *step)
+{
+    Py_ssize_t n = PyTuple_Check(tuple) ? PyTuple_Size(tuple) : 0;
+    if (n < 1 || n > 6) {
+        PyErr_SetString(PyExc_TypeError, "a step is a tuple of a system call's number and up to 5 arguments");
+        return -1;
+    }
+    step->nr = PyLong_AsLong(PyTuple_GetItem(tuple, 0));
+    if (step->nr == -1 && PyErr_Occurred())
+        return -1;
+    for (Py_ssize_t i = 1; i < n; i++) {
+        PyObject *item = PyTuple_GetItem(tuple, i);
+        if (PyBytes_Check(item)) {
+            char *data;
+            Py_ssize_t size;
+            if (PyBytes_AsStringAndSize(item, &data, &size) < 0)
+                return -1;
+            step->data[i - 1] = data;
+            step->size[i - 1] = (size_t)size + 1; /* with its NUL: it may be a path */
+        } else {
+            step->arg[i - 1] = PyLong_AsLong(item);
+            if (step->arg[i - 1] == -1 && PyErr_Occurred())
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static struct plan_step *borrow_steps(PyObject *tuple, size_t *n_steps)
+{
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "steps must be a tuple");
+        return NULL;
+    }
+    Py_ssize_t n = PyTuple_Size(tuple);
+    struct plan_step *steps = PyMem_Calloc((size_t)n + 1, sizeof *steps);
+    if (!steps)
+        return (struct plan_step *)PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (borrow_step(PyTuple_GetItem(tuple, i), &steps[i]) < 0) {
+            PyMem_Free(steps);
+            return NULL;
+        }
+    *n_steps = (size_t)n;
+    return steps;
+}
+
+static int *copy_fds(PyObject *tuple, size_t *n_fds)
+{
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "fds must be a tuple");
+        return NULL;
+    }
+    Py_ssize_t n = PyTuple_Size(tuple);
+    int *fds = PyMem_Calloc((size_t)n + 1, sizeof *fds);
+    if (!fds)
+        return (int *)PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++) {
+        long fd = PyLong_AsLong(PyTuple_GetItem(tuple, i));
+        if (fd == -1 && PyErr_Occurred()) {
+            PyMem_Free(fds);
+            return NULL;
+        }
+        fds[i] = (int)fd;
+    }
+    *n_fds = (size_t)n;
+    return fds;
+}
+
+/* ---- Child ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    struct child *child;
+} ChildObject;
+
+static struct child *child_of(PyObject *self)
+{
+    return ((ChildObject *)self)->child;
+}
+
+static void child_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (child_of(self))
+        spawner_release(child_of(self));
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *child_poll(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(spawner_poll(child_of(self)));
+}
+
+static PyObject *child_trim(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    spawner_trim(child_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *child_kill(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    spawner_kill(child_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *child_give_up_status(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    spawner_give_up_status(child_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *child_send_signal(PyObject *self, PyObject *arg)
+{
+    long sig = PyLong_AsLong(arg);
+    if (sig == -1 && PyErr_Occurred())
+        return NULL;
+    int result = sig < 0 || sig > 64 ? -EINVAL : spawner_signal(child_of(self), (int)sig);
+    if (result < 0) {
+        errno = -result;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *child_dup_watch(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    int fd = spawner_dup_watch(child_of(self));
+    if (fd < 0) {
+        errno = -fd;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromLong(fd);
+}
+
+static PyObject *child_failure(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return Py_BuildValue("ii", child_of(self)->error, child_of(self)->failed_step);
+}
+
+static PyObject *child_usage(const struct rusage *u)
+{
+    return Py_BuildValue("ddllllllllllllll",
+                         (double)u->ru_utime.tv_sec + (double)u->ru_utime.tv_usec * 1e-6,
+                         (double)u->ru_stime.tv_sec + (double)u->ru_stime.tv_usec * 1e-6, u->ru_maxrss,
+                         u->ru_ixrss, u->ru_idrss, u->ru_isrss, u->ru_minflt, u->ru_majflt, u->ru_nswap,
+                         u->ru_inblock, u->ru_oublock, u->ru_msgsnd, u->ru_msgrcv, u->ru_nsignals,
+                         u->ru_nvcsw, u->ru_nivcsw);
+}
+
+static PyObject *child_result(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const struct child *child = child_of(self);
+    PyObject *usage = child->has_usage ? child_usage(&child->usage) : Py_NewRef(Py_None);
+    if (!usage)
+        return NULL;
+    return Py_BuildValue("iiN", child->code, child->status, usage);
+}
+
+static PyMethodDef child_methods[] = {
+    {"poll", child_poll, METH_NOARGS, "Reaps and returns the state, without blocking."},
+    {"trim", child_trim, METH_NOARGS, "Closes the descriptors that this state has no more use for."},
+    {"kill", child_kill, METH_NOARGS, "SIGKILL now, or as soon as the program is known."},
+    {"send_signal", child_send_signal, METH_O, "Signals the program through its pidfd."},
+    {"give_up_status", child_give_up_status, METH_NOARGS, "An ORPHANED child that exited becomes UNKNOWN."},
+    {"dup_watch", child_dup_watch, METH_NOARGS, "A new descriptor that is readable when poll() has news."},
+    {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},
+    {"result", child_result, METH_NOARGS, "(code, status, rusage or None) of a child that EXITED."},
+    {NULL, NULL, 0, NULL},
+};
+
+#define GETTER(name)                                              \
+    static PyObject *get_##name(PyObject *self, void *unused)     \
+    {                                                             \
+        (void)unused;                                             \
+        return PyLong_FromLong(child_of(self)->name);             \
+    }
+
+GETTER(state)
+GETTER(pid)
+GETTER(pidfd)
+GETTER(guardian_pid)
+GETTER(guardian_fd)
+GETTER(ready_fd)
+
+static PyGetSetDef child_getset[] = {
+    {"state", get_state, NULL, "As poll() found it.", NULL},
+    {"pid", get_pid, NULL, "The program's pid; 0 while STARTING.", NULL},
+    {"pidfd", get_pidfd, NULL, "The program's pidfd, or -1.", NULL},
+    {"guardian_pid", get_guardian_pid, NULL, "The guardian's pid.", NULL},
+    {"guardian_fd", get_guardian_fd, NULL, "The guardian's pidfd, or -1.", NULL},
+    {"ready_fd", get_ready_fd, NULL, "Readable once the program was exec'd, or -1.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot child_slots[] = {
+    {Py_tp_dealloc, child_dealloc},
+    {Py_tp_methods, child_methods},
+    {Py_tp_getset, child_getset},
+    {Py_tp_doc, "A spawned child and its guardian. Made by spawn()."},
+    {0, NULL},
+};
+
+static PyType_Spec child_spec = {
+    .name = "aiopidfd._native.Child",
+    .basicsize = sizeof(ChildObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = child_slots,
+};
+
+/* ---- Functions ------------------------------------------------------------------------------- */
+
+struct state {
+    PyObject *child_type;
+};
+
+static PyObject *native_spawn(PyObject *module, PyObject *args)
+{
+    int call, private_memory;
+    PyObject *steps, *paths, *argv, *env, *fds, *result = NULL;
+    if (!PyArg_ParseTuple(args, "ipOOOOO:spawn", &call, &private_memory, &steps, &paths, &argv, &env, &fds))
+        return NULL;
+    if (call != CALL_CLONE && !(call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
+        return PyErr_Format(PyExc_ValueError, "no such way to clone: %d", call);
+
+    struct plan plan = {.call = (enum clone_call)call, .private_memory = private_memory};
+    struct plan_step *c_steps = borrow_steps(steps, &plan.n_steps);
+    const char **c_paths = c_steps ? borrow_strings(paths) : NULL;
+    const char **c_argv = c_paths ? borrow_strings(argv) : NULL;
+    const char **c_env = c_argv && env != Py_None ? borrow_strings(env) : NULL;
+    int *c_fds = c_argv && (c_env || env == Py_None) ? copy_fds(fds, &plan.n_fds) : NULL;
+    if (!c_fds)
+        goto done;
+    plan.steps = c_steps;
+    plan.paths = c_paths;
+    plan.argv = c_argv;
+    plan.envp = c_env ? c_env : (const char *const *)environ;
+    plan.fds = c_fds;
+    static const char *const empty[] = {NULL};
+    if (!plan.envp) /* clearenv(3) leaves NULL */
+        plan.envp = empty;
+
+    struct state *state = PyModule_GetState(module);
+    PyTypeObject *type = (PyTypeObject *)state->child_type;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    ChildObject *object = (ChildObject *)allocate(type, 0);
+    if (!object)
+        goto done;
+    int error = 0;
+    object->child = spawner_spawn(&plan, &error);
+    if (object->child) {
+        result = (PyObject *)object;
+    } else {
+        Py_DECREF(object);
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+done:
+    PyMem_Free(c_fds);
+    PyMem_Free((void *)c_env);
+    PyMem_Free((void *)c_argv);
+    PyMem_Free((void *)c_paths);
+    PyMem_Free(c_steps);
+    return result;
+}
+
+static PyObject *native_sweep(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromLong(spawner_sweep());
+}
+
+static PyObject *native_probe(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    struct probe probe;
+    if (probe_kernel(&probe) < 0)
+        return PyErr_NoMemory();
+    return Py_BuildValue("{sisisisisisisi}", "clone3", probe.clone3, "clone", probe.clone, "waitid", probe.waitid,
+                         "pidfd_open", probe.pidfd_open, "pidfd_send_signal", probe.pidfd_send_signal,
+                         "close_range", probe.close_range, "exit_info", probe.exit_info);
+}
+
+static PyMethodDef module_methods[] = {
+    {"spawn", native_spawn, METH_VARARGS,
+     "spawn(call, private_memory, steps, paths, argv, env, fds) -> Child. Returns before the exec."},
+    {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
+    {"probe", native_probe, METH_NOARGS, "What the kernel answers to each call: 0 or an errno."},
+    {NULL, NULL, 0, NULL},
+};
+
+static const struct {
+    const char *name;
+    long value;
+} constants[] = {
+    {"CALL_CLONE3", CALL_CLONE3},
+    {"CALL_CLONE", CALL_CLONE},
+    {"STARTING", CHILD_STARTING},
+    {"RUNNING", CHILD_RUNNING},
+    {"ORPHANED", CHILD_ORPHANED},
+    {"DYING", CHILD_DYING},
+    {"EXITED", CHILD_EXITED},
+    {"UNKNOWN", CHILD_UNKNOWN},
+    {"FAILED", CHILD_FAILED},
+    {"FOREIGN", CHILD_FOREIGN},
+    {"FAILED_CLONE", FAILED_CLONE},
+    {"FAILED_EXEC", FAILED_EXEC},
+    {"FAILED_GUARDIAN", FAILED_GUARDIAN},
+    {"SYS_dup3", __NR_dup3},
+    {"SYS_fcntl", __NR_fcntl},
+    {"SYS_close_range", __NR_close_range},
+    {"SYS_chdir", __NR_chdir},
+    {"SYS_umask", __NR_umask},
+    {"SYS_rt_sigaction", __NR_rt_sigaction},
+    {"SYS_setsid", __NR_setsid},
+    {"SYS_setpgid", __NR_setpgid},
+    {"SYS_setgroups", __NR_setgroups},
+    {"SYS_setregid", __NR_setregid},
+    {"SYS_setreuid", __NR_setreuid},
+};
+
+static int module_exec(PyObject *module)
+{
+    struct state *state = PyModule_GetState(module);
+    state->child_type = PyType_FromModuleAndSpec(module, &child_spec, NULL);
+    if (!state->child_type || PyModule_AddObjectRef(module, "Child", state->child_type) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
+            return -1;
+    return 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct state *state = PyModule_GetState(module);
+    Py_VISIT(state->child_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    struct state *state = PyModule_GetState(module);
+    Py_CLEAR(state->child_type);
+    return 0;
+}
+
+/* Slots that newer interpreters know and 3.11's headers have no names for. */
+enum { SLOT_MULTIPLE_INTERPRETERS = 3, SLOT_GIL = 4 };
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL}, /* filled below as far as the running interpreter knows them */
+    {0, NULL},
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "aiopidfd._native",
+    .m_doc = "The native spawner. Use the package aiopidfd.",
+    .m_size = sizeof(struct state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    if (Py_Version >= 0x030C0000) {
+        module_slots[1].slot = SLOT_MULTIPLE_INTERPRETERS;
+        module_slots[1].value = (void *)2; /* Py_MOD_PER_INTERPRETER_GIL_SUPPORTED */
+    }
+#ifdef Py_GIL_DISABLED
+    module_slots[2].slot = SLOT_GIL;
+    module_slots[2].value = (void *)1; /* Py_MOD_GIL_NOT_USED */
+#endif
+    return PyModuleDef_Init(&module_def);
+}

@@ -1,0 +1,101 @@
+#define _GNU_SOURCE
+#include "probe.h"
+#include "clone.h"
+#include "pidinfo.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <stdint.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND 0x100000000ULL
+#endif
+
+enum { STACK = 8192 };
+
+/* The trial child: guardian.c's contract holds here too. */
+static void leave(void *unused)
+{
+    (void)unused;
+    for (;;)
+        SYS(__NR_exit_group, 0);
+}
+
+static int to_errno(long result)
+{
+    return result < 0 ? (int)-result : 0;
+}
+
+/* One child as a guardian is made, but which leaves at once. Keeps its pidfd in *pidfd. */
+static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_error)
+{
+    uint64_t all = ~(uint64_t)0, mask = 0;
+    struct clone_request request = {
+        .call = call,
+        .flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND,
+        .exit_signal = 0,
+        .pidfd = pidfd,
+        .stack = stack,
+        .stack_size = STACK,
+    };
+    *pidfd = -1;
+    SYS(__NR_rt_sigprocmask, SIG_BLOCK, &all, &mask, sizeof all);
+    long pid = clone_process(&request, leave, NULL);
+    SYS(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+    if (pid < 0) {
+        *pidfd = -1;
+        return (int)-pid;
+    }
+    siginfo_t info;
+    if (*pidfd < 0) { /* a kernel before 5.2 ignores the flag */
+        SYS(__NR_waitid, P_PID, pid, &info, WEXITED | __WALL, 0);
+        return EINVAL;
+    }
+    long waited;
+    do
+        waited = SYS(__NR_waitid, P_PIDFD, *pidfd, &info, WEXITED | __WALL, 0);
+    while (waited == -EINTR);
+    /* ECHILD: a reaper of the host's took it; the call itself works. */
+    *waitid_error = waited == -ECHILD ? 0 : to_errno(waited);
+    if (*waitid_error)
+        SYS(__NR_wait4, pid, 0, __WALL, 0); /* the stack must not go before the child */
+    return 0;
+}
+
+int probe_kernel(struct probe *probe)
+{
+    char *stack = malloc(STACK + 16);
+    if (!stack)
+        return -ENOMEM;
+    char *aligned = (char *)(((uintptr_t)stack + 15) & ~(uintptr_t)15);
+    int clone3_fd = -1, clone_fd = -1;
+    probe->waitid = ENOSYS;
+    probe->clone3 = AIOPIDFD_HAVE_CLONE3 ? try_clone(CALL_CLONE3, aligned, &clone3_fd, &probe->waitid) : ENOSYS;
+    probe->clone = try_clone(CALL_CLONE, aligned, &clone_fd, &probe->waitid);
+    free(stack);
+
+    long self = SYS(__NR_pidfd_open, getpid(), 0);
+    probe->pidfd_open = to_errno(self);
+    if (self >= 0) {
+        probe->pidfd_send_signal = to_errno(SYS(__NR_pidfd_send_signal, self, 0, 0, 0));
+        SYS(__NR_close, self);
+    } else {
+        /* Without a pidfd: EBADF is the answer of a kernel that has the call. */
+        int error = to_errno(SYS(__NR_pidfd_send_signal, -1, 0, 0, 0));
+        probe->pidfd_send_signal = error == EBADF ? 0 : error;
+    }
+    probe->close_range = to_errno(SYS(__NR_close_range, ~0U, ~0U, 0)); /* closes nothing */
+
+    int code, status, fd = clone_fd >= 0 ? clone_fd : clone3_fd;
+    probe->exit_info = fd >= 0 ? -pidinfo_exit(fd, &code, &status) : EOPNOTSUPP;
+    if (clone3_fd >= 0)
+        SYS(__NR_close, clone3_fd);
+    if (clone_fd >= 0)
+        SYS(__NR_close, clone_fd);
+    return 0;
+}

@@ -1,0 +1,80 @@
+/* The spawn record: all that the spawner, the guardian and the child have in common.
+ *
+ * One block holds the two stacks, the record and every string it points to. The spawner fills it
+ * before the clone and frees it once neither of the others can touch it any more (spawner.c says
+ * when). With `private_memory` the block is a MAP_SHARED mapping, so that a child with a memory map
+ * of its own still reports through it.
+ */
+#ifndef AIOPIDFD_RECORD_H
+#define AIOPIDFD_RECORD_H
+
+#include "clone.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+/* One system call that the child makes before exec. Pointers in `arg` point into the record. */
+struct step {
+    long nr;
+    long arg[5];
+};
+
+/* What had been tried when it failed, for `failed_step`; a step's index is 0 or more. */
+enum { FAILED_CLONE = -1, FAILED_EXEC = -2, FAILED_GUARDIAN = -3 /* it was killed */ };
+
+/* How far the guardian is. It alone moves it, with a release store; the spawner reads it. */
+enum phase {
+    PHASE_STARTING = 0,
+    PHASE_RUNNING, /* the program was exec'd: child_pid and child_pidfd are valid */
+    PHASE_FAILED,  /* error and failed_step are valid, the child (if any) is reaped */
+    PHASE_EXITED,  /* code, status and usage are valid, the child is reaped */
+};
+
+/* Who has the child, decided once by compare-and-swap. The child takes itself by its first
+ * instruction; the spawner takes it when it finds the guardian dead before that. Whoever comes
+ * second leaves: so a child of a guardian that was killed between the clone and here never runs on
+ * unknown to us, and `child_pidfd` is read only when it is known to be installed. */
+enum claim { CLAIM_NONE = 0, CLAIM_CHILD, CLAIM_SPAWNER };
+
+struct record {
+    /* Written before the clone, constant after it. */
+    unsigned long size;
+    enum clone_call call;
+    int private_memory;   /* the child gets a memory map of its own: it will change ids */
+    int ready_fd;         /* eventfd, written when the program was exec'd */
+    int lifelines[3];     /* life.h: the descriptors the guardian keeps, ascending */
+    int sigchld_fd;       /* which of them is what */
+    int life_fd;
+    int self_fd;
+    uint64_t sigmask;     /* the caller's; the child gets it back last */
+    char *guardian_stack;
+    char *child_stack;
+    unsigned long stack_size;
+    unsigned long n_steps;
+    const struct step *steps;
+    char *const *paths;   /* tried in order, NULL at the end */
+    char *const *argv;
+    char *const *envp;
+
+    /* Written by the spawner while the others run. */
+    atomic_int kill_requested; /* nobody wants the program any more: kill it once it is known */
+
+    /* Written by the guardian and the child. */
+    atomic_int phase;
+    atomic_int claim;
+    int cloning; /* the guardian has come as far as the clone: there may be a child */
+    int sigchld_ignored; /* as the caller had it, for the child */
+    int child_pid;
+    int child_pidfd; /* in the spawner's descriptor table; the spawner closes it */
+    int error;       /* errno */
+    int failed_step;
+    int code; /* CLD_EXITED, CLD_KILLED or CLD_DUMPED */
+    int status;
+    struct rusage usage;
+};
+
+/* The guardian's entry point; takes a struct record *. guardian.c */
+void aiopidfd_guardian(void *record) __attribute__((visibility("hidden"), noreturn));
+
+#endif

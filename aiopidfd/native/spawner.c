@@ -1,0 +1,596 @@
+#define _GNU_SOURCE
+#include "spawner.h"
+#include "life.h"
+#include "pidinfo.h"
+#include "record.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND 0x100000000ULL
+#endif
+
+/* ---- One lock --------------------------------------------------------------------------------
+ * It guards every struct child, the list of them and the lifelines; nothing blocks under it. All
+ * signals are blocked with it: a handler that forks would otherwise meet its own thread's lock in
+ * the at-fork handler. The raw call also blocks the C library's internal signals. */
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct child *children;
+
+static uint64_t lock(void)
+{
+    uint64_t all = ~(uint64_t)0, old = 0;
+    SYS(__NR_rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof all);
+    pthread_mutex_lock(&mutex);
+    return old;
+}
+
+static void unlock(uint64_t old)
+{
+    pthread_mutex_unlock(&mutex);
+    SYS(__NR_rt_sigprocmask, SIG_SETMASK, &old, 0, sizeof old);
+}
+
+/* ---- Descriptors: one owner, one close ------------------------------------------------------- */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        SYS(__NR_close, *fd);
+    *fd = -1;
+}
+
+static void close_handed_over(struct child *child)
+{
+    for (size_t i = 0; i < child->n_fds; i++)
+        close_fd(&child->fds[i]);
+    child->n_fds = 0;
+}
+
+/* ---- The list -------------------------------------------------------------------------------- */
+
+static void link_child(struct child *child)
+{
+    child->next = children;
+    child->link = &children;
+    if (children)
+        children->link = &child->next;
+    children = child;
+}
+
+static void unlink_child(struct child *child)
+{
+    *child->link = child->next;
+    if (child->next)
+        child->next->link = child->link;
+}
+
+/* ---- The record ------------------------------------------------------------------------------ */
+
+/* The deepest frames of guardian.c and clone.c together stay far below this; setup.py has the
+ * compiler refuse a frame of over 1 KiB there, no signal handler runs on it, nothing recurses. */
+enum { STACK_SIZE = 8192, ALIGNMENT = 16 };
+
+static size_t aligned(size_t size)
+{
+    return (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+}
+
+static size_t vector_length(const char *const *vector)
+{
+    size_t n = 0;
+    while (vector[n])
+        n++;
+    return n;
+}
+
+static size_t vector_size(const char *const *vector)
+{
+    size_t n = vector_length(vector), size = (n + 1) * sizeof(char *);
+    for (size_t i = 0; i < n; i++)
+        size += strlen(vector[i]) + 1;
+    return aligned(size);
+}
+
+static char *const *copy_vector(char **cursor, const char *const *vector, size_t size)
+{
+    char **copy = (char **)*cursor;
+    size_t n = vector_length(vector);
+    char *text = (char *)(copy + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        size_t length = strlen(vector[i]) + 1;
+        memcpy(text, vector[i], length);
+        copy[i] = text;
+        text += length;
+    }
+    copy[n] = NULL;
+    *cursor += size;
+    return copy;
+}
+
+static size_t steps_size(const struct plan *plan)
+{
+    size_t size = aligned(plan->n_steps * sizeof(struct step));
+    for (size_t i = 0; i < plan->n_steps; i++)
+        for (int a = 0; a < 5; a++)
+            if (plan->steps[i].data[a])
+                size += aligned(plan->steps[i].size[a]);
+    return size;
+}
+
+static const struct step *copy_steps(char **cursor, const struct plan *plan)
+{
+    struct step *copy = (struct step *)*cursor;
+    *cursor += aligned(plan->n_steps * sizeof *copy);
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        const struct plan_step *from = &plan->steps[i];
+        copy[i].nr = from->nr;
+        for (int a = 0; a < 5; a++) {
+            copy[i].arg[a] = from->arg[a];
+            if (!from->data[a])
+                continue;
+            memcpy(*cursor, from->data[a], from->size[a]);
+            copy[i].arg[a] = (long)(intptr_t)*cursor;
+            *cursor += aligned(from->size[a]);
+        }
+    }
+    return copy;
+}
+
+static struct record *record_new(const struct plan *plan)
+{
+    size_t header = aligned(sizeof(struct record));
+    size_t paths = vector_size(plan->paths), argv = vector_size(plan->argv), envp = vector_size(plan->envp);
+    size_t size = 2 * STACK_SIZE + header + steps_size(plan) + paths + argv + envp;
+    /* From the heap, whose pages are mostly in place already: fresh ones would be faulted in on the
+     * caller's time. A child with a memory map of its own needs pages that both maps share. */
+    char *block;
+    if (plan->private_memory) {
+        block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (block == MAP_FAILED)
+            return NULL;
+    } else {
+        block = malloc(size);
+        if (!block)
+            return NULL;
+        memset(block + 2 * STACK_SIZE, 0, header);
+    }
+    struct record *record = (struct record *)(block + 2 * STACK_SIZE);
+    char *cursor = (char *)record + header;
+    record->size = size;
+    record->call = plan->call;
+    record->private_memory = plan->private_memory;
+    record->guardian_stack = block;
+    record->child_stack = block + STACK_SIZE;
+    record->stack_size = STACK_SIZE;
+    record->n_steps = plan->n_steps;
+    record->steps = copy_steps(&cursor, plan);
+    record->paths = copy_vector(&cursor, plan->paths, paths);
+    record->argv = copy_vector(&cursor, plan->argv, argv);
+    record->envp = copy_vector(&cursor, plan->envp, envp);
+    record->child_pidfd = -1;
+    return record;
+}
+
+static void record_free(struct record **record)
+{
+    struct record *old = *record;
+    *record = NULL;
+    if (old && old->private_memory)
+        munmap(old->guardian_stack, old->size);
+    else if (old)
+        free(old->guardian_stack); /* where the block begins */
+}
+
+/* ---- Forked copies ---------------------------------------------------------------------------
+ * A copy of us owns none of the children. */
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+    life_drop();
+    for (struct child *child = children; child; child = child->next) {
+        struct record *record = child->record;
+        /* A pidfd that was installed but not collected yet. The table was copied a moment before
+         * the memory, so make sure that the number is a pidfd here too. */
+        if (child->state == CHILD_STARTING && record && atomic_load(&record->claim) == CLAIM_CHILD &&
+            SYS(__NR_pidfd_send_signal, record->child_pidfd, 0, 0, 0) != -EBADF)
+            SYS(__NR_close, record->child_pidfd);
+        close_fd(&child->guardian_fd);
+        close_fd(&child->ready_fd);
+        close_fd(&child->pidfd);
+        close_handed_over(child);
+        child->state = CHILD_FOREIGN; /* its memory goes with its handle, or the next sweep */
+    }
+}
+
+static int register_at_fork(void)
+{
+    static int registered;
+    if (registered)
+        return 0;
+    int error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    registered = !error;
+    return -error;
+}
+
+/* ---- Starting -------------------------------------------------------------------------------- */
+
+static void sort3(int v[3])
+{
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2 - i; j++)
+            if (v[j] > v[j + 1]) {
+                int swap = v[j];
+                v[j] = v[j + 1];
+                v[j + 1] = swap;
+            }
+}
+
+static int start_guardian(struct child *child, uint64_t caller_mask)
+{
+    struct record *record = child->record;
+    struct life life;
+    int error = register_at_fork();
+    if (error < 0 || (error = life_get(&life)) < 0)
+        return error;
+    record->ready_fd = child->ready_fd;
+    record->life_fd = record->lifelines[0] = life.read_fd;
+    record->self_fd = record->lifelines[1] = life.self_fd;
+    record->sigchld_fd = record->lifelines[2] = life.sigchld_fd;
+    sort3(record->lifelines);
+    record->sigmask = caller_mask;
+
+    /* Hazards of the clone below, and where each is answered:
+     *   our TLS and memory are shared          guardian.c's contract; the record outlives it
+     *   a signal handler runs in the guardian  all signals are blocked since lock()
+     *   our descriptors are shared             leave_descriptor_table() in guardian.c
+     *   we die or exec                         the lifelines, guard() in guardian.c
+     *   we fork                                after_fork_in_child() above
+     *   the guardian is killed                 advance() below
+     */
+    struct clone_request request;
+    request.call = record->call;
+    request.flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND;
+    request.exit_signal = 0;
+    request.pidfd = &child->guardian_fd;
+    request.stack = record->guardian_stack;
+    request.stack_size = record->stack_size;
+    long pid = clone_process(&request, aiopidfd_guardian, record);
+    if (pid < 0) {
+        child->guardian_fd = -1; /* a failed clone may leave a number there that is not ours */
+        return (int)pid;
+    }
+    child->guardian_pid = (int)pid;
+    return 0;
+}
+
+static int sweep(void);
+
+static void child_free(struct child *child)
+{
+    record_free(&child->record);
+    free(child->fds);
+    free(child);
+}
+
+struct child *spawner_spawn(const struct plan *plan, int *error)
+{
+    struct child *child = calloc(1, sizeof *child);
+    if (!child) {
+        *error = ENOMEM;
+        return NULL;
+    }
+    child->guardian_fd = child->pidfd = child->ready_fd = -1;
+    child->record = record_new(plan);
+    child->fds = malloc((plan->n_fds + 1) * sizeof *child->fds);
+    if (!child->record || !child->fds) {
+        *error = ENOMEM;
+        child_free(child);
+        return NULL;
+    }
+    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (child->ready_fd < 0) {
+        *error = errno;
+        child_free(child);
+        return NULL;
+    }
+
+    uint64_t mask = lock();
+    sweep();
+    int result = start_guardian(child, mask);
+    if (result == 0) {
+        memcpy(child->fds, plan->fds, plan->n_fds * sizeof *child->fds);
+        child->n_fds = plan->n_fds;
+        link_child(child);
+    }
+    unlock(mask);
+
+    if (result < 0) {
+        *error = -result;
+        close_fd(&child->ready_fd);
+        child_free(child);
+        return NULL;
+    }
+    return child;
+}
+
+/* ---- Collecting ------------------------------------------------------------------------------ */
+
+static int is_final(const struct child *child)
+{
+    return child->state >= CHILD_EXITED;
+}
+
+static int is_readable(int fd)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    return poll(&pollfd, 1, 0) == 1;
+}
+
+/* Reaps the guardian. __WALL because its exit signal is not SIGCHLD. ECHILD: somebody else who
+ * passes __WALL reaped it, which is as good, for what it had to say is in the record. */
+static int guardian_gone(const struct child *child)
+{
+    siginfo_t info = {.si_pid = 0};
+    if (waitid(P_PIDFD, (id_t)child->guardian_fd, &info, WEXITED | WNOHANG | __WALL) < 0)
+        return errno == ECHILD;
+    return info.si_pid != 0;
+}
+
+/* The guardian's last act in the shared table is the write to ready_fd, so the descriptor may not be
+ * closed, and its number not be reused, before that was read (or the guardian is dead). */
+static int ready_was_written(const struct child *child)
+{
+    uint64_t count;
+    return read(child->ready_fd, &count, sizeof count) == sizeof count;
+}
+
+static void collect_start(struct child *child)
+{
+    child->pid = child->record->child_pid;
+    child->pidfd = child->record->child_pidfd;
+    close_handed_over(child);
+    child->state = CHILD_RUNNING;
+}
+
+/* The guardian was killed while it started the program: whatever there is of it shall not run on
+ * unknown to the caller, who gets an error. */
+static void guardian_lost_at_start(struct child *child)
+{
+    struct record *record = child->record;
+    close_handed_over(child);
+    child->error = ECHILD;
+    child->failed_step = FAILED_GUARDIAN;
+    int unclaimed = CLAIM_NONE;
+    if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_SPAWNER)) {
+        child->pidfd = record->child_pidfd; /* it ran, so the clone had succeeded */
+        SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
+        child->state = CHILD_DYING;
+        return;
+    }
+    /* A child may exist that has yet to run its first instruction, which will read the claim: then
+     * the mapping is never given back. That takes a SIGKILL within one microsecond of the clone. */
+    if (record->cloning)
+        child->record = NULL;
+    child->state = CHILD_FAILED;
+}
+
+static void collect_failure(struct child *child)
+{
+    const struct record *record = child->record;
+    child->error = record->error;
+    child->failed_step = record->failed_step;
+    if (record->failed_step != FAILED_CLONE)
+        child->pidfd = record->child_pidfd;
+    close_handed_over(child);
+    child->state = CHILD_FAILED;
+}
+
+static void collect_exit(struct child *child)
+{
+    const struct record *record = child->record;
+    child->code = record->code;
+    child->status = record->status;
+    child->usage = record->usage;
+    child->has_usage = 1;
+    child->state = CHILD_EXITED;
+}
+
+/* The program runs on without a guardian; its pidfd still tells when it exits. How it ended can be
+ * had where it has become our own child (we are init or a subreaper), or from Linux 6.15 on. */
+static void collect_orphan(struct child *child)
+{
+    if (!is_readable(child->pidfd))
+        return;
+    siginfo_t info = {.si_pid = 0};
+    int ours = waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG | __WALL) == 0 && info.si_pid != 0;
+    if (child->state == CHILD_DYING) {
+        child->state = CHILD_FAILED;
+    } else if (ours) {
+        child->code = info.si_code;
+        child->status = info.si_status;
+        child->state = CHILD_EXITED;
+    } else {
+        int result = pidinfo_exit(child->pidfd, &child->code, &child->status);
+        if (result != -EAGAIN) /* EAGAIN: whoever adopted it has not reaped it yet */
+            child->state = result == 0 ? CHILD_EXITED : CHILD_UNKNOWN;
+    }
+}
+
+static void advance(struct child *child)
+{
+    if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING) {
+        int gone = guardian_gone(child); /* before the phase is read: then the phase is its last */
+        int phase = atomic_load(&child->record->phase);
+        int running = phase == PHASE_RUNNING || phase == PHASE_EXITED;
+        if (child->state == CHILD_STARTING && running && (gone || ready_was_written(child)))
+            collect_start(child);
+        if (!gone)
+            return;
+        switch (phase) {
+        case PHASE_STARTING:
+            guardian_lost_at_start(child);
+            break;
+        case PHASE_FAILED:
+            collect_failure(child);
+            break;
+        case PHASE_RUNNING:
+            child->state = CHILD_ORPHANED;
+            break;
+        case PHASE_EXITED:
+            collect_exit(child);
+            break;
+        }
+        /* The guardian is dead, and the child has left our memory unless it is being killed. */
+        if (child->state != CHILD_DYING)
+            record_free(&child->record);
+    }
+    if (child->state == CHILD_ORPHANED || child->state == CHILD_DYING) {
+        collect_orphan(child);
+        if (child->state == CHILD_FAILED)
+            record_free(&child->record);
+    }
+}
+
+static void trim(struct child *child)
+{
+    if (child->state != CHILD_STARTING)
+        close_fd(&child->ready_fd);
+    if (child->state != CHILD_STARTING && child->state != CHILD_RUNNING)
+        close_fd(&child->guardian_fd);
+    if (is_final(child))
+        close_fd(&child->pidfd);
+}
+
+/* ---- Children given up ----------------------------------------------------------------------- */
+
+static void dispose(struct child *child)
+{
+    trim(child);
+    unlink_child(child);
+    child_free(child);
+}
+
+static int sweep(void)
+{
+    int left = 0;
+    for (struct child *child = children, *next; child; child = next) {
+        next = child->next;
+        if (!child->abandoned)
+            continue;
+        if (!is_final(child))
+            advance(child);
+        if (is_final(child))
+            dispose(child);
+        else
+            left++;
+    }
+    return left;
+}
+
+/* ---- The public half: the same under the lock ------------------------------------------------ */
+
+enum child_state spawner_poll(struct child *child)
+{
+    uint64_t mask = lock();
+    if (!is_final(child))
+        advance(child);
+    enum child_state state = child->state;
+    unlock(mask);
+    return state;
+}
+
+void spawner_trim(struct child *child)
+{
+    uint64_t mask = lock();
+    trim(child);
+    unlock(mask);
+}
+
+int spawner_signal(struct child *child, int sig)
+{
+    uint64_t mask = lock();
+    int alive = child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED;
+    long result = alive ? SYS(__NR_pidfd_send_signal, child->pidfd, sig, 0, 0) : -ESRCH;
+    unlock(mask);
+    return (int)result;
+}
+
+void spawner_kill(struct child *child)
+{
+    uint64_t mask = lock();
+    if (child->state == CHILD_STARTING) {
+        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. */
+        atomic_store(&child->record->kill_requested, 1);
+        if (atomic_load(&child->record->phase) == PHASE_RUNNING)
+            SYS(__NR_pidfd_send_signal, child->record->child_pidfd, SIGKILL, 0, 0);
+    } else if (child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED) {
+        SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
+    }
+    unlock(mask);
+}
+
+void spawner_give_up_status(struct child *child)
+{
+    uint64_t mask = lock();
+    if (child->state == CHILD_ORPHANED)
+        child->state = CHILD_UNKNOWN;
+    unlock(mask);
+}
+
+int spawner_dup_watch(struct child *child)
+{
+    uint64_t mask = lock();
+    int result = -ESRCH;
+    if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING)
+        result = (int)SYS(__NR_fcntl, child->guardian_fd, F_DUPFD_CLOEXEC, 3);
+    else if (!is_final(child))
+        result = (int)SYS(__NR_fcntl, child->pidfd, F_DUPFD_CLOEXEC, 3);
+    unlock(mask);
+    return result;
+}
+
+void spawner_release(struct child *child)
+{
+    uint64_t mask = lock();
+    if (!is_final(child))
+        advance(child);
+    if (is_final(child))
+        dispose(child);
+    else
+        child->abandoned = 1;
+    unlock(mask);
+}
+
+int spawner_sweep(void)
+{
+    uint64_t mask = lock();
+    int left = sweep();
+    unlock(mask);
+    return left;
+}

@@ -1,0 +1,106 @@
+/* The spawner: starts guardians, collects what they report, and owns every descriptor and mapping
+ * of a child until it is over. No Python here. Every function may be called from any thread.
+ */
+#ifndef AIOPIDFD_SPAWNER_H
+#define AIOPIDFD_SPAWNER_H
+
+#include "clone.h"
+
+#include <stddef.h>
+#include <sys/resource.h>
+
+/* A system call for the child to make before exec. Where data[i] is set, argument i becomes a
+ * pointer to a copy of those bytes. */
+struct plan_step {
+    long nr;
+    long arg[5];
+    const void *data[5];
+    size_t size[5];
+};
+
+/* What to start. All of it is copied; the strings' arrays end with NULL. */
+struct plan {
+    enum clone_call call;
+    int private_memory;
+    size_t n_steps;
+    const struct plan_step *steps;
+    const char *const *paths;
+    const char *const *argv;
+    const char *const *envp;
+    size_t n_fds;
+    const int *fds; /* taken over on success: closed as soon as the program has its copies */
+};
+
+/*
+ *   STARTING --> RUNNING --> EXITED
+ *      |  |         |
+ *      |  |         +-- the guardian was killed --> ORPHANED --> EXITED | UNKNOWN
+ *      |  +--> FAILED
+ *      +-- the guardian was killed --> DYING (we kill the program) --> FAILED
+ *
+ * FOREIGN: this process is a forked copy; the child belongs to the original.
+ */
+enum child_state {
+    CHILD_STARTING,
+    CHILD_RUNNING,
+    CHILD_ORPHANED,
+    CHILD_DYING,
+    CHILD_EXITED,  /* code and status are valid; usage too if has_usage */
+    CHILD_UNKNOWN, /* the program is gone and no one can tell how it ended */
+    CHILD_FAILED,  /* error and failed_step are valid */
+    CHILD_FOREIGN,
+};
+
+struct record;
+
+struct child {
+    enum child_state state;
+    int pid;          /* the program's; 0 until RUNNING */
+    int pidfd;        /* the program's; -1 until RUNNING and after spawner_trim() of a final state */
+    int guardian_pid;
+    int guardian_fd;  /* the guardian's pidfd: readable when spawner_poll() has news */
+    int ready_fd;     /* eventfd: readable when the program was exec'd */
+    int error, failed_step;
+    int code, status;
+    int has_usage;
+    struct rusage usage;
+
+    /* spawner.c's own */
+    struct record *record;
+    int *fds;
+    size_t n_fds;
+    int abandoned;
+    struct child *next, **link;
+};
+
+/* Starts the program. Returns at once, or NULL with *error set (and plan->fds untouched). */
+struct child *spawner_spawn(const struct plan *plan, int *error);
+
+/* Moves `state` on as far as is known now; reaps the guardian. Never blocks, closes none of the
+ * descriptors that a caller may be polling. */
+enum child_state spawner_poll(struct child *child);
+
+/* Closes the descriptors that the present state has no more use for: ready_fd after STARTING,
+ * guardian_fd once the guardian is gone, pidfd at the end. Stop polling them first. */
+void spawner_trim(struct child *child);
+
+/* Sends a signal to the program through its pidfd: 0 or -errno; -ESRCH when it has exited. */
+int spawner_signal(struct child *child, int sig);
+
+/* SIGKILL to the program now or, while it is being started, as soon as there is one. */
+void spawner_kill(struct child *child);
+
+/* Stop waiting for the status of an ORPHANED child that has exited: UNKNOWN. */
+void spawner_give_up_status(struct child *child);
+
+/* A new descriptor for what a blocking waiter has to poll, or -errno; -ESRCH in a final state. */
+int spawner_dup_watch(struct child *child);
+
+/* Gives the child up. If it is not over, its guardian is reaped by a later spawner_sweep(). */
+void spawner_release(struct child *child);
+
+/* Collects children that were given up; returns how many of them are not over yet. Every spawn
+ * does this first. */
+int spawner_sweep(void);
+
+#endif
