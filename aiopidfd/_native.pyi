@@ -1,0 +1,72 @@
+# The native spawner (native/module.c). Internal: only the modules beside it use it.
+
+from typing import Final, TypeAlias, final
+
+CALL_CLONE3: Final[int]
+CALL_CLONE: Final[int]
+
+STARTING: Final[int]
+RUNNING: Final[int]
+ORPHANED: Final[int]
+DYING: Final[int]
+EXITED: Final[int]
+UNKNOWN: Final[int]
+FAILED: Final[int]
+FOREIGN: Final[int]
+
+FAILED_CLONE: Final[int]
+FAILED_EXEC: Final[int]
+FAILED_GUARDIAN: Final[int]
+
+SYS_dup3: Final[int]
+SYS_fcntl: Final[int]
+SYS_close_range: Final[int]
+SYS_chdir: Final[int]
+SYS_umask: Final[int]
+SYS_rt_sigaction: Final[int]
+SYS_setsid: Final[int]
+SYS_setpgid: Final[int]
+SYS_setgroups: Final[int]
+SYS_setregid: Final[int]
+SYS_setreuid: Final[int]
+
+_Step: TypeAlias = tuple[int | bytes, ...]
+_Usage: TypeAlias = tuple[
+    float, float, int, int, int, int, int, int, int, int, int, int, int, int, int, int
+]
+
+@final
+class Child:
+    @property
+    def state(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int: ...
+    @property
+    def guardian_pid(self) -> int: ...
+    @property
+    def guardian_fd(self) -> int: ...
+    @property
+    def ready_fd(self) -> int: ...
+    def poll(self) -> int: ...
+    def trim(self) -> None: ...
+    def kill(self) -> None: ...
+    def give_up_status(self) -> None: ...
+    def send_signal(self, signal: int, /) -> None: ...
+    def dup_watch(self) -> int: ...
+    def failure(self) -> tuple[int, int]: ...
+    def result(self) -> tuple[int, int, _Usage | None]: ...
+
+def spawn(
+    call: int,
+    private_memory: bool,
+    steps: tuple[_Step, ...],
+    paths: tuple[bytes, ...],
+    argv: tuple[bytes, ...],
+    env: tuple[bytes, ...] | None,
+    fds: tuple[int, ...],
+    /,
+) -> Child: ...
+def sweep() -> int: ...
+def probe() -> dict[str, int]: ...

@@ -1,0 +1,322 @@
+"""A spawned child without an event loop: its start, its signals, its status.
+
+`spawn` is the blocking way to start a program. Everything with a loop is built on `Child` too.
+"""
+
+import errno
+import logging
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from typing import Any, Final, Unpack
+
+from . import _native
+from .kernel import kernel
+from .plan import Command, Options, Plan, check_fds, make_plan
+from .stdio import Descriptors, Stdio
+
+__all__ = ["Child", "spawn"]
+
+logger = logging.getLogger("aiopidfd")
+
+# How long, in all, to wait for whoever adopted an orphan to reap it: only then can the kernel tell
+# its status (ioctl PIDFD_GET_INFO, Linux 6.15). An init that reaps at all does so at once.
+ORPHAN_PATIENCE: Final = 2.0
+UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
+
+FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
+
+
+class Child:
+    """A program that was started, or is being started, and its guardian.
+
+    Made by `spawn`. A child that is dropped while it runs lives on; its guardian is reaped by a
+    later spawn of this process.
+
+    Attributes:
+        args: the command as it was given, a list; with a shell, the shell's command line.
+        returncode: None while it runs as far as is known; then the exit status, or minus the number
+            of the signal that ended it.
+        rusage: what it and the descendants that it waited for used, a `resource.struct_rusage`
+            (getrusage(2)), once it has exited; None if its guardian was killed. The kernel counts
+            in `ru_maxrss` what it shared with us before exec, so it is never below our own size.
+    """
+
+    __slots__ = ("__weakref__", "_native", "_pid", "_plan", "args", "returncode", "rusage")
+
+    def __init__(self, native: _native.Child, plan: Plan) -> None:
+        """Wrap what the native spawner returned. Use `spawn` instead."""
+        self._native = native
+        self._plan = plan
+        self._pid = 0
+        self.args = plan.args
+        self.returncode: int | None = None
+        self.rusage: resource.struct_rusage | None = None
+
+    def __repr__(self) -> str:
+        """The pid and how it stands."""
+        return f"<{type(self).__name__} pid={self.pid} returncode={self.returncode}>"
+
+    @property
+    def native(self) -> _native.Child:
+        """The native half. Internal: for whoever binds a child to a loop."""
+        return self._native
+
+    @property
+    def pid(self) -> int:
+        """The program's process id; 0 while it is being started."""
+        if not self._pid:
+            self._pid = self._native.pid
+        return self._pid
+
+    @property
+    def pidfd(self) -> int:
+        """The program's pidfd while it runs, for polling; -1 before and after. Do not close it."""
+        return self._native.pidfd
+
+    @property
+    def guardian_pid(self) -> int:
+        """The process id of the guardian, which is the program's parent."""
+        return self._native.guardian_pid
+
+    def poll(self) -> int | None:
+        """Look whether it has exited, without blocking. Returns `returncode`."""
+        self.advance()
+        return self.returncode
+
+    def advance(self) -> int:
+        """Take in what is known now; returns the native state. Never blocks."""
+        state = self._native.poll()
+        if state in FINAL and self.returncode is None:
+            if state == _native.EXITED:
+                self._take_result()
+            elif state == _native.UNKNOWN:
+                logger.warning(
+                    "The guardian of child process pid %d was killed, and this kernel cannot tell "
+                    "how the child ended: will report returncode %d",
+                    self.pid,
+                    UNKNOWN_RETURNCODE,
+                )
+                self.returncode = UNKNOWN_RETURNCODE
+        return state
+
+    def _take_result(self) -> None:
+        code, status, usage = self._native.result()
+        if usage is not None:
+            self.rusage = resource.struct_rusage(usage)
+        self.returncode = status if code == os.CLD_EXITED else -status
+
+    def failure(self) -> OSError:
+        """The error of a child whose state is FAILED or FOREIGN."""
+        if self._native.state == _native.FOREIGN:
+            return foreign()
+        return self._plan.error(*self._native.failure())
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Block until the program has exited. The GIL is not held meanwhile.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            `returncode`.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+            ChildProcessError: this process is a forked copy of the child's parent.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        orphan_deadline = None
+        while (state := self.advance()) not in FINAL:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired([*self.args], timeout or 0)
+            if self._wait_for_news(left) and state == self._native.state == _native.ORPHANED:
+                # It has exited, and whoever adopted it has not reaped it yet.
+                now = time.monotonic()
+                orphan_deadline = orphan_deadline or now + ORPHAN_PATIENCE
+                if now >= orphan_deadline and self.advance() == _native.ORPHANED:
+                    self._native.give_up_status()
+                time.sleep(0.001)
+        self._native.trim()
+        if state == _native.FOREIGN:
+            raise foreign()
+        if self.returncode is None:
+            raise self.failure()
+        return self.returncode
+
+    def _wait_for_news(self, timeout: float | None) -> bool:
+        """Wait for the guardian, or the orphan, on a descriptor that no one else can close."""
+        try:
+            watched = self._native.dup_watch()
+        except ProcessLookupError:
+            return True
+        try:
+            return _wait_readable((watched,), timeout)
+        finally:
+            os.close(watched)
+
+    def wait_started(self) -> None:
+        """Block until the program was exec'd. The GIL is not held meanwhile.
+
+        Raises:
+            OSError: it could not be; the child is reaped and all is closed.
+        """
+        while (state := self.advance()) == _native.STARTING:
+            _wait_readable((self._native.ready_fd, self._native.guardian_fd), None)
+        while state == _native.DYING:
+            self._wait_for_news(None)
+            state = self.advance()
+        self._native.trim()
+        if state in (_native.FAILED, _native.FOREIGN):
+            raise self.failure()
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal through the pidfd, so never to another process that got the same pid.
+
+        Raises:
+            ProcessLookupError: it has exited and that is known.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+            OSError: EINVAL: no such signal.
+        """
+        self._native.send_signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal` does."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal` does."""
+        self.send_signal(signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
+        self._native.kill()
+
+
+def start(
+    command: Command,
+    *,
+    shell: bool,
+    descriptors: Descriptors,
+    stdin: Stdio = None,
+    stdout: Stdio = None,
+    stderr: Stdio = None,
+    preexec_fn: Any = None,
+    startupinfo: Any = None,
+    creationflags: int = 0,
+    **options: Unpack[Options],
+) -> Child:
+    """Begin to start a program; returns at once, with the child in the state STARTING.
+
+    `descriptors` holds our ends of the pipes afterwards. Raises as `spawn` does, but for what only
+    the exec can tell.
+    """
+    if preexec_fn is not None:
+        raise ValueError(
+            "preexec_fn is not supported: between clone and exec no Python can run safely. Use the "
+            "option for what it does: cwd, umask, user, group, extra_groups, start_new_session, "
+            "process_group, restore_signals"
+        )
+    if startupinfo is not None:
+        raise ValueError("startupinfo is only supported on Windows platforms")
+    if creationflags != 0:
+        raise ValueError("creationflags is only supported on Windows platforms")
+    method = kernel().require()
+
+    rest: dict[str, Any] = {**options}
+    pipesize = rest.pop("pipesize", -1)
+    if pipesize is not None and not isinstance(pipesize, int):
+        raise TypeError("pipesize must be an integer")
+    passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
+    descriptors.open(stdin, stdout, stderr, passed, -1 if pipesize is None else pipesize)
+    plan = make_plan(
+        command,
+        shell=shell,
+        dups=descriptors.dups,
+        pass_fds=passed,
+        close_fds=close_fds,
+        **rest,
+    )
+    try:
+        native = _spawn(method, plan, descriptors)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        # A seccomp filter may have come since the kernel was asked.
+        native = _spawn(kernel(again=True).require(), plan, descriptors)
+    descriptors.handed_over()
+    return Child(native, plan)
+
+
+def _spawn(method: int, plan: Plan, descriptors: Descriptors) -> _native.Child:
+    return _native.spawn(
+        method,
+        plan.private_memory,
+        plan.steps,
+        plan.paths,
+        plan.argv,
+        plan.env,
+        descriptors.child_ends,
+    )
+
+
+def spawn(
+    command: Command,
+    *,
+    shell: bool = False,
+    stdin: Stdio = None,
+    stdout: Stdio = None,
+    stderr: Stdio = None,
+    **options: Unpack[Options],
+) -> Child:
+    """Start a program, blocking until it was exec'd; for code without a loop.
+
+    Args:
+        command: the program and its arguments, or one string.
+        shell: run the command by `/bin/sh -c`.
+        stdin, stdout, stderr: None to inherit, DEVNULL, a descriptor or a file; STDOUT for stderr.
+            PIPE is refused: make a pipe with `os.pipe` and pass its end.
+        options: as everywhere, see `aiopidfd.Options`.
+
+    Returns:
+        The running child.
+
+    Raises:
+        FileNotFoundError, PermissionError, NotADirectoryError: with `filename`, as subprocess.
+        TypeError, ValueError: bad arguments, before anything is started.
+        OSError: EMFILE, EAGAIN and the like; or a call is missing here (see `aiopidfd.kernel`).
+    """
+    if subprocess.PIPE in (stdin, stdout, stderr):
+        raise ValueError("spawn() makes no pipes: pass an end of one made with os.pipe()")
+    with Descriptors() as descriptors:
+        child = start(
+            command,
+            shell=shell,
+            descriptors=descriptors,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            **options,
+        )
+    try:
+        child.wait_started()
+    except BaseException:
+        child.abandon()  # nothing to do for one that failed; interrupted, it shall not run on
+        raise
+    return child
+
+
+def foreign() -> ChildProcessError:
+    """The error for a child of the process that we were forked from."""
+    return ChildProcessError(errno.ECHILD, "the child belongs to the process that forked this one")
+
+
+def _wait_readable(fds: tuple[int, ...], timeout: float | None) -> bool:
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))

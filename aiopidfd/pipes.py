@@ -1,0 +1,302 @@
+"""Our ends of the child's pipes, as transports on any loop that has `add_reader`.
+
+asyncio's own pipe transports would do, but for three things: they copy what they read twice on the
+way to `communicate()`, they differ between loops, and their destructors call the loop.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import struct
+import termios
+import warnings
+import weakref
+from collections import deque
+from typing import Any, Final
+
+__all__ = ["ReadPipe", "WritePipe"]
+
+_CHUNK: Final = 64 * 1024  # what a pipe holds unless told otherwise (pipe(7))
+_CHUNKS_PER_TURN: Final = 4  # then the loop has its turn: a fast writer shall not starve it
+_HIGH_WATER: Final = 64 * 1024
+_MAX_BUFFERS: Final = 64  # below IOV_MAX
+
+_open_pipes: "weakref.WeakSet[_Pipe]" = weakref.WeakSet()
+
+
+class _Pipe(asyncio.BaseTransport):
+    """What both ends have in common: one descriptor, its one close, and the protocol's end."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
+    ) -> None:
+        super().__init__({"pipe": fd})
+        self._loop = loop
+        self._fd = fd
+        self._protocol: Any = protocol
+        self._closing = False
+        os.set_blocking(fd, False)
+        _open_pipes.add(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._fd < 0 else "closing" if self._closing else "open"
+        return f"<{type(self).__name__} {state} fd={self._fd}>"
+
+    def fileno(self) -> int:
+        """The descriptor, or -1 once closed."""
+        return self._fd
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be once what is buffered is written."""
+        return self._closing
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell another protocol from now on."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol that is told."""
+        return self._protocol  # type: ignore[no-any-return]
+
+    def _forget_readiness(self) -> None:
+        raise NotImplementedError
+
+    def _finish(self, exc: Exception | None) -> None:
+        """Close the descriptor and tell the protocol, in the loop's next turn."""
+        self._closing = True
+        if self._fd < 0:
+            return
+        self._forget_readiness()
+        self._close_fd()
+        self._loop.call_soon(self._protocol.connection_lost, exc)
+
+    def _close_fd(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # The loop may be closed, or another thread's: it is not called. A pipe that it still reads
+        # is referenced by it, so this one is not in its selector.
+        if getattr(self, "_fd", -1) >= 0:
+            self._close_fd()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+
+class ReadPipe(_Pipe, asyncio.ReadTransport):
+    """Reads the child's output. Calls the protocol's data_received and eof_received."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
+    ) -> None:
+        """Own `fd` and begin to read it."""
+        super().__init__(loop, fd, protocol)
+        self._paused = False
+        self._protocol.connection_made(self)
+        loop.add_reader(fd, self._on_readable)
+
+    def is_reading(self) -> bool:
+        """Whether data is taken from the pipe."""
+        return not self._paused and not self._closing
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the pipe, so that the child has to wait."""
+        if self.is_reading():
+            self._paused = True
+            self._loop.remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if self._paused and not self._closing:
+            self._paused = False
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def close(self) -> None:
+        """Close the pipe; what it still holds is lost, and the child's next write fails."""
+        self._finish(None)
+
+    def drain(self) -> None:
+        """Read what the pipe holds at this moment, and no more, without waiting."""
+        if self._fd < 0 or self._paused:
+            return
+        held = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0")
+        left = struct.unpack("i", held)[0]
+        while left > 0 and self.is_reading():
+            data = self._read()
+            if not data:
+                return
+            left -= len(data)
+
+    def _on_readable(self) -> None:
+        for _ in range(_CHUNKS_PER_TURN):
+            data = self._read()
+            if not data or len(data) < _CHUNK or not self.is_reading():
+                return
+
+    def _read(self) -> bytes | None:
+        """One read, passed on; None where there was nothing, b"" at the end."""
+        try:
+            data = os.read(self._fd, _CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as exc:
+            self._finish(exc)
+            return None
+        if data:
+            self._protocol.data_received(data)
+        else:
+            self._protocol.eof_received()
+            self._finish(None)
+        return data
+
+    def _forget_readiness(self) -> None:
+        if not self._paused:
+            self._loop.remove_reader(self._fd)
+
+
+class WritePipe(_Pipe, asyncio.WriteTransport):
+    """Writes the child's input. Calls the protocol's pause_writing and resume_writing."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
+    ) -> None:
+        """Own `fd`."""
+        super().__init__(loop, fd, protocol)
+        self._buffers: deque[memoryview] = deque()
+        self._size = 0
+        self._high = _HIGH_WATER
+        self._low = _HIGH_WATER // 4
+        self._protocol_paused = False
+        self._writing = False
+        self._protocol.connection_made(self)
+        # Nothing is ever read here: it becomes ready when the last reader of the pipe is gone.
+        loop.add_reader(fd, self._on_reader_gone)
+
+    def write(self, data: Any) -> None:
+        """Write bytes; what the pipe does not take now is written later, in order.
+
+        Raises:
+            TypeError: not bytes-like.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data: expected a bytes-like object, got {type(data).__name__}")
+        if self._closing or not data:
+            return  # the child is gone, or close() was called; the protocol knows
+        view = memoryview(data).cast("B")
+        if not self._buffers:
+            view = view[self._try([view]) :]
+        if view and not self._closing:
+            # bytes cannot change under us; anything else is copied.
+            self._push(view if isinstance(data, bytes) else memoryview(bytes(view)))
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Write each of them."""
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        """Close the pipe once all is written: the child reads end of file."""
+        self.close()
+
+    def can_write_eof(self) -> bool:
+        """Yes: closing is that."""
+        return True
+
+    def close(self) -> None:
+        """Close once all is written."""
+        if not self._closing:
+            self._closing = True
+            if not self._buffers:
+                self._finish(None)
+
+    def abort(self) -> None:
+        """Close now; what was not written is lost."""
+        self._finish(None)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the pipe has not taken yet."""
+        return self._size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low and high marks, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """As asyncio.WriteTransport."""
+        if high is None:
+            high = _HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+        self._tell_protocol()
+
+    def _push(self, view: memoryview) -> None:
+        self._buffers.append(view)
+        self._size += len(view)
+        if not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._fd, self._on_writable)
+        self._tell_protocol()
+
+    def _try(self, views: list[memoryview]) -> int:
+        """Write what the pipe takes; returns how many bytes."""
+        try:
+            return os.writev(self._fd, views)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as exc:
+            self._lose(exc)
+            return 0
+
+    def _on_writable(self) -> None:
+        written = self._try([*self._buffers][:_MAX_BUFFERS])
+        self._size -= written
+        while written:
+            first = self._buffers[0]
+            if written < len(first):
+                self._buffers[0] = first[written:]
+                break
+            written -= len(first)
+            self._buffers.popleft()
+        if self._fd < 0:
+            return
+        if not self._buffers:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
+            if self._closing:
+                self._finish(None)
+        self._tell_protocol()
+
+    def _on_reader_gone(self) -> None:
+        self._lose(BrokenPipeError(32, os.strerror(32)) if self._buffers else None)
+
+    def _lose(self, exc: OSError | None) -> None:
+        self._finish(exc)
+
+    def _tell_protocol(self) -> None:
+        if not self._protocol_paused and self._size > self._high:
+            self._protocol_paused = True
+            self._protocol.pause_writing()
+        elif self._protocol_paused and self._size <= self._low:
+            self._protocol_paused = False
+            self._protocol.resume_writing()
+
+    def _forget_readiness(self) -> None:
+        self._loop.remove_reader(self._fd)
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
+        self._buffers.clear()
+        self._size = 0
+
+
+def _close_in_forked_copy() -> None:
+    """A copy of us would keep the child's pipes open: its stdin would never end."""
+    for pipe in [*_open_pipes]:
+        with contextlib.suppress(OSError):
+            pipe._close_fd()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_close_in_forked_copy)

@@ -1,0 +1,280 @@
+"""A command and its options, checked and turned into what the native spawner takes.
+
+The child, between clone and exec, does nothing but a list of system calls. `Plan` is that list: an
+option is a step or two in it, and an option that fails is known by the step's index. The order of
+the steps, and every message that subprocess has for the same mistake, are subprocess's own.
+"""
+
+import grp
+import os
+import pwd
+import resource
+import struct
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fcntl import F_SETFD
+from signal import SIGPIPE, SIGXFSZ
+from typing import Any, TypeAlias, TypedDict
+from warnings import warn
+
+from . import _native
+
+__all__ = ["Command", "Env", "Options", "Plan", "StrOrBytesPath", "make_plan"]
+
+StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
+Command: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
+Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
+
+_SHELL = "/bin/sh"
+_MAX_FD = 2**32 - 1
+_MAX_ID = 2**32 - 2  # (uid_t)-1 means "leave it" to the kernel
+_DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel's is larger
+_SIGSET_BYTES = 8
+
+
+class Options(TypedDict, total=False):
+    """The keyword options that every way to start a program takes. See docs/options.md."""
+
+    executable: StrOrBytesPath | None
+    cwd: StrOrBytesPath | None
+    env: Env | None
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
+    umask: int
+    start_new_session: bool
+    process_group: int | None
+    restore_signals: bool
+    close_fds: bool
+    pass_fds: Iterable[int]
+    pipesize: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the native spawner takes, and what to blame for each step."""
+
+    executable: StrOrBytesPath  # as the caller wrote it, for errors
+    args: Sequence[StrOrBytesPath]
+    paths: tuple[bytes, ...]
+    argv: tuple[bytes, ...]
+    env: tuple[bytes, ...] | None
+    cwd: StrOrBytesPath | None
+    steps: tuple[Step, ...]
+    blame: tuple[str, ...]  # by step: the option that asked for it
+    private_memory: bool
+
+    def error(self, errno: int, step: int) -> OSError:
+        """The OSError for a start that failed at `step`, as subprocess would raise it."""
+        reason = os.strerror(errno)
+        if step == _native.FAILED_EXEC:
+            return OSError(errno, reason, self.executable)
+        if step == _native.FAILED_CLONE:
+            return OSError(errno, reason)
+        if step == _native.FAILED_GUARDIAN:
+            return OSError(errno, "its guardian was killed while it started", self.executable)
+        option = self.blame[step]
+        if option == "cwd":
+            return OSError(errno, reason, self.cwd)
+        return OSError(errno, f"{reason} (for the option {option})")
+
+
+def make_plan(
+    command: Command,
+    *,
+    shell: bool,
+    dups: Sequence[tuple[int, int]],
+    pass_fds: frozenset[int],
+    executable: StrOrBytesPath | None = None,
+    cwd: StrOrBytesPath | None = None,
+    env: Env | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
+    extra_groups: Iterable[str | int] | None = None,
+    umask: int = -1,
+    start_new_session: bool = False,
+    process_group: int | None = None,
+    restore_signals: bool = True,
+    close_fds: bool = True,
+) -> Plan:
+    """Check a command and its options and lay out the steps of its child.
+
+    Args:
+        command: one string or path, or a sequence of them.
+        shell: whether `/bin/sh -c` runs it.
+        dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be one of
+            the numbers.
+        pass_fds: what else stays open in the child, under its own number.
+
+    The others are subprocess.Popen's.
+
+    Raises:
+        TypeError, ValueError: bad arguments, with subprocess's own messages.
+    """
+    args = _arguments(command, shell)
+    if shell:
+        args = [_SHELL if executable is None else executable, "-c", *args]
+    if executable is None:
+        executable = args[0]
+    sys.audit("subprocess.Popen", executable, args, cwd, env)
+
+    steps: list[tuple[str, Step]] = []
+    add = steps.append
+    for source, target in dups:
+        add(_dup_step(source, target))
+    if cwd is not None:
+        add(("cwd", (_native.SYS_chdir, _no_nul(os.fsencode(cwd)))))
+    if _integer("umask", umask) >= 0:
+        add(("umask", (_native.SYS_umask, umask)))
+    if restore_signals:
+        for number in (SIGPIPE, SIGXFSZ):  # those that CPython ignores
+            action = (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES)
+            add(("restore_signals", action))
+    if start_new_session:
+        add(("start_new_session", (_native.SYS_setsid,)))
+    if process_group is not None and _integer("process_group", process_group) >= 0:
+        add(("process_group", (_native.SYS_setpgid, 0, process_group)))
+    ids = _id_steps(user, group, extra_groups)
+    steps += ids
+    if close_fds:
+        steps += _close_steps(pass_fds.union(target for _, target in dups))
+
+    return Plan(
+        executable=executable,
+        args=args,
+        paths=_paths(executable, env),
+        argv=tuple(_no_nul(os.fsencode(arg)) for arg in args),
+        env=None if env is None else _environment(env),
+        cwd=cwd,
+        steps=tuple(step for _, step in steps),
+        blame=tuple(option for option, _ in steps),
+        # A change of ids in a memory map that is ours too would make us undumpable, and would put
+        # a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE).
+        private_memory=bool(ids),
+    )
+
+
+def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int], bool]:
+    """The set of descriptors to pass, and whether the others are closed.
+
+    Raises:
+        ValueError: one is not a descriptor's number.
+    """
+    fds = frozenset(_integer("pass_fds", fd) for fd in pass_fds)
+    if any(not 0 <= fd < 2**31 for fd in fds):
+        raise ValueError("bad value(s) in pass_fds")
+    if fds and not close_fds:
+        warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
+        close_fds = True
+    return fds, close_fds
+
+
+def _integer(name: str, value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if not -(2**31) <= value < 2**31:
+        raise OverflowError(f"{name} does not fit into a C int: {value}")
+    return value
+
+
+def _no_nul(data: bytes) -> bytes:
+    if b"\0" in data:
+        raise ValueError("embedded null byte")
+    return data
+
+
+def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
+    if isinstance(command, (str, bytes)):
+        return [command]
+    if isinstance(command, os.PathLike):
+        if shell:
+            raise TypeError("path-like args is not allowed when shell is true")
+        return [command]
+    args = list(command)
+    if not args:
+        raise ValueError("the command is empty")
+    return args
+
+
+def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
+    name = _no_nul(os.fsencode(executable))
+    if os.path.dirname(name):
+        return (name,)
+    path = os.get_exec_path(env)  # type: ignore[arg-type]
+    return tuple(os.path.join(_no_nul(os.fsencode(entry)), name) for entry in path)
+
+
+def _environment(env: Env) -> tuple[bytes, ...]:
+    entries = []
+    for key, value in env.items():
+        name = os.fsencode(key)
+        if b"=" in name:
+            raise ValueError("illegal environment variable name")
+        entries.append(_no_nul(name + b"=" + os.fsencode(value)))
+    return tuple(entries)
+
+
+def _dup_step(source: int, target: int) -> tuple[str, Step]:
+    option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
+    if target > 2 and target >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] != -1:
+        # Opened before the limit was lowered: dup3 refuses the number, but it is there already.
+        return option, (_native.SYS_fcntl, target, F_SETFD, 0)
+    return option, (_native.SYS_dup3, source, target, 0)
+
+
+def _close_steps(keep: Iterable[int]) -> list[tuple[str, Step]]:
+    """Close all but the standard three and `keep`: one close_range for each gap."""
+    steps: list[tuple[str, Step]] = []
+    first = 3
+    for fd in sorted(keep):
+        if fd < first:
+            continue
+        if fd > first:
+            steps.append(("close_fds", (_native.SYS_close_range, first, fd - 1, 0)))
+        first = fd + 1
+    steps.append(("close_fds", (_native.SYS_close_range, first, _MAX_FD, 0)))
+    return steps
+
+
+def _id_steps(
+    user: str | int | None, group: str | int | None, extra_groups: Iterable[str | int] | None
+) -> list[tuple[str, Step]]:
+    steps: list[tuple[str, Step]] = []
+    if extra_groups is not None:
+        if isinstance(extra_groups, str):
+            raise ValueError("Groups must be a list, not a string")
+        gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
+        packed = struct.pack(f"={len(gids)}I", *gids)
+        steps.append(("extra_groups", (_native.SYS_setgroups, len(gids), packed)))
+    if group is not None:
+        gid = _group_id(group, "Group")
+        steps.append(("group", (_native.SYS_setregid, gid, gid)))
+    if user is not None:
+        if isinstance(user, str):
+            uid = pwd.getpwnam(user).pw_uid
+        elif isinstance(user, int):
+            uid = user
+        else:
+            raise TypeError("User must be a string or an integer")
+        if uid < 0:
+            raise ValueError(f"User ID cannot be negative, got {uid}")
+        if uid > _MAX_ID:
+            raise OverflowError("uid is greater than maximum")
+        steps.append(("user", (_native.SYS_setreuid, uid, uid)))
+    return steps
+
+
+def _group_id(group: Any, what: str) -> int:
+    if isinstance(group, str):
+        gid = grp.getgrnam(group).gr_gid
+    elif isinstance(group, int):
+        gid = group
+    else:
+        raise TypeError(f"{what} must be a string or an integer, not {type(group)}")
+    if gid < 0:
+        raise ValueError(f"Group ID cannot be negative, got {gid}")
+    if gid > _MAX_ID:
+        raise OverflowError("gid is greater than maximum")
+    return gid

@@ -1,0 +1,519 @@
+"""`Process`, and `create_subprocess_exec` and `create_subprocess_shell`, which make one."""
+
+import asyncio
+import contextlib
+import resource
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
+
+from .child import start
+from .ending import end
+from .plan import Command, Options, StrOrBytesPath
+from .stdio import Descriptors, Stdio
+from .streams import PipeReader, PipeWriter, open_reader, open_writer
+from .text import TextReader, TextWriter, decode_output, text_encoding
+from .watch import Watch
+
+__all__ = [
+    "BaseProcess",
+    "Process",
+    "TextProcess",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
+    "open_process",
+]
+
+LIMIT: Final = 2**16  # asyncio's: at twice as many bytes a reader lets the child wait
+DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
+GRACE: Final = 5.0  # seconds
+
+
+class Streams(NamedTuple):
+    """Our ends of the pipes that were asked for."""
+
+    stdin: PipeWriter | None
+    stdout: PipeReader | None
+    stderr: PipeReader | None
+
+    def readers(self) -> list[PipeReader]:
+        """The outputs that are pipes."""
+        return [reader for reader in (self.stdout, self.stderr) if reader is not None]
+
+    def close(self) -> None:
+        """Close them all; what was not written to stdin yet is lost."""
+        if self.stdin is not None:
+            self.stdin.transport.abort()
+        for reader in self.readers():
+            reader.close()
+
+
+class BaseProcess:
+    """What `Process` and `TextProcess` have in common: all but the streams."""
+
+    def __init__(self, watch: Watch, streams: Streams) -> None:
+        """Internal: the functions of this module make processes."""
+        self._watch = watch
+        self._streams = streams
+        self._communicating = False
+        watch.keep = streams  # they live while the program does, even if this handle is dropped
+        self.pid: int = watch.child.pid
+
+    def __repr__(self) -> str:
+        """The pid, and the return code where there is one."""
+        code = "" if self.returncode is None else f" returncode={self.returncode}"
+        return f"<{type(self).__name__} {self.pid}{code}>"
+
+    @property
+    def args(self) -> Sequence[StrOrBytesPath]:
+        """The command line as it was given; with a shell, the shell's."""
+        return self._watch.child.args
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; then the exit status, or minus the signal's number.
+
+        Set by the event loop when the program exits, whether or not anyone waits. 255, with a
+        warning in the log, where the guardian was killed and the kernel (before 6.15) cannot tell.
+        """
+        return self._watch.child.returncode
+
+    @property
+    def pidfd(self) -> int:
+        """The program's pidfd (pidfd_open(2)) while it runs, else -1. It is ours to close."""
+        return self._watch.child.pidfd
+
+    @property
+    def guardian_pid(self) -> int:
+        """The pid of the guardian: the program's parent, and our child."""
+        return self._watch.child.guardian_pid
+
+    @property
+    def rusage(self) -> resource.struct_rusage | None:
+        """What this program alone used, once it has exited. See `Child.rusage`."""
+        return self._watch.child.rusage
+
+    async def wait(self) -> int:
+        """Wait until the program has exited, whoever still holds its pipes.
+
+        Any number of tasks may wait. A cancelled wait leaves the program alone.
+
+        Returns:
+            The return code.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the one that started the program.
+        """
+        await self._watch.exited()
+        code = self._watch.child.returncode
+        if code is None:
+            raise self._watch.child.failure()
+        return code
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal, by pidfd: never to another process that got the same pid.
+
+        Raises:
+            ProcessLookupError: the program has exited and the loop knows it.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+        """
+        self._watch.child.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal`."""
+        self._watch.child.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal`."""
+        self._watch.child.kill()
+
+    async def aclose(self, *, grace: float = GRACE) -> None:
+        """End the program if it runs, reap it, and close the pipes. `async with` does this.
+
+        Args:
+            grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
+
+        A cancelled call kills at once, and is done within seconds: a program in uninterruptible
+        sleep is left to be reaped when it wakes.
+
+        Raises:
+            PermissionError: we may not signal it. The pipes are closed all the same.
+        """
+        try:
+            await end(self._watch, grace)
+        finally:
+            self._streams.close()
+
+    async def __aenter__(self) -> Self:
+        """The process itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the program, see `aclose`."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """Warn if it still runs. It lives on, and the loop still reaps it."""
+        watch: Watch | None = getattr(self, "_watch", None)
+        if watch is not None and not watch.over:
+            message = f"subprocess {self.pid} is still running"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+    async def _communicate(
+        self, input: bytes | None, drain: float | None
+    ) -> tuple[bytes | None, bytes | None]:
+        streams = self._streams
+        if input is not None:
+            if streams.stdin is None:
+                raise ValueError("input was given, but stdin is not a pipe")
+            if self._communicating and input:
+                raise ValueError("Cannot send input after starting communication")
+            if not isinstance(input, (bytes, bytearray, memoryview)):
+                raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
+        self._communicating = True
+        if streams.stdin is not None:
+            if input:
+                streams.stdin.write(input)
+            streams.stdin.close()  # once all is written, which the loop sees to
+
+        # The loop gathers the output while we wait: nothing is lost if we are cancelled.
+        readers = streams.readers()
+        with contextlib.ExitStack() as gathering:
+            for reader in readers:
+                gathering.enter_context(reader.gathering())
+            await self.wait()
+            await _read_to_end(readers, drain)
+            return (
+                None if streams.stdout is None else streams.stdout.take_all(),
+                None if streams.stderr is None else streams.stderr.take_all(),
+            )
+
+
+async def _read_to_end(readers: list[PipeReader], drain: float | None) -> None:
+    """Wait for the end of the output; after the exit, for `drain` seconds at most.
+
+    What the program itself wrote is in the pipes by then. A grandchild may hold them open for ever.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(drain):
+            for reader in readers:
+                await reader.ended()
+    for reader in readers:
+        reader.drain()
+
+
+class Process(BaseProcess, asyncio.subprocess.Process):
+    """A running program: everything `asyncio.subprocess.Process` has, and more.
+
+    Attributes:
+        stdin: `asyncio.StreamWriter` to the program, or None unless PIPE was asked for.
+        stdout: `asyncio.StreamReader` of what it writes, or None. Also has `close()` and `lines()`.
+        stderr: likewise.
+        pid: its process id.
+    """
+
+    stdin: PipeWriter | None
+    stdout: PipeReader | None
+    stderr: PipeReader | None
+
+    def __init__(self, watch: Watch, streams: Streams) -> None:
+        """Internal: `create_subprocess_exec` makes processes."""
+        super().__init__(watch, streams)
+        self.stdin, self.stdout, self.stderr = streams
+
+    async def communicate(  # type: ignore[override]
+        self, input: bytes | None = None, *, drain: float | None = DRAIN
+    ) -> tuple[bytes | None, bytes | None]:
+        """Send input, close stdin, read all output, wait for the exit.
+
+        A cancelled call loses nothing: the next call (without input) returns all of the output.
+
+        Args:
+            input: bytes for stdin, which must be PIPE.
+            drain: seconds to go on reading after the program has exited while something else, a
+                grandchild, holds its pipes open; None: until that ends too, as asyncio does. What
+                the program itself wrote is always there.
+
+        Returns:
+            (stdout, stderr), each None unless it is PIPE.
+
+        Raises:
+            ValueError: input without a pipe for it, or input for the second time.
+        """
+        return await self._communicate(input, drain)
+
+
+class TextProcess(BaseProcess):
+    """A running program whose streams are text. Otherwise a `Process`.
+
+    Attributes:
+        stdin: `TextWriter` to the program, or None unless PIPE was asked for.
+        stdout: `TextReader` of what it writes, or None.
+        stderr: likewise.
+        pid: its process id.
+    """
+
+    def __init__(self, watch: Watch, streams: Streams, encoding: str, errors: str | None) -> None:
+        """Internal: `create_subprocess_exec` makes processes."""
+        super().__init__(watch, streams)
+        stdin, stdout, stderr = streams
+        self._encoding = encoding
+        self._errors = errors
+        self.stdin = None if stdin is None else TextWriter(stdin, encoding, errors)
+        self.stdout = None if stdout is None else TextReader(stdout, encoding, errors)
+        self.stderr = None if stderr is None else TextReader(stderr, encoding, errors)
+
+    async def communicate(
+        self, input: str | None = None, *, drain: float | None = DRAIN
+    ) -> tuple[str | None, str | None]:
+        """As `Process.communicate`, in text."""
+        if input is not None and not isinstance(input, str):
+            raise TypeError(f"input must be str, not {type(input).__name__}")
+        data = None if input is None else input.encode(self._encoding, self._errors or "strict")
+        stdout, stderr = await self._communicate(data, drain)
+        return self._decode(stdout), self._decode(stderr)
+
+    def _decode(self, data: bytes | None) -> str | None:
+        return None if data is None else decode_output(data, self._encoding, self._errors)
+
+
+async def open_process(
+    command: Command,
+    *,
+    shell: bool,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    limit: int = LIMIT,
+    **options: Unpack[Options],
+) -> tuple[Watch, Streams]:
+    """Start a program on the running loop and wait until it was exec'd."""
+    loop = asyncio.get_running_loop()
+    if limit <= 0:
+        raise ValueError("Limit cannot be <= 0")
+    with Descriptors() as descriptors:
+        child = start(
+            command,
+            shell=shell,
+            descriptors=descriptors,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            **options,
+        )
+        watch = Watch(child, loop)
+        await watch.started()
+        try:
+            streams = _open_streams(loop, descriptors, limit)
+        except BaseException:
+            child.abandon()
+            raise
+    return watch, streams
+
+
+def _open_streams(loop: asyncio.AbstractEventLoop, descriptors: Descriptors, limit: int) -> Streams:
+    stdin, stdout, stderr = descriptors.take()
+    return Streams(
+        None if stdin is None else open_writer(loop, stdin),
+        None if stdout is None else open_reader(loop, stdout, limit),
+        None if stderr is None else open_reader(loop, stderr, limit),
+    )
+
+
+def _refuse_like_asyncio(shell_wanted: bool, unbuffered: dict[str, Any]) -> None:
+    """Parameters of subprocess.Popen that asyncio refuses, with its messages."""
+    for name, allowed in (("shell", shell_wanted), ("bufsize", 0)):
+        if unbuffered.pop(name, allowed) != allowed:
+            raise ValueError(f"{name} must be {allowed}")
+
+
+async def _create(
+    command: Command,
+    *,
+    shell: bool,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    limit: int,
+    text: bool | None,
+    encoding: str | None,
+    errors: str | None,
+    options: dict[str, Any],
+) -> Process | TextProcess:
+    _refuse_like_asyncio(shell, options)
+    text = text or options.pop("universal_newlines", None)
+    name = text_encoding(text, encoding, errors)
+    if name is not None:
+        "".encode(name, errors or "strict")  # LookupError before anything starts
+    watch, streams = await open_process(
+        command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, limit=limit, **options
+    )
+    if name is None:
+        return Process(watch, streams)
+    return TextProcess(watch, streams, name, errors)
+
+
+@overload
+async def create_subprocess_exec(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    text: Literal[False] | None = ...,
+    encoding: None = ...,
+    errors: None = ...,
+    **options: Unpack[Options],
+) -> Process: ...
+@overload
+async def create_subprocess_exec(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    text: Literal[True],
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[Options],
+) -> TextProcess: ...
+@overload
+async def create_subprocess_exec(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    encoding: str,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    text: bool | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[Options],
+) -> TextProcess: ...
+async def create_subprocess_exec(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    stdin: Stdio = None,
+    stdout: Stdio = None,
+    stderr: Stdio = None,
+    limit: int = LIMIT,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Any,
+) -> Process | TextProcess:
+    """Start a program that nothing else in this process can notice, reap or lose.
+
+    A drop-in for `asyncio.create_subprocess_exec`, on any running loop with `add_reader`. Returns
+    once the program was exec'd; the loop is free meanwhile. A cancelled call leaves no child.
+
+    Args:
+        program: a path, or a name to be looked for in PATH (that of `env` where that is given).
+        args: its arguments.
+        stdin, stdout, stderr: None to inherit ours, `subprocess.PIPE`, DEVNULL, a descriptor, an
+            object with a `fileno()`; STDOUT for stderr. Pipes are pipes, never sockets.
+        limit: bytes that a reader buffers; twice as much stops the reading. See `PipeReader`.
+        text, encoding, errors: any of them makes the streams text: `TextProcess`.
+        options: see `aiopidfd.Options`; their meaning is that of `subprocess.Popen`.
+
+    Returns:
+        The process.
+
+    Raises:
+        FileNotFoundError, PermissionError, NotADirectoryError: as subprocess: `filename` is the
+            program, or the cwd if that is at fault.
+        TypeError, ValueError: bad arguments, before anything is started.
+        OSError: EMFILE, EAGAIN and the like; or this kernel cannot (see `aiopidfd.kernel`).
+    """
+    return await _create(
+        (program, *args),
+        shell=False,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        limit=limit,
+        text=text,
+        encoding=encoding,
+        errors=errors,
+        options=options,
+    )
+
+
+@overload
+async def create_subprocess_shell(
+    cmd: str | bytes,
+    *,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    text: Literal[False] | None = ...,
+    encoding: None = ...,
+    errors: None = ...,
+    **options: Unpack[Options],
+) -> Process: ...
+@overload
+async def create_subprocess_shell(
+    cmd: str | bytes,
+    *,
+    text: Literal[True],
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[Options],
+) -> TextProcess: ...
+@overload
+async def create_subprocess_shell(
+    cmd: str | bytes,
+    *,
+    encoding: str,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    text: bool | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[Options],
+) -> TextProcess: ...
+async def create_subprocess_shell(
+    cmd: str | bytes,
+    *,
+    stdin: Stdio = None,
+    stdout: Stdio = None,
+    stderr: Stdio = None,
+    limit: int = LIMIT,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    **options: Any,
+) -> Process | TextProcess:
+    """Run a command by `/bin/sh -c`. Otherwise as `create_subprocess_exec`.
+
+    Raises:
+        ValueError: cmd is not a string.
+    """
+    if not isinstance(cmd, (str, bytes)):
+        raise ValueError("cmd must be a string")
+    return await _create(
+        cmd,
+        shell=True,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        limit=limit,
+        text=text,
+        encoding=encoding,
+        errors=errors,
+        options=options,
+    )

@@ -1,0 +1,185 @@
+"""`run_process`: run a command to its end and return what it said."""
+
+import asyncio
+import subprocess
+from typing import Any, Literal, Unpack, overload
+
+from .ending import end
+from .plan import Command, Options
+from .process import DRAIN, GRACE, Process, open_process
+from .stdio import Stdio
+from .text import decode_output, text_encoding
+
+__all__ = ["run_process"]
+
+
+@overload
+async def run_process(
+    command: Command,
+    *,
+    input: bytes | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    text: Literal[False] | None = ...,
+    encoding: None = ...,
+    errors: None = ...,
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[bytes]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    text: Literal[True],
+    input: str | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[str]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    encoding: str,
+    input: str | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    text: bool | None = ...,
+    errors: str | None = ...,
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[str]: ...
+async def run_process(
+    command: Command,
+    *,
+    input: bytes | str | None = None,
+    stdin: Stdio = None,
+    stdout: Stdio = subprocess.PIPE,
+    stderr: Stdio = subprocess.PIPE,
+    check: bool = True,
+    timeout: float | None = None,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    shell: bool | None = None,
+    grace: float = GRACE,
+    drain: float | None = DRAIN,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[Any]:
+    """Run a command to its end, on the running loop.
+
+    On timeout or cancellation the program gets SIGTERM, `grace` seconds, SIGKILL, and is reaped
+    before this raises. A second cancellation kills at once. Never waits for ever because a
+    grandchild holds a pipe.
+
+    Args:
+        command: a sequence runs a program; a string is run by `/bin/sh -c`.
+        input: for stdin, which is a pipe then.
+        stdin, stdout, stderr: as `create_subprocess_exec`; the outputs are captured by default.
+        check: raise CalledProcessError when the return code is not 0.
+        timeout: seconds from the call on; None for no limit.
+        text, encoding, errors: any of them makes input and output str.
+        shell: decide the matter of the shell yourself, as with `subprocess.run`.
+        grace: seconds between SIGTERM and SIGKILL.
+        drain: seconds to read on after the exit while something else holds the pipes; None: until
+            they close.
+        options: see `aiopidfd.Options`.
+
+    Returns:
+        `subprocess.CompletedProcess`, with output where it was captured.
+
+    Raises:
+        subprocess.CalledProcessError: with the output.
+        subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
+        OSError, TypeError, ValueError: as `create_subprocess_exec`.
+    """
+    name = text_encoding(text, encoding, errors)
+    data = _input_bytes(input, name, errors)
+    if data is not None:
+        if stdin is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        stdin = subprocess.PIPE
+    if shell is None:
+        shell = isinstance(command, (str, bytes))
+    if name is not None:
+        b"".decode(name, errors or "strict")  # LookupError before anything starts
+
+    process: Process | None = None
+    try:
+        async with asyncio.timeout(timeout) as timer:
+            watch, streams = await open_process(
+                command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **options
+            )
+            process = Process(watch, streams)
+            out, err = await process.communicate(data, drain=drain)
+    except TimeoutError as exc:
+        if not timer.expired():
+            raise
+        if process is None:
+            raise subprocess.TimeoutExpired(command, timeout or 0) from exc
+        await _end(process, grace)
+        out, err = _what_was_read(process)
+        raise subprocess.TimeoutExpired(command, timeout or 0, out, err) from None
+    except GeneratorExit:  # nothing can be awaited any more
+        if process is not None:
+            process._watch.child.abandon()  # noqa: SLF001
+        raise
+    except BaseException:
+        if process is not None:
+            await _end(process, grace)
+        raise
+    finally:
+        if process is not None:
+            process._streams.close()  # noqa: SLF001
+
+    result: subprocess.CompletedProcess[Any] = subprocess.CompletedProcess(
+        command, await process.wait(), _decoded(out, name, errors), _decoded(err, name, errors)
+    )
+    if check:
+        result.check_returncode()
+    return result
+
+
+def _input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
+    if encoding is None or input is None:
+        return input
+    if not isinstance(input, str):
+        raise TypeError(f"input must be str, not {type(input).__name__}")
+    return input.encode(encoding, errors or "strict")
+
+
+def _decoded(data: bytes | None, encoding: str | None, errors: str | None) -> bytes | str | None:
+    return data if data is None or encoding is None else decode_output(data, encoding, errors)
+
+
+async def _end(process: Process, grace: float) -> None:
+    await end(process._watch, grace)  # noqa: SLF001
+
+
+def _what_was_read(process: Process) -> tuple[bytes | None, bytes | None]:
+    taken: list[bytes | None] = []
+    for reader in (process.stdout, process.stderr):
+        if reader is None:
+            taken.append(None)
+        else:
+            reader.drain()
+            taken.append(reader.take_all() or None)
+    return taken[0], taken[1]

@@ -1,0 +1,150 @@
+"""The child's descriptors: what each stdio choice opens, and who closes it.
+
+Everything that the child will find open is opened, or duplicated, here and now, on the caller's
+time: so it is had before anything starts, and a descriptor that another task closes while the
+program is being started is not missing in it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterable
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import IO, Any, Self, TypeAlias
+
+__all__ = ["Descriptors", "Stdio"]
+
+Stdio: TypeAlias = int | IO[Any] | None  # or anything else with a fileno()
+
+_NAMES = ("stdin", "stdout", "stderr")
+_FIRST = 3  # ours never lie among the standard three, even where the host closed those
+
+
+class Descriptors:
+    """What a spawn holds open. As a context manager it closes all that was not handed over.
+
+    Attributes:
+        ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
+        dups: pairs (descriptor of ours, number in the child), for the plan.
+    """
+
+    __slots__ = ("_child_ends", "dups", "ours")
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.ours: list[int | None] = [None, None, None]
+        self.dups: list[tuple[int, int]] = []
+        self._child_ends: list[int] = []
+
+    def open(
+        self, stdin: Stdio, stdout: Stdio, stderr: Stdio, pass_fds: Iterable[int], pipesize: int
+    ) -> None:
+        """Open or duplicate everything.
+
+        Raises:
+            OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE.
+            ValueError: STDOUT for anything but stderr.
+            TypeError: something that is neither a choice nor a file.
+        """
+        for target, choice in enumerate((stdin, stdout, stderr)):
+            if choice is None:
+                continue
+            self.dups.append((self._source(target, choice, pipesize), target))
+        taken = {target for _, target in self.dups}
+        for fd in sorted(pass_fds):
+            if fd not in taken:
+                self.dups.append((self._duplicate(fd), fd))
+
+    @property
+    def child_ends(self) -> tuple[int, ...]:
+        """The descriptors of ours that the child gets copies of."""
+        return tuple(self._child_ends)
+
+    def handed_over(self) -> None:
+        """The child's ends are the native spawner's to close from now on."""
+        self._child_ends.clear()
+
+    def take(self) -> tuple[int | None, int | None, int | None]:
+        """Our ends of the pipes, which are the caller's to close from now on."""
+        stdin, stdout, stderr = self.ours
+        self.ours = [None, None, None]
+        return stdin, stdout, stderr
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close what is still held."""
+        for fd in (*self._child_ends, *(fd for fd in self.take() if fd is not None)):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._child_ends.clear()
+
+    def _source(self, target: int, choice: Stdio, pipesize: int) -> int:
+        if choice == PIPE:
+            return self._pipe(target, pipesize)
+        if choice == DEVNULL:
+            fd = self._above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+            self._child_ends.append(fd)
+            return fd
+        if choice == STDOUT:
+            if target != 2:
+                raise ValueError("STDOUT can only be used for stderr")
+            same = next((source for source, number in self.dups if number == 1), None)
+            if same is not None:
+                return same
+            # sys.__stdout__ may be None or closed where there is none, as in a daemon.
+            return self._duplicate(1 if sys.__stdout__ is None else sys.__stdout__.fileno())
+        return self._duplicate(_fileno(_NAMES[target], choice))
+
+    def _pipe(self, target: int, pipesize: int) -> int:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        try:
+            read = self._above_stdio(read)
+        except OSError:
+            os.close(write)
+            raise
+        try:
+            write = self._above_stdio(write)
+        except OSError:
+            os.close(read)
+            raise
+        ours, theirs = (write, read) if target == 0 else (read, write)
+        self.ours[target] = ours
+        self._child_ends.append(theirs)
+        if pipesize > 0:
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
+        return theirs
+
+    def _duplicate(self, fd: int) -> int:
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+        self._child_ends.append(copy)
+        return copy
+
+    @staticmethod
+    def _above_stdio(fd: int) -> int:
+        """The same file above the standard three; the number given is closed if it was not."""
+        if fd >= _FIRST:
+            return fd
+        try:
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+        finally:
+            os.close(fd)
+
+
+def _fileno(name: str, choice: Any) -> int:
+    if isinstance(choice, int):
+        return choice
+    fileno = getattr(choice, "fileno", None)
+    if fileno is None:
+        kind = type(choice).__name__
+        raise TypeError(f"{name} must be PIPE, DEVNULL, STDOUT, a file or None, not {kind}")
+    fd = fileno()
+    if not isinstance(fd, int):
+        raise TypeError(f"{name}.fileno() returned a non-integer")
+    return fd

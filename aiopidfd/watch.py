@@ -1,0 +1,151 @@
+"""A child bound to an event loop: its news come through the loop's own selector.
+
+The loop holds the watch, by its readers, until the child has exited; so a child whose handle was
+dropped is still reaped. Only `add_reader`, `remove_reader`, `call_later` and futures are asked of
+the loop: asyncio, uvloop and others do alike.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from . import _native
+from .child import FINAL, ORPHAN_PATIENCE, Child
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Waits on a loop for a child's start and for its exit.
+
+    Attributes:
+        child: what is watched. Its `returncode` is set by the time the exit callbacks run.
+        keep: whatever must live as long as the child runs, the pipes of a dropped handle for one.
+    """
+
+    __slots__ = ("_exit", "_fds", "_loop", "_patience", "_started", "_state", "child", "keep")
+
+    def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch a child that is STARTING."""
+        native = child.native
+        self.child = child
+        self.keep: object = None
+        self._loop = loop
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._exit: list[Callable[[], object]] = []
+        self._state = _native.STARTING
+        self._patience = 0.001
+        self._fds: list[int] = []
+        try:
+            for fd in (native.ready_fd, native.guardian_fd):
+                loop.add_reader(fd, self._on_news)
+                self._fds.append(fd)
+        except BaseException:
+            self._unwatch()
+            child.abandon()
+            raise
+
+    async def started(self) -> None:
+        """Wait until the program was exec'd. Once; a cancelled wait ends the program.
+
+        Raises:
+            OSError: it could not be; everything of it is cleaned up.
+        """
+        try:
+            await self._started
+        except asyncio.CancelledError:
+            # The guardian kills it even if this loop never runs again. The normal case takes a
+            # millisecond, and then nothing is left behind; a hanging exec is left to itself.
+            self.child.abandon()
+            await self.exited(timeout=1.0)
+            raise
+        except GeneratorExit:  # the coroutine was thrown away
+            self.child.abandon()
+            self._started.cancel()
+            raise
+
+    def on_exit(self, callback: Callable[[], object]) -> None:
+        """Call back, from the loop, when the child has exited; at once if that is known."""
+        if self._state in FINAL:
+            self._loop.call_soon(callback)
+        else:
+            self._exit.append(callback)
+
+    async def exited(self, *, timeout: float | None = None) -> bool:
+        """Wait for the exit, at most `timeout` seconds; whether it has come."""
+        if self._state in FINAL:
+            return True
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+
+        def wake(result: bool) -> None:
+            if not waiter.done():
+                waiter.set_result(result)
+
+        def callback() -> None:
+            wake(True)
+
+        self._exit.append(callback)
+        timer = None if timeout is None else self._loop.call_later(timeout, wake, False)
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if callback in self._exit:
+                self._exit.remove(callback)
+
+    @property
+    def over(self) -> bool:
+        """Whether the child has exited, or never started."""
+        return self._state in FINAL
+
+    def _watch(self, *fds: int) -> None:
+        for fd in fds:
+            self._loop.add_reader(fd, self._on_news)
+            self._fds.append(fd)
+
+    def _unwatch(self, *fds: int) -> None:
+        for fd in fds or tuple(self._fds):
+            self._loop.remove_reader(fd)
+            self._fds.remove(fd)
+
+    def _on_news(self) -> None:
+        before, self._state = self._state, self.child.advance()
+        state, native = self._state, self.child.native
+        if state == before:
+            if state == _native.ORPHANED:
+                self._wait_for_reaper()
+            return
+        # A descriptor leaves the loop before it is closed, by trim().
+        if state == _native.RUNNING:
+            self._unwatch(native.ready_fd)
+        else:
+            self._unwatch()
+            if state not in FINAL:
+                self._watch(native.pidfd)
+        native.trim()
+        if before == _native.STARTING and not self._started.done():
+            if state == _native.FAILED:
+                self._started.set_exception(self.child.failure())
+            elif state != _native.DYING:
+                self._started.set_result(None)
+        if state in FINAL:
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._started.done():  # was DYING
+            self._started.set_exception(self.child.failure())
+        callbacks, self._exit = self._exit, []
+        self.keep = None
+        for callback in callbacks:
+            callback()
+
+    def _wait_for_reaper(self) -> None:
+        """An orphan has exited, but its status is known only once its new parent has reaped it."""
+        if self._fds:
+            self._unwatch()  # its pidfd stays readable
+        elif self._patience > ORPHAN_PATIENCE:
+            self.child.native.give_up_status()
+            self._on_news()
+            return
+        self._loop.call_later(self._patience, self._on_news)
+        self._patience *= 2
