@@ -318,6 +318,12 @@ static PyObject *native_sweep(PyObject *module, PyObject *unused)
     return PyLong_FromLong(spawner_sweep());
 }
 
+static PyObject *native_records(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromLong(spawner_records());
+}
+
 static PyObject *native_probe(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -333,6 +339,7 @@ static PyMethodDef module_methods[] = {
     {"spawn", native_spawn, METH_VARARGS,
      "spawn(call, private_memory, steps, paths, argv, env, fds) -> Child. Returns before the exec."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
+    {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"probe", native_probe, METH_NOARGS, "What the kernel answers to each call: 0 or an errno."},
     {NULL, NULL, 0, NULL},
 };

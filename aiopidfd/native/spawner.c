@@ -151,6 +151,8 @@ static const struct step *copy_steps(char **cursor, const struct plan *plan)
     return copy;
 }
 
+static atomic_int n_records;
+
 static struct record *record_new(const struct plan *plan)
 {
     size_t header = aligned(sizeof(struct record));
@@ -183,6 +185,7 @@ static struct record *record_new(const struct plan *plan)
     record->argv = copy_vector(&cursor, plan->argv, argv);
     record->envp = copy_vector(&cursor, plan->envp, envp);
     record->child_pidfd = -1;
+    atomic_fetch_add(&n_records, 1);
     return record;
 }
 
@@ -190,6 +193,8 @@ static void record_free(struct record **record)
 {
     struct record *old = *record;
     *record = NULL;
+    if (old)
+        atomic_fetch_sub(&n_records, 1);
     if (old && old->private_memory)
         munmap(old->guardian_stack, old->size);
     else if (old)
@@ -593,4 +598,9 @@ int spawner_sweep(void)
     int left = sweep();
     unlock(mask);
     return left;
+}
+
+int spawner_records(void)
+{
+    return atomic_load(&n_records);
 }

@@ -103,4 +103,7 @@ void spawner_release(struct child *child);
  * does this first. */
 int spawner_sweep(void);
 
+/* How many records exist: for tests that look for leaks. */
+int spawner_records(void);
+
 #endif

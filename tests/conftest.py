@@ -1,0 +1,90 @@
+"""Every test runs on asyncio and on uvloop, and must leave nothing behind."""
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+import aiopidfd
+from aiopidfd import _native
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return LOOPS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lifelines() -> None:
+    """The process-wide descriptors exist from the first spawn on: make them before any count."""
+    assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+
+
+def open_fds() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the listing's own
+            continue
+    return found
+
+
+def child_pids() -> set[int]:
+    """All our children, guardians and zombies among them."""
+    pids: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            pids.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+        except FileNotFoundError:  # that thread has just ended
+            continue
+    return pids
+
+
+def shared_mappings() -> int:
+    """Records of children that change ids are shared anonymous mappings."""
+    return Path("/proc/self/maps").read_text().count("/dev/zero (deleted)")
+
+
+def leftovers(before: dict[str, object]) -> dict[str, object]:
+    gc.collect()
+    _native.sweep()
+    now = counted()
+    return {what: (before[what], now[what]) for what in now if now[what] != before[what]}
+
+
+def counted() -> dict[str, object]:
+    return {
+        "fds": open_fds(),
+        "children": child_pids(),
+        "records": _native.records(),
+        "mappings": shared_mappings(),
+        "threads": {thread.name for thread in threading.enumerate()},
+    }
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """Fail a test that leaves an fd, a child, a zombie, a record, a mapping or a thread.
+
+    What is on its way out (a killed program that nobody awaited) has some seconds to go.
+    """
+    gc.collect()
+    before = counted()
+    yield
+    deadline = time.monotonic() + 5
+    while (left := leftovers(before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"left behind (before, after): {left}"
