@@ -27,9 +27,15 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _lifelines() -> None:
-    """The process-wide descriptors exist from the first spawn on: make them before any count."""
+def _once_for_all() -> None:
+    """Make what exists once in a process before anything is counted.
+
+    Our lifelines, from the first spawn on; libuv's signal pipe, from the first loop on.
+    """
     assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+    for factory in LOOPS.values():
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(asyncio.sleep(0))
 
 
 def open_fds() -> dict[int, str]:
