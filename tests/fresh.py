@@ -1,0 +1,34 @@
+"""Run a piece of Python in an interpreter of its own: for what ends, execs or limits a process."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+PRELUDE = """
+import asyncio, contextlib, ctypes, errno, os, resource, select, signal, sys, threading, time
+sys.path.insert(0, {root!r})
+import aiopidfd
+from aiopidfd import _native
+from tests import hosts, seccomp
+from tests.conftest import child_pids, open_fds
+libc = ctypes.CDLL(None, use_errno=True)
+"""
+
+
+def command(code: str) -> list[str]:
+    """The command line that runs `code` with the usual imports in place; warnings are errors."""
+    prelude = PRELUDE.format(root=str(ROOT))
+    return [sys.executable, "-W", "error", "-c", prelude + textwrap.dedent(code)]
+
+
+def run(code: str, *wrapper: str) -> str:
+    """Run it, under `wrapper` if given; returns what it printed. Fails if it fails."""
+    result = subprocess.run(
+        [*wrapper, *command(code)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
+    assert result.stderr == "", result.stderr
+    return result.stdout
