@@ -161,7 +161,7 @@ class BaseProcess:
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and the loop still reaps it."""
         watch: Watch | None = getattr(self, "_watch", None)
-        if watch is not None and not watch.over:
+        if watch is not None and watch.alive:
             message = f"subprocess {self.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 

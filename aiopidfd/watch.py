@@ -72,7 +72,7 @@ class Watch:
 
     async def exited(self, *, timeout: float | None = None) -> bool:
         """Wait for the exit, at most `timeout` seconds; whether it has come."""
-        if self._state in FINAL:
+        if not self.alive:
             return True
         waiter: asyncio.Future[bool] = self._loop.create_future()
 
@@ -97,6 +97,11 @@ class Watch:
     def over(self) -> bool:
         """Whether the child has exited, or never started."""
         return self._state in FINAL
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program still runs, as a child of this process and not of its original."""
+        return not self.over and self.child.native.state != _native.FOREIGN
 
     def _watch(self, *fds: int) -> None:
         for fd in fds:

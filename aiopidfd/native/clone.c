@@ -170,10 +170,10 @@ long clone_process(const struct clone_request *request, void (*entry)(void *), v
 #if AIOPIDFD_HAVE_CLONE3
     if (request->call == CALL_CLONE3) {
         struct clone3_args args;
-        args.flags = request->flags | CLONE_PIDFD;
+        args.flags = request->flags | CLONE_PIDFD | (request->born ? CLONE_PARENT_SETTID : 0);
         args.pidfd = (uint64_t)(uintptr_t)request->pidfd;
         args.child_tid = 0;
-        args.parent_tid = 0;
+        args.parent_tid = (uint64_t)(uintptr_t)request->born;
         args.exit_signal = (uint64_t)request->exit_signal;
         args.stack = (uint64_t)(uintptr_t)request->stack;
         args.stack_size = request->stack_size;

@@ -16,7 +16,9 @@ struct clone_request {
     enum clone_call call;
     uint64_t flags; /* CLONE_*, without the exit signal; CLONE_PIDFD is added */
     int exit_signal;
-    int *pidfd; /* where the kernel stores the new process's pidfd, before it runs */
+    int *pidfd; /* where the kernel stores the new process's pidfd: also when it fails after that */
+    int *born;  /* where it stores the pid, before the process runs, and only if there is one; or
+                   NULL. CALL_CLONE3 only: clone(2) has no room for it */
     char *stack;
     unsigned long stack_size;
 };

@@ -129,6 +129,7 @@ static long start_child(struct record *record)
         request.flags |= CLONE_VM;
     request.exit_signal = SIGCHLD;
     request.pidfd = &record->child_pidfd;
+    request.born = &record->born;
     request.stack = record->child_stack;
     request.stack_size = record->stack_size;
     return clone_process(&request, child_main, record);
@@ -204,7 +205,7 @@ void aiopidfd_guardian(void *opaque)
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
     reset_signal_handlers(record);
 
-    record->cloning = 1;
+    atomic_store(&record->cloning, 1);
     long pid = start_child(record);
     if (pid < 0)
         guardian_fails(record, FAILED_CLONE, pid);

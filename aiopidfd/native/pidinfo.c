@@ -3,42 +3,110 @@
 #include "syscall.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-/* struct pidfd_info as of Linux 6.15 (include/uapi/linux/pidfd.h); headers are mostly older. */
+/* struct pidfd_info up to what is asked for (include/uapi/linux/pidfd.h, PIDFD_INFO_SIZE_VER0);
+ * most headers are older than it. */
 struct pidfd_info {
     uint64_t mask;
     uint64_t cgroupid;
     uint32_t pid, tgid, ppid;
     uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
     int32_t exit_code;
-    uint32_t coredump_mask, padding;
 };
 
 #define GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
 enum { INFO_EXIT = 1 << 3 };
 
-int pidinfo_exit(int pidfd, int *code, int *status)
+static void decode(int wait_status, int *code, int *status)
+{
+    if (WIFSIGNALED(wait_status)) {
+        *code = WCOREDUMP(wait_status) ? CLD_DUMPED : CLD_KILLED;
+        *status = WTERMSIG(wait_status);
+    } else {
+        *code = CLD_EXITED;
+        *status = WEXITSTATUS(wait_status);
+    }
+}
+
+int pidinfo_reaped(int pidfd, int *code, int *status)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
     long result = SYS(__NR_ioctl, pidfd, GET_INFO, &info);
-    /* 6.12 to 6.14 know the request but not the bit (EINVAL, or no bit back); older ones nothing
-     * (ENOTTY). Before the process is reaped, the answer comes without the bit. */
+    /* 6.13 to 6.14 know the request but not the bit, older ones nothing (ENOTTY). Before the
+     * process is reaped, the answer comes without the bit. */
     if (result == -EINVAL || result == -ENOTTY)
         return -EOPNOTSUPP;
     if (result < 0)
         return (int)result;
     if (!(info.mask & INFO_EXIT))
         return -EAGAIN;
-    if (WIFSIGNALED(info.exit_code)) {
-        *code = WCOREDUMP(info.exit_code) ? CLD_DUMPED : CLD_KILLED;
-        *status = WTERMSIG(info.exit_code);
-    } else {
-        *code = CLD_EXITED;
-        *status = WEXITSTATUS(info.exit_code);
-    }
+    decode(info.exit_code, code, status);
     return 0;
+}
+
+/* The text after the command name, which is in parentheses and may hold any character. */
+static const char *read_stat(int pid, char *text, size_t size)
+{
+    snprintf(text, size, "/proc/%d/stat", pid);
+    int fd = open(text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    ssize_t length = read(fd, text, size - 1);
+    close(fd);
+    if (length <= 0)
+        return NULL;
+    text[length] = 0;
+    char *name_end = strrchr(text, ')');
+    return name_end ? name_end + 1 : NULL;
+}
+
+/* Whether exit_code is shown to us, who may be less privileged than the process: else it reads 0.
+ * The link asks for the same right (ptrace(2), PTRACE_MODE_READ_FSCREDS). */
+static int may_look(int pid)
+{
+    char path[64], link[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+    return readlink(path, link, sizeof link) > 0;
+}
+
+int pidinfo_zombie(int pidfd, int pid, int *code, int *status)
+{
+    enum { STATE = 3, EXIT_CODE = 52 }; /* fields, the first after the name being the third */
+    char text[1024];
+    const char *field = read_stat(pid, text, sizeof text);
+    if (!field || field[0] != ' ' || field[1] != 'Z')
+        return -EAGAIN;
+    for (int n = STATE; field && n <= EXIT_CODE; n++) {
+        field = strchr(field, ' ');
+        field = field ? field + 1 : NULL;
+    }
+    if (!field)
+        return -EAGAIN;
+    int wait_status = atoi(field);
+    if (wait_status == 0 && !may_look(pid))
+        return -EAGAIN;
+    /* All of that was about our process only if the pid still is this pidfd's. */
+    if (SYS(__NR_pidfd_send_signal, pidfd, 0, 0, 0) == -ESRCH)
+        return -EAGAIN;
+    decode(wait_status, code, status);
+    return 0;
+}
+
+int pidinfo_exit(int pidfd, int pid, int *code, int *status)
+{
+    int reaped = pidinfo_reaped(pidfd, code, status);
+    if (reaped == 0 || pidinfo_zombie(pidfd, pid, code, status) == 0)
+        return 0;
+    if (reaped == -EOPNOTSUPP && SYS(__NR_pidfd_send_signal, pidfd, 0, 0, 0) != -ESRCH)
+        return -EAGAIN; /* not reaped, and we cannot look into it: perhaps it becomes our child */
+    return reaped;
 }

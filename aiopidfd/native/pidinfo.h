@@ -1,9 +1,17 @@
-/* How a process ended, asked of its pidfd: ioctl(PIDFD_GET_INFO) with PIDFD_INFO_EXIT, Linux 6.15. */
+/* How a process that is not our child ended, asked of its pidfd.
+ *
+ * Once it is reaped: ioctl(PIDFD_GET_INFO) with PIDFD_INFO_EXIT, Linux 6.15. Before that, as a
+ * zombie: the exit_code in /proc/PID/stat (proc_pid_stat(5), Linux 3.5).
+ */
 #ifndef AIOPIDFD_PIDINFO_H
 #define AIOPIDFD_PIDINFO_H
 
-/* 0 with *code (CLD_*) and *status set; -EAGAIN while the process is not reaped; else -errno:
- * -EOPNOTSUPP when this kernel does not know it. */
-int pidinfo_exit(int pidfd, int *code, int *status);
+/* All return 0 with *code (CLD_*) and *status set; -EAGAIN where it may be known later; another
+ * -errno where it will not be. */
+
+int pidinfo_exit(int pidfd, int pid, int *code, int *status); /* the two below, as fits */
+
+int pidinfo_reaped(int pidfd, int *code, int *status);
+int pidinfo_zombie(int pidfd, int pid, int *code, int *status);
 
 #endif

@@ -40,6 +40,7 @@ static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_
         .flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND,
         .exit_signal = 0,
         .pidfd = pidfd,
+        .born = NULL,
         .stack = stack,
         .stack_size = STACK,
     };
@@ -92,7 +93,7 @@ int probe_kernel(struct probe *probe)
     probe->close_range = to_errno(SYS(__NR_close_range, ~0U, ~0U, 0)); /* closes nothing */
 
     int code, status, fd = clone_fd >= 0 ? clone_fd : clone3_fd;
-    probe->exit_info = fd >= 0 ? -pidinfo_exit(fd, &code, &status) : EOPNOTSUPP;
+    probe->exit_info = fd >= 0 ? -pidinfo_reaped(fd, &code, &status) : EOPNOTSUPP;
     if (clone3_fd >= 0)
         SYS(__NR_close, clone3_fd);
     if (clone_fd >= 0)

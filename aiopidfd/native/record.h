@@ -31,10 +31,9 @@ enum phase {
     PHASE_EXITED,  /* code, status and usage are valid, the child is reaped */
 };
 
-/* Who has the child, decided once by compare-and-swap. The child takes itself by its first
- * instruction; the spawner takes it when it finds the guardian dead before that. Whoever comes
- * second leaves: so a child of a guardian that was killed between the clone and here never runs on
- * unknown to us, and `child_pidfd` is read only when it is known to be installed. */
+/* Whether a child may run, where only the child itself can tell that it was born (clone(2)): decided
+ * once, by compare-and-swap. The child takes the claim by its first instruction; the spawner takes it
+ * when the guardian was killed and no child has shown up in a while. Who comes second leaves. */
 enum claim { CLAIM_NONE = 0, CLAIM_CHILD, CLAIM_SPAWNER };
 
 struct record {
@@ -62,8 +61,10 @@ struct record {
 
     /* Written by the guardian and the child. */
     atomic_int phase;
+    atomic_int cloning; /* the guardian has come as far as the clone: there may be a child */
     atomic_int claim;
-    int cloning; /* the guardian has come as far as the clone: there may be a child */
+    int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the guardian is
+                 being killed just then. Only then is child_pidfd sure to be installed */
     int sigchld_ignored; /* as the caller had it, for the child */
     int child_pid;
     int child_pidfd; /* in the spawner's descriptor table; the spawner closes it */

@@ -17,6 +17,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef CLONE_CLEAR_SIGHAND
@@ -201,6 +202,12 @@ static void record_free(struct record **record)
         free(old->guardian_stack); /* where the block begins */
 }
 
+/* Whether there is, or was, a child, so that child_pidfd is a descriptor and not just a number. */
+static int child_was_born(const struct record *record)
+{
+    return record->call == CALL_CLONE3 ? record->born != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
+}
+
 /* ---- Forked copies ---------------------------------------------------------------------------
  * A copy of us owns none of the children. */
 
@@ -222,7 +229,7 @@ static void after_fork_in_child(void)
         struct record *record = child->record;
         /* A pidfd that was installed but not collected yet. The table was copied a moment before
          * the memory, so make sure that the number is a pidfd here too. */
-        if (child->state == CHILD_STARTING && record && atomic_load(&record->claim) == CLAIM_CHILD &&
+        if (child->state == CHILD_STARTING && child_was_born(record) &&
             SYS(__NR_pidfd_send_signal, record->child_pidfd, 0, 0, 0) != -EBADF)
             SYS(__NR_close, record->child_pidfd);
         close_fd(&child->guardian_fd);
@@ -283,6 +290,7 @@ static int start_guardian(struct child *child, uint64_t caller_mask)
     request.flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND;
     request.exit_signal = 0;
     request.pidfd = &child->guardian_fd;
+    request.born = NULL;
     request.stack = record->guardian_stack;
     request.stack_size = record->stack_size;
     long pid = clone_process(&request, aiopidfd_guardian, record);
@@ -383,26 +391,42 @@ static void collect_start(struct child *child)
     child->state = CHILD_RUNNING;
 }
 
+static int a_second_has_passed(struct timespec *since)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (since->tv_sec == 0 && since->tv_nsec == 0)
+        *since = now;
+    return now.tv_sec - since->tv_sec > 1 || (now.tv_sec - since->tv_sec == 1 && now.tv_nsec >= since->tv_nsec);
+}
+
 /* The guardian was killed while it started the program: whatever there is of it shall not run on
- * unknown to the caller, who gets an error. */
-static void guardian_lost_at_start(struct child *child)
+ * unknown to the caller, who gets an error. Returns 0 while it cannot be told what there is. */
+static int guardian_lost_at_start(struct child *child)
 {
     struct record *record = child->record;
+    if (child_was_born(record)) {
+        child->pidfd = record->child_pidfd;
+        SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
+        child->state = CHILD_DYING;
+    } else if (record->call == CALL_CLONE && atomic_load(&record->cloning)) {
+        /* A child may have been born that has yet to run its first instruction. It comes to that
+         * within microseconds, unless the machine is so loaded that it does not within a second:
+         * then it shall leave at once when it does, and its record, which it will read, stays. */
+        if (!a_second_has_passed(&child->lost_since))
+            return 0;
+        int unclaimed = CLAIM_NONE;
+        if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_SPAWNER))
+            return 0;
+        child->record = NULL;
+        child->state = CHILD_FAILED;
+    } else {
+        child->state = CHILD_FAILED;
+    }
     close_handed_over(child);
     child->error = ECHILD;
     child->failed_step = FAILED_GUARDIAN;
-    int unclaimed = CLAIM_NONE;
-    if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_SPAWNER)) {
-        child->pidfd = record->child_pidfd; /* it ran, so the clone had succeeded */
-        SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
-        child->state = CHILD_DYING;
-        return;
-    }
-    /* A child may exist that has yet to run its first instruction, which will read the claim: then
-     * the mapping is never given back. That takes a SIGKILL within one microsecond of the clone. */
-    if (record->cloning)
-        child->record = NULL;
-    child->state = CHILD_FAILED;
+    return 1;
 }
 
 static void collect_failure(struct child *child)
@@ -441,7 +465,7 @@ static void collect_orphan(struct child *child)
         child->status = info.si_status;
         child->state = CHILD_EXITED;
     } else {
-        int result = pidinfo_exit(child->pidfd, &child->code, &child->status);
+        int result = pidinfo_exit(child->pidfd, child->pid, &child->code, &child->status);
         if (result != -EAGAIN) /* EAGAIN: whoever adopted it has not reaped it yet */
             child->state = result == 0 ? CHILD_EXITED : CHILD_UNKNOWN;
     }
@@ -459,7 +483,8 @@ static void advance(struct child *child)
             return;
         switch (phase) {
         case PHASE_STARTING:
-            guardian_lost_at_start(child);
+            if (!guardian_lost_at_start(child))
+                return; /* guardian_fd stays readable: whoever polls it comes back at once */
             break;
         case PHASE_FAILED:
             collect_failure(child);

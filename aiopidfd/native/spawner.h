@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <sys/resource.h>
+#include <time.h>
 
 /* A system call for the child to make before exec. Where data[i] is set, argument i becomes a
  * pointer to a copy of those bytes. */
@@ -70,6 +71,7 @@ struct child {
     int *fds;
     size_t n_fds;
     int abandoned;
+    struct timespec lost_since; /* when the guardian was found dead with the child's birth unknown */
     struct child *next, **link;
 };
 

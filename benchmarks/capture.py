@@ -1,0 +1,63 @@
+"""How fast much output is captured, from the start of the program to its exit."""
+
+import subprocess
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final
+
+import aiopidfd
+
+from .rounds import interleave
+from .subjects import ASYNCIO, OURS, OURS_ON_UVLOOP, SUBPROCESS, AsyncSubject, async_subjects
+from .table import Wanted, report
+
+MIB: Final = 1024 * 1024
+
+RUN: Final = {OURS: "aiopidfd.run_process", OURS_ON_UVLOOP: "aiopidfd.run_process on uvloop"}
+WANTED = tuple(Wanted(name, ASYNCIO, 3, at_least=True) for pair in RUN.items() for name in pair)
+
+
+def _writer(size: int) -> list[str]:
+    return ["head", "-c", str(size), "/dev/zero"]
+
+
+async def _communicate(subject: AsyncSubject, size: int) -> int:
+    process = await subject.create(*_writer(size), stdout=subprocess.PIPE)
+    stdout, _ = await process.communicate()
+    return len(stdout)
+
+
+async def _run_process(size: int) -> int:
+    result = await aiopidfd.run_process(_writer(size), stderr=None)
+    return len(result.stdout)
+
+
+def _subprocess_run(size: int) -> int:
+    return len(subprocess.run(_writer(size), stdout=subprocess.PIPE, check=True).stdout)
+
+
+def measure(*, quick: bool) -> str:
+    rounds, size = (3, 128 * MIB) if quick else (11, 512 * MIB)
+
+    def rate(capture: Callable[[], int]) -> Callable[[], list[float]]:
+        def turn() -> list[float]:
+            start = perf_counter()
+            assert capture() == size
+            return [size / MIB / (perf_counter() - start)]
+
+        return turn
+
+    def communicate(subject: AsyncSubject) -> Callable[[], int]:
+        return lambda: subject.run(_communicate(subject, size))
+
+    def run_process(subject: AsyncSubject) -> Callable[[], int]:
+        return lambda: subject.run(_run_process(size))
+
+    with async_subjects() as subjects:
+        captures = {subject.name: communicate(subject) for subject in subjects}
+        captures |= {RUN[each.name]: run_process(each) for each in subjects if each.name in RUN}
+        captures[SUBPROCESS] = lambda: _subprocess_run(size)
+        turns = {name: rate(capture) for name, capture in captures.items()}
+        samples = interleave(turns, rounds)
+    title = f"{size // MIB} MiB captured by communicate(), or as the row says; {rounds} rounds"
+    return report(title, "MiB/s", samples, WANTED)

@@ -1,0 +1,64 @@
+"""How long it takes to start /bin/true and wait for its exit, one after another."""
+
+from collections.abc import Callable
+from time import perf_counter_ns
+
+from .rounds import interleave
+from .subjects import (
+    ASYNCIO,
+    OURS,
+    OURS_BLOCKING,
+    OURS_ON_UVLOOP,
+    POSIX_SPAWN,
+    TRUE,
+    AsyncSubject,
+    async_subjects,
+    blocking_subjects,
+)
+from .table import Wanted, report
+
+WANTED = (
+    Wanted(OURS, ASYNCIO, 0.90),
+    Wanted(OURS, POSIX_SPAWN, 1.20),
+    Wanted(OURS_ON_UVLOOP, ASYNCIO, 0.90),
+    Wanted(OURS_ON_UVLOOP, POSIX_SPAWN, 1.20),
+    Wanted(OURS_BLOCKING, POSIX_SPAWN, 1.20),
+)
+
+
+async def _on_loop(subject: AsyncSubject, spawns: int) -> list[float]:
+    """Microseconds each."""
+    times = []
+    for _ in range(spawns):
+        start = perf_counter_ns()
+        process = await subject.create(TRUE)
+        await process.wait()
+        times.append((perf_counter_ns() - start) / 1e3)
+    return times
+
+
+def _blocking(spawn: Callable[[], Callable[[], object]], spawns: int) -> list[float]:
+    """Microseconds each."""
+    times = []
+    for _ in range(spawns):
+        start = perf_counter_ns()
+        spawn()()
+        times.append((perf_counter_ns() - start) / 1e3)
+    return times
+
+
+def measure(*, quick: bool) -> str:
+    rounds, spawns = (10, 20) if quick else (100, 20)
+
+    def on_loop(subject: AsyncSubject) -> Callable[[], list[float]]:
+        return lambda: subject.run(_on_loop(subject, spawns))
+
+    def blocking(spawn: Callable[[], Callable[[], object]]) -> Callable[[], list[float]]:
+        return lambda: _blocking(spawn, spawns)
+
+    with async_subjects() as subjects:
+        turns = {subject.name: on_loop(subject) for subject in subjects}
+        turns |= {name: blocking(spawn) for name, spawn in blocking_subjects().items()}
+        samples = interleave(turns, rounds)
+    title = f"Spawn and wait of /bin/true, one after another; {rounds} x {spawns} spawns"
+    return report(title, "us", samples, WANTED)

@@ -1,0 +1,149 @@
+"""The examples, run as their reader runs them."""
+
+import gzip
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(example: str, *args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / example, *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_theft(tmp_path: Path) -> None:
+    result = run("theft.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
+    theirs_1, ours_1, theirs_2, ours_2 = rows
+    assert ours_1 == ours_2 == ["aiopidfd", "20/20", "3 (20x)", "0", "0"]
+    # The thief need not win every time.
+    assert theirs_1[0] == "asyncio"
+    assert "255 (" in theirs_1[2]
+    assert int(theirs_1[3]) > 0
+    assert int(theirs_1[4]) > 0
+    assert theirs_2 == ["asyncio", "0/20", "255 (20x)", "0", "0"]
+
+
+# A line end, a backslash, an escape sequence, no UTF-8, an option, a glob, the start of a pipe.
+ODD_NAMES = (b"a\nb", b"c\\d", b"\x1b[31m", b"\xff\xfe", b"-n", b"*", b"|cat", b" ")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[Path, bytes]:
+    folder = tmp_path / "files"
+    found = {}
+    for number, name in enumerate(ODD_NAMES):
+        path = folder / str(number) / os.fsdecode(name)
+        path.parent.mkdir(parents=True)
+        found[path] = os.urandom(number * 50_000)
+        path.write_bytes(found[path])
+    (folder / "link").symlink_to("nowhere")
+    os.mkfifo(folder / "fifo")
+    return found
+
+
+def test_checksum(tmp_path: Path, files: dict[Path, bytes]) -> None:
+    result = run("checksum.py", tmp_path / "files", "--list", "sums", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.match(rf"{len(files)} files, 1\.3 MiB in .* 0 failed\n", result.stdout)
+    listed = (tmp_path / "sums").read_bytes()
+    for data in files.values():
+        assert hashlib.sha256(data).hexdigest().encode() in listed
+    assert hashlib.sha256(listed).hexdigest() in result.stdout
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "sums"], cwd=tmp_path, check=True
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_checksum_of_an_unreadable_file(tmp_path: Path, files: dict[Path, bytes]) -> None:
+    next(iter(files)).chmod(0)
+    result = run("checksum.py", tmp_path / "files", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.endswith("a\\nb': Permission denied\n")
+    assert f"{len(files) - 1} files" in result.stdout
+    assert "1 failed" in result.stdout
+
+
+def test_checksum_refuses_what_is_no_directory(tmp_path: Path) -> None:
+    result = run("checksum.py", tmp_path / "missing", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "not a directory" in result.stderr
+
+
+def test_checksum_of_a_file_that_its_program_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the program says is told, and the other files are done."""
+    program = tmp_path / "bin" / "sha256sum"
+    program.parent.mkdir()
+    program.write_text("""#!/bin/sh
+read line
+[ "$line" = good ] || { echo "cannot read it" >&2; exit 1; }
+echo "0123  -"
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("good", "bad", "good too"):
+        (folder / name).write_text(f"{name.split()[0]}\n")
+    result = run("checksum.py", folder, "--list", "sums", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == f"{folder}/bad: cannot read it\n"
+    assert (tmp_path / "sums").read_text() == f"0123  {folder}/good\n0123  {folder}/good too\n"
+
+
+def test_checksum_without_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run("checksum.py", tmp_path, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "sha256sum is not installed" in result.stderr
+
+
+def test_gzip(tmp_path: Path, files: dict[Path, bytes]) -> None:
+    target = tmp_path / "files" / "packed"  # inside: it must not be packed itself
+    for _ in range(2):
+        result = run("checksum.py", tmp_path / "files", "--gzip", target, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert f"{len(files)} files" in result.stdout
+    for path, data in files.items():
+        relative = path.relative_to(tmp_path / "files")
+        packed = target / relative.parent / f"{relative.name}.gz"
+        assert gzip.decompress(packed.read_bytes()) == data
+
+
+def test_lines(tmp_path: Path) -> None:
+    result = run("lines.py", "--seconds", "1.5", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line.split(" s  ")[1] for line in lines[:3]] == ["line 1", "line 2", "line 3"]
+    assert lines[3].endswith("x... (1,000,000 characters)")
+    assert lines[4].endswith("line 4")
+    assert lines[-2:] == ["1.5 seconds are over", "the program has ended: 0"]
+
+
+def test_lines_of_a_given_program(tmp_path: Path) -> None:
+    result = run("lines.py", "sh", "-c", "echo one; printf two; exit 4", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line.split(" s  ")[-1] for line in lines] == ["one", "two", "the program has ended: 4"]
+
+
+def test_lines_of_a_program_that_does_not_exist(tmp_path: Path) -> None:
+    result = run("lines.py", "no-such-program", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "No such file or directory: 'no-such-program'" in result.stderr
