@@ -99,8 +99,15 @@ class Kernel:
         )
 
 
+# A limit that is reached now says nothing about the kernel.
+_PASSING = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
 def _probe() -> Kernel:
     errnos = _native.probe()
+    for number in errnos.values():
+        if number in _PASSING:
+            raise OSError(number, os.strerror(number))
 
     def answer(call: _Call, needed: bool) -> Answer:
         return Answer(call.what, call.since, errnos[call.name], needed)
@@ -123,6 +130,9 @@ def kernel(*, again: bool = False) -> Kernel:
 
     Args:
         again: ask anew, as after a seccomp filter was installed.
+
+    Raises:
+        OSError: EMFILE, EAGAIN and the like: it could not be asked.
     """
     global _known
     if _known is None or again:

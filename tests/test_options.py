@@ -184,7 +184,6 @@ async def test_a_string_without_a_shell_is_a_program() -> None:
         {"extra_groups": []},
         {"extra_groups": [1, 2, 3]},
         {"extra_groups": ("daemon", 7)},
-        {"extra_groups": iter([5])},
         {"extra_groups": range(1, 300)},
         {"user": "nobody", "group": 7, "extra_groups": [8, 9]},
         {"user": 0, "group": 0, "extra_groups": [0]},
@@ -192,16 +191,17 @@ async def test_a_string_without_a_shell_is_a_program() -> None:
     ids=str,
 )
 async def test_ids(options: dict[str, Any]) -> None:
-    if not isinstance(options.get("extra_groups", []), (list, tuple, range)):
-        options = {"extra_groups": [*options["extra_groups"]]}
-        seen = await status(*IDS, **options)
-        assert seen == await status(*IDS, extra_groups=options["extra_groups"])
-        return
     seen = await status(*IDS, **options)
     if isinstance(options.get("user"), int):
         assert seen["Uid"].split() == [str(options["user"])] * 4
     if isinstance(options.get("group"), int):
         assert seen["Gid"].split() == [str(options["group"])] * 4
+
+
+@as_root
+async def test_extra_groups_may_be_any_iterable() -> None:
+    out = await ours(["/bin/cat", "/proc/self/status"], extra_groups=iter([5, 6]))
+    assert proc_status(out, "Groups") == {"Groups": "5 6"}
 
 
 @as_root
@@ -486,7 +486,8 @@ async def test_standard_streams_crosswise(tmp_path: Path) -> None:
         str(tmp_path / "seen"),
     )
     inodes = [os.fstat(fd).st_ino for fd in range(3)]
-    assert len(set(inodes)) == 3
+    if len(set(inodes)) != 3:
+        pytest.skip("without pytest's capturing, 0, 1 and 2 may be one file")
     for order in ((1, 2, 0), (2, 0, 1), (1, 0, 2), (2, 1, 0), (0, 0, 0), (2, 2, 1)):
         seen = []
         for run in ("ours", "theirs"):

@@ -1,0 +1,129 @@
+"""Limits reached: a clean OSError, no program started, nothing left over."""
+
+import asyncio
+import errno
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiopidfd
+from aiopidfd import _native
+
+from . import fresh
+from .conftest import child_pids, open_fds
+
+
+@contextmanager
+def room_for(fds: int) -> Iterator[None]:
+    """Only so many more descriptors can be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = set(open_fds())
+    # The listing's own descriptor is in it: the lowest that is free.
+    limit = next(n for n in range(1 << 20) if n - len([fd for fd in used if fd < n]) > fds)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_emfile_at_each_descriptor(tmp_path: Path) -> None:
+    """Three pipes, the ready eventfd and two pidfds: every one of them may be one too many."""
+    pipe = aiopidfd.PIPE
+    failed = 0
+    for fds in range(30):
+        marker = tmp_path / str(fds)
+        try:
+            with room_for(fds):
+                process = await aiopidfd.create_subprocess_exec(
+                    "/bin/touch", str(marker), stdin=pipe, stdout=pipe, stderr=pipe
+                )
+        except OSError as exc:
+            assert exc.errno == errno.EMFILE
+            assert not marker.exists()
+            failed += 1
+            continue
+        await process.communicate()
+        assert process.returncode == 0
+        break
+    assert failed >= 8
+    assert marker.exists()
+
+
+async def test_emfile_leaves_nothing_each_time() -> None:
+    before = set(open_fds())
+    failed = 0
+    for _ in range(50):
+        for fds in (0, 1, 2, 3):
+            try:
+                with room_for(fds):
+                    process = await aiopidfd.create_subprocess_exec("/bin/true")
+            except OSError as exc:
+                assert exc.errno == errno.EMFILE
+                failed += 1
+            else:
+                await process.wait()
+    assert failed >= 100
+    while child_pids():
+        await asyncio.sleep(0.01)
+    assert _native.records() == 0
+    assert set(open_fds()) - before == set()
+
+
+def test_eagain_for_the_guardian_and_for_its_child() -> None:
+    output = fresh.run(
+        """
+        # As somebody with no other process and no right to exceed the limit.
+        uid = 60000 + os.getpid() % 5000
+        os.setresuid(uid, uid, uid)
+        fds = set(open_fds())
+        for limit in range(1, 4):
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, 4))
+            try:
+                child = aiopidfd.spawn("exit 3", shell=True)
+            except OSError as exc:
+                print(limit, errno.errorcode[exc.errno], type(exc).__name__)
+            else:
+                print(limit, child.wait())
+                del child
+            assert not _native.sweep() and not _native.records() and not child_pids()
+        aiopidfd.spawn(["/bin/true"]).wait()
+        """
+    )
+    assert output == "1 EAGAIN BlockingIOError\n2 EAGAIN BlockingIOError\n3 3\n"
+
+
+async def test_500_at_once() -> None:
+    async def one(number: int) -> int:
+        process = await aiopidfd.create_subprocess_shell(f"exit {number % 256}")
+        return await process.wait()
+
+    codes = await asyncio.gather(*(one(number) for number in range(500)))
+    assert codes == [number % 256 for number in range(500)]
+
+
+async def test_10_000_in_a_row() -> None:
+    before = open_fds()
+    for number in range(100):
+        codes = await asyncio.gather(*(_true() for _ in range(100)))
+        assert codes == [0] * 100, number
+    assert open_fds() == before
+    assert _native.records() == 0
+
+
+async def _true() -> int:
+    process = await aiopidfd.create_subprocess_exec("/bin/true")
+    return await process.wait()
+
+
+async def test_failing_execs_leave_nothing() -> None:
+    before = open_fds()
+    for _ in range(1000):
+        try:
+            await aiopidfd.create_subprocess_exec("/nonexistent", stdout=aiopidfd.PIPE)
+        except FileNotFoundError:
+            continue
+    assert open_fds() == before
+    assert not child_pids()
+    assert _native.records() == 0
