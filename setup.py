@@ -1,5 +1,6 @@
 """The native module; everything else stands in pyproject.toml."""
 
+import platform
 import sysconfig
 
 from setuptools import Extension, setup
@@ -21,6 +22,8 @@ AFTER_CLONE_FLAGS = [
     "-fno-tree-loop-distribute-patterns",
     "-Werror=frame-larger-than=1024",
 ]
+if platform.machine() == "aarch64":
+    AFTER_CLONE_FLAGS.append("-mno-outline-atomics")  # those are functions of libgcc's
 
 setup(
     libraries=[

@@ -380,7 +380,7 @@ def test_killed_at_any_moment_blocking(filtered: str) -> None:
         if {filtered!r} == "clone":
             seccomp.like_docker()
         assert aiopidfd.kernel().method == {filtered!r}
-        before = None
+        before, lost = None, 0
         for n in range(400):
             null = aiopidfd.DEVNULL
             with aiopidfd.stdio.Descriptors() as descriptors:
@@ -392,11 +392,12 @@ def test_killed_at_any_moment_blocking(filtered: str) -> None:
                 child.wait_started()
                 assert child.wait() == 7
             except ChildProcessError:
-                pass
+                lost += 1
             child = None
             before = before or set(open_fds())
             assert set(open_fds()) == before, (n, open_fds())
-            assert _native.records() == 0
+        # With clone(2) it can be unknown whether there is a child: then its record is kept for it.
+        assert _native.records() <= (0 if {filtered!r} == "clone3" else lost), _native.records()
         """
     )
 
@@ -427,7 +428,7 @@ async def test_killed_at_any_moment(caplog: pytest.LogCaptureFixture) -> None:
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-# --- What a host may do to descriptors that it does not know ----------------------------------------
+# --- What a host may do to descriptors that it does not know ---------------------------------
 
 
 def test_a_host_that_closes_every_descriptor_and_goes_on() -> None:

@@ -103,17 +103,24 @@ async def test_streams_that_were_not_asked_for() -> None:
     ],
     ids=str,
 )
+@pytest.mark.parametrize("how", ["exec", "shell", "run"])
 async def test_a_bad_encoding_is_told_before_anything_starts(
-    options: dict[str, Any], tmp_path: Any
+    options: dict[str, Any], how: str, tmp_path: Any
 ) -> None:
-    command = sh(f"touch {tmp_path}/started")
-    with pytest.raises(LookupError):
-        await aiopidfd.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, **options)
-    with pytest.raises(LookupError):
-        await aiopidfd.create_subprocess_shell("touch started", cwd=tmp_path, **options)
-    with pytest.raises(LookupError):
-        await aiopidfd.run_process(command, **options)
-    assert os.listdir(tmp_path) == []
+    script = "touch started"
+    error: BaseException | None = None
+    try:
+        if how == "run":
+            await aiopidfd.run_process(sh(script), cwd=tmp_path, **options)
+        elif how == "shell":
+            process = await aiopidfd.create_subprocess_shell(script, cwd=tmp_path, **options)
+            await process.wait()
+        else:
+            process = await aiopidfd.create_subprocess_exec(*sh(script), cwd=tmp_path, **options)
+            await process.wait()
+    except LookupError as exc:
+        error = exc
+    assert (type(error), os.listdir(tmp_path)) == (LookupError, [])
 
 
 # Newlines
