@@ -141,7 +141,7 @@ class Child:
                 if now >= orphan_deadline and self.advance() == _native.ORPHANED:
                     self._native.give_up_status()
                 time.sleep(0.001)
-        self._native.trim()
+        self._native.close()
         if state == _native.FOREIGN:
             raise foreign()
         if self.returncode is None:
@@ -155,7 +155,7 @@ class Child:
         except ProcessLookupError:
             return True
         try:
-            return _wait_readable((watched,), timeout)
+            return _wait_readable(watched, timeout)
         finally:
             os.close(watched)
 
@@ -165,13 +165,10 @@ class Child:
         Raises:
             OSError: it could not be; the child is reaped and all is closed.
         """
-        while (state := self.advance()) == _native.STARTING:
-            _wait_readable((self._native.ready_fd, self._native.guardian_fd), None)
-        while state == _native.DYING:
-            self._wait_for_news(None)
-            state = self.advance()
-        self._native.trim()
+        while (state := self.advance()) in (_native.STARTING, _native.DYING):
+            _wait_readable(self._native.watch_fd, None)
         if state in (_native.FAILED, _native.FOREIGN):
+            self._native.close()
             raise self.failure()
 
     def send_signal(self, sig: int) -> None:
@@ -315,8 +312,7 @@ def foreign() -> ChildProcessError:
     return ChildProcessError(errno.ECHILD, "the child belongs to the process that forked this one")
 
 
-def _wait_readable(fds: tuple[int, ...], timeout: float | None) -> bool:
+def _wait_readable(fd: int, timeout: float | None) -> bool:
     poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
+    poller.register(fd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))

@@ -22,11 +22,10 @@ class Watch:
         keep: whatever must live as long as the child runs, the pipes of a dropped handle for one.
     """
 
-    __slots__ = ("_exit", "_fds", "_loop", "_patience", "_started", "_state", "child", "keep")
+    __slots__ = ("_exit", "_loop", "_patience", "_started", "_state", "child", "keep")
 
     def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch a child that is STARTING."""
-        native = child.native
         self.child = child
         self.keep: object = None
         self._loop = loop
@@ -34,13 +33,9 @@ class Watch:
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
-        self._fds: list[int] = []
         try:
-            for fd in (native.ready_fd, native.guardian_fd):
-                loop.add_reader(fd, self._on_news)
-                self._fds.append(fd)
+            loop.add_reader(child.native.watch_fd, self._on_news)
         except BaseException:
-            self._unwatch()
             child.abandon()
             raise
 
@@ -103,54 +98,36 @@ class Watch:
         """Whether the program still runs, as a child of this process and not of its original."""
         return not self.over and self.child.native.state != _native.FOREIGN
 
-    def _watch(self, *fds: int) -> None:
-        for fd in fds:
-            self._loop.add_reader(fd, self._on_news)
-            self._fds.append(fd)
-
-    def _unwatch(self, *fds: int) -> None:
-        for fd in fds or tuple(self._fds):
-            self._loop.remove_reader(fd)
-            self._fds.remove(fd)
-
     def _on_news(self) -> None:
         before, self._state = self._state, self.child.advance()
-        state, native = self._state, self.child.native
-        if state == before:
-            if state == _native.ORPHANED:
+        if self._state == before:
+            if before == _native.ORPHANED:
                 self._wait_for_reaper()
             return
-        # A descriptor leaves the loop before it is closed, by trim().
-        if state == _native.RUNNING:
-            self._unwatch(native.ready_fd)
-        else:
-            self._unwatch()
-            if state not in FINAL:
-                self._watch(native.pidfd)
-        native.trim()
-        if before == _native.STARTING and not self._started.done():
-            if state == _native.FAILED:
+        if self._state in FINAL:
+            native = self.child.native
+            self._loop.remove_reader(native.watch_fd)
+            native.close()
+        if not self._started.done() and self._state != _native.DYING:
+            if self._state in (_native.FAILED, _native.FOREIGN):
                 self._started.set_exception(self.child.failure())
-            elif state != _native.DYING:
+            else:
                 self._started.set_result(None)
-        if state in FINAL:
-            self._tell()
-
-    def _tell(self) -> None:
-        if not self._started.done():  # was DYING
-            self._started.set_exception(self.child.failure())
-        callbacks, self._exit = self._exit, []
-        self.keep = None
-        for callback in callbacks:
-            callback()
+        if self._state in FINAL:
+            self.keep = None
+            callbacks, self._exit = self._exit, []
+            for callback in callbacks:
+                callback()
 
     def _wait_for_reaper(self) -> None:
         """An orphan has exited, but its status is known only once its new parent has reaped it."""
-        if self._fds:
-            self._unwatch()  # its pidfd stays readable
-        elif self._patience > ORPHAN_PATIENCE:
+        if self._patience > ORPHAN_PATIENCE:
             self.child.native.give_up_status()
             self._on_news()
             return
-        self._loop.call_later(self._patience, self._on_news)
+        self._loop.call_later(self._patience, self._on_news_if_watched)
         self._patience *= 2
+
+    def _on_news_if_watched(self) -> None:
+        if self._state not in FINAL:
+            self._on_news()

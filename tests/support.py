@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 import termios
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,18 @@ def sh(script: str, *args: str) -> tuple[str, ...]:
 def python(script: str, *args: str) -> tuple[str, ...]:
     """The quickest start of an interpreter."""
     return (sys.executable, "-I", "-S", "-c", script, *args)
+
+
+@contextlib.contextmanager
+def warnings_given() -> Iterator[list[tuple[type[Warning], str]]]:
+    """Collect (category, text) of the warnings, not their sources, which would live on in it."""
+    seen: list[tuple[type[Warning], str]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, category, *_, **__: seen.append(
+            (category, str(message))
+        )
+        yield seen
 
 
 def held_by_pipe(fd: int) -> int:

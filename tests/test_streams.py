@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import signal
-import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,6 +24,7 @@ from .support import (
     sh,
     turns,
     until,
+    warnings_given,
 )
 
 CHUNK = 64 * 1024
@@ -86,12 +86,16 @@ async def test_close_ends_a_waiting_read() -> None:
 
 async def test_close_ends_communicate() -> None:
     """With what had come until then; communicate() still waits for the exit."""
-    process = await start(*sh("echo first; read x; exit 3"), stdin=None)
-    task = asyncio.create_task(process.communicate())
-    await until(lambda: buffered(process.stdout) == 6)
-    process.stdout.close()
-    process.kill()
-    assert await task == (b"first\n", None)
+    with gate() as (read, release, _):
+        process = await start(*sh("echo first; read x; exit 3"), stdin=read)
+        task = asyncio.create_task(process.communicate())
+        await until(lambda: buffered(process.stdout) == 6)
+        process.stdout.close()
+        await turns()
+        assert not task.done()
+        release()
+        assert await task == (b"first\n", None)
+        assert process.returncode == 3
 
 
 async def test_close_keeps_what_was_read() -> None:
@@ -144,7 +148,7 @@ async def test_a_line_cancelled_in_its_middle_is_not_lost() -> None:
 
     async def all_lines() -> None:
         async for line in process.stdout.lines():
-            seen.append(line)
+            seen.append(line)  # noqa: PERF401 - it shall survive the cancellation
 
     seen: list[bytes] = []
     process.stdin.write(b"whole\nhalf")
@@ -361,7 +365,8 @@ async def test_drain_blocks_until_the_child_reads() -> None:
     await turns()
     assert not task.done()
     transport = process.stdin.transport
-    assert transport.get_write_buffer_size() == len(data) + 1 - capacity(transport.fileno())
+    waiting = held_by_pipe(transport.fileno()) + transport.get_write_buffer_size()
+    assert waiting == len(data) + 1
     process.send_signal(signal.SIGUSR1)
     reading = asyncio.create_task(process.stdout.read())
     await task
@@ -509,15 +514,16 @@ async def test_a_communicate_that_is_cancelled_again_and_again() -> None:
 
 
 async def test_after_a_cancelled_communicate_the_streams_go_on() -> None:
-    process = await start(*sh("echo one; echo two; read x; echo three"), stdin=None)
-    # Its stdin is that of the tests; /dev/null or a terminal makes no difference to what it says.
-    task = asyncio.create_task(process.communicate())
-    await until(lambda: buffered(process.stdout) >= 8)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await process.stdout.readline() == b"one\n"
-    assert await process.communicate() == (b"two\nthree\n", None)
+    with gate() as (read, release, _):
+        process = await start(*sh("echo one; echo two; read x; echo three"), stdin=read)
+        task = asyncio.create_task(process.communicate())
+        await until(lambda: buffered(process.stdout) == 8)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await process.stdout.readline() == b"one\n"
+        release()
+        assert await process.communicate() == (b"two\nthree\n", None)
 
 
 async def test_input_for_the_second_time_is_refused() -> None:
@@ -656,10 +662,9 @@ async def test_a_broken_pipe_is_never_logged(caplog: pytest.LogCaptureFixture) -
 def test_destructors_call_no_closed_loop(factory: Any, ended: bool) -> None:
     """The handle, its streams and its pipes outlive their loop; only ResourceWarnings come."""
 
-    async def main() -> Process:
+    async def main() -> Any:
         process = await start("cat")
         process.stdin.write(b"data" * 100_000)
-        asyncio.get_running_loop().call_soon(lambda: None)
         if ended:
             process.kill()
             await process.wait()
@@ -671,33 +676,39 @@ def test_destructors_call_no_closed_loop(factory: Any, ended: bool) -> None:
     finally:
         loop.close()
     pid = process.pid
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    fds = [process.stdin.transport.fileno(), process.stdout._pipe.fileno()]
+    with warnings_given() as given:
         del process
         del loop
         gc.collect()
-    messages = sorted(str(warning.message) for warning in caught)
-    assert {warning.category for warning in caught} <= {ResourceWarning}
-    if not ended:
-        assert f"subprocess {pid} is still running" in messages
-    assert [message for message in messages if message.startswith("unclosed <ReadPipe open")]
+    messages = {message for _, message in given}
+    assert {category for category, _ in given} <= {ResourceWarning}
+    if ended:
+        assert messages == set()
+    else:
+        assert messages == {
+            f"subprocess {pid} is still running",
+            f"unclosed <WritePipe open fd={fds[0]}>",
+            f"unclosed <ReadPipe open fd={fds[1]}>",
+        }
     # Both pipes are closed by now, so `cat` ends; the fixture waits for that.
 
 
-async def test_destructors_of_dropped_streams_call_nothing() -> None:
-    """A handle that is dropped with its pipes open: they stay until the program has ended."""
-    process = await start(*sh("echo out; cat >&2; exit 4"), stderr=PIPE)
-    watch = process._watch
-    process.stdin.write(b"into")
-    with pytest.warns(ResourceWarning, match="is still running"):
+async def test_a_dropped_handle_keeps_its_pipes_until_the_program_ends() -> None:
+    """So that it is not killed by SIGPIPE because someone let go of its handle."""
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    process = await start(*sh("cat; echo still >&2 && exit 4"), stderr=PIPE)
+    watch, stdin, pid = process._watch, process.stdin, process.pid
+    with warnings_given() as given:
         del process
         gc.collect()
-    with pytest.warns(ResourceWarning, match="unclosed") as caught:
-        watch.keep.stdin.close()
+        assert given == [(ResourceWarning, f"subprocess {pid} is still running")]
+        stdin.write(b"into stdout")
+        stdin.close()
         await watch.exited()
         await turns()
         gc.collect()
-        gc.collect()
-        # At least one, or pytest.warns would fail; none of them is an error of the loop.
-    assert {warning.category for warning in caught} == {ResourceWarning}
+    assert {category for category, _ in given} == {ResourceWarning}
     assert watch.child.returncode == 4
+    assert reported == []

@@ -134,10 +134,10 @@ static PyObject *child_poll(PyObject *self, PyObject *unused)
     return PyLong_FromLong(spawner_poll(child_of(self)));
 }
 
-static PyObject *child_trim(PyObject *self, PyObject *unused)
+static PyObject *child_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    spawner_trim(child_of(self));
+    spawner_close(child_of(self));
     Py_RETURN_NONE;
 }
 
@@ -207,7 +207,7 @@ static PyObject *child_result(PyObject *self, PyObject *unused)
 
 static PyMethodDef child_methods[] = {
     {"poll", child_poll, METH_NOARGS, "Reaps and returns the state, without blocking."},
-    {"trim", child_trim, METH_NOARGS, "Closes the descriptors that this state has no more use for."},
+    {"close", child_close, METH_NOARGS, "Closes the descriptors that are left, in a final state."},
     {"kill", child_kill, METH_NOARGS, "SIGKILL now, or as soon as the program is known."},
     {"send_signal", child_send_signal, METH_O, "Signals the program through its pidfd."},
     {"give_up_status", child_give_up_status, METH_NOARGS, "An ORPHANED child that exited becomes UNKNOWN."},
@@ -226,18 +226,21 @@ static PyMethodDef child_methods[] = {
 
 GETTER(state)
 GETTER(pid)
-GETTER(pidfd)
 GETTER(guardian_pid)
-GETTER(guardian_fd)
-GETTER(ready_fd)
+GETTER(watch_fd)
+
+static PyObject *get_pidfd(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(spawner_pidfd(child_of(self)));
+}
 
 static PyGetSetDef child_getset[] = {
     {"state", get_state, NULL, "As poll() found it.", NULL},
     {"pid", get_pid, NULL, "The program's pid; 0 while STARTING.", NULL},
-    {"pidfd", get_pidfd, NULL, "The program's pidfd, or -1.", NULL},
+    {"pidfd", get_pidfd, NULL, "The program's pidfd while it runs, or -1.", NULL},
     {"guardian_pid", get_guardian_pid, NULL, "The guardian's pid.", NULL},
-    {"guardian_fd", get_guardian_fd, NULL, "The guardian's pidfd, or -1.", NULL},
-    {"ready_fd", get_ready_fd, NULL, "Readable once the program was exec'd, or -1.", NULL},
+    {"watch_fd", get_watch_fd, NULL, "Readable when poll() has news; -1 after close().", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

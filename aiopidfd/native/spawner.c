@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -55,11 +56,39 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
+/* A watched descriptor leaves the set before it is closed: a duplicate would keep it in there. */
+static int watch(struct child *child, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events};
+    return epoll_ctl(child->watch_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static void watch_anew(struct child *child, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events};
+    epoll_ctl(child->watch_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+static void close_watched_fd(struct child *child, int *fd)
+{
+    if (child->watch_fd >= 0 && *fd >= 0)
+        epoll_ctl(child->watch_fd, EPOLL_CTL_DEL, *fd, NULL);
+    close_fd(fd);
+}
+
 static void close_handed_over(struct child *child)
 {
     for (size_t i = 0; i < child->n_fds; i++)
         close_fd(&child->fds[i]);
     child->n_fds = 0;
+}
+
+static void close_fds(struct child *child)
+{
+    close_fd(&child->watch_fd);
+    close_fd(&child->guardian_fd);
+    close_fd(&child->ready_fd);
+    close_fd(&child->pidfd);
 }
 
 /* ---- The list -------------------------------------------------------------------------------- */
@@ -232,9 +261,7 @@ static void after_fork_in_child(void)
         if (child->state == CHILD_STARTING && child_was_born(record) &&
             SYS(__NR_pidfd_send_signal, record->child_pidfd, 0, 0, 0) != -EBADF)
             SYS(__NR_close, record->child_pidfd);
-        close_fd(&child->guardian_fd);
-        close_fd(&child->ready_fd);
-        close_fd(&child->pidfd);
+        close_fds(child); /* and takes nothing out of the epoll set, which is the original's too */
         close_handed_over(child);
         child->state = CHILD_FOREIGN; /* its memory goes with its handle, or the next sweep */
     }
@@ -306,9 +333,24 @@ static int sweep(void);
 
 static void child_free(struct child *child)
 {
+    close_fds(child);
     record_free(&child->record);
     free(child->fds);
     free(child);
+}
+
+/* All that can be had before the guardian is there; 0 or -errno. */
+static int prepare(struct child *child, const struct plan *plan)
+{
+    child->record = record_new(plan);
+    child->fds = malloc((plan->n_fds + 1) * sizeof *child->fds);
+    if (!child->record || !child->fds)
+        return -ENOMEM;
+    child->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (child->watch_fd < 0 || child->ready_fd < 0)
+        return -errno;
+    return watch(child, child->ready_fd, EPOLLIN);
 }
 
 struct child *spawner_spawn(const struct plan *plan, int *error)
@@ -318,38 +360,32 @@ struct child *spawner_spawn(const struct plan *plan, int *error)
         *error = ENOMEM;
         return NULL;
     }
-    child->guardian_fd = child->pidfd = child->ready_fd = -1;
-    child->record = record_new(plan);
-    child->fds = malloc((plan->n_fds + 1) * sizeof *child->fds);
-    if (!child->record || !child->fds) {
-        *error = ENOMEM;
-        child_free(child);
-        return NULL;
-    }
-    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (child->ready_fd < 0) {
-        *error = errno;
-        child_free(child);
-        return NULL;
-    }
-
-    uint64_t mask = lock();
-    sweep();
-    int result = start_guardian(child, mask);
+    child->guardian_fd = child->pidfd = child->ready_fd = child->watch_fd = -1;
+    int result = prepare(child, plan);
     if (result == 0) {
-        memcpy(child->fds, plan->fds, plan->n_fds * sizeof *child->fds);
-        child->n_fds = plan->n_fds;
-        link_child(child);
+        uint64_t mask = lock();
+        sweep();
+        result = start_guardian(child, mask);
+        if (result == 0) {
+            link_child(child);
+            result = watch(child, child->guardian_fd, EPOLLIN);
+            if (result < 0) { /* no memory, or too many watches: it is too late to call it back */
+                atomic_store(&child->record->kill_requested, 1);
+                child->abandoned = 1;
+                *error = -result;
+                child = NULL;
+            } else {
+                memcpy(child->fds, plan->fds, plan->n_fds * sizeof *child->fds);
+                child->n_fds = plan->n_fds;
+            }
+            unlock(mask);
+            return child;
+        }
+        unlock(mask);
     }
-    unlock(mask);
-
-    if (result < 0) {
-        *error = -result;
-        close_fd(&child->ready_fd);
-        child_free(child);
-        return NULL;
-    }
-    return child;
+    *error = -result;
+    child_free(child);
+    return NULL;
 }
 
 /* ---- Collecting ------------------------------------------------------------------------------ */
@@ -387,6 +423,7 @@ static void collect_start(struct child *child)
 {
     child->pid = child->record->child_pid;
     child->pidfd = child->record->child_pidfd;
+    close_watched_fd(child, &child->ready_fd);
     close_handed_over(child);
     child->state = CHILD_RUNNING;
 }
@@ -435,7 +472,7 @@ static void collect_failure(struct child *child)
     child->error = record->error;
     child->failed_step = record->failed_step;
     if (record->failed_step != FAILED_CLONE)
-        child->pidfd = record->child_pidfd;
+        SYS(__NR_close, record->child_pidfd);
     close_handed_over(child);
     child->state = CHILD_FAILED;
 }
@@ -466,7 +503,9 @@ static void collect_orphan(struct child *child)
         child->state = CHILD_EXITED;
     } else {
         int result = pidinfo_exit(child->pidfd, child->pid, &child->code, &child->status);
-        if (result != -EAGAIN) /* EAGAIN: whoever adopted it has not reaped it yet */
+        if (result == -EAGAIN) /* not reaped yet: be woken by that (a hang-up, Linux 6.15) */
+            watch_anew(child, child->pidfd, 0);
+        else
             child->state = result == 0 ? CHILD_EXITED : CHILD_UNKNOWN;
     }
 }
@@ -499,6 +538,11 @@ static void advance(struct child *child)
         /* The guardian is dead, and the child has left our memory unless it is being killed. */
         if (child->state != CHILD_DYING)
             record_free(&child->record);
+        /* The place in the epoll set that this gives back serves for the program's pidfd. */
+        if (child->state == CHILD_ORPHANED || child->state == CHILD_DYING) {
+            close_watched_fd(child, &child->guardian_fd);
+            watch(child, child->pidfd, EPOLLIN);
+        }
     }
     if (child->state == CHILD_ORPHANED || child->state == CHILD_DYING) {
         collect_orphan(child);
@@ -507,21 +551,11 @@ static void advance(struct child *child)
     }
 }
 
-static void trim(struct child *child)
-{
-    if (child->state != CHILD_STARTING)
-        close_fd(&child->ready_fd);
-    if (child->state != CHILD_STARTING && child->state != CHILD_RUNNING)
-        close_fd(&child->guardian_fd);
-    if (is_final(child))
-        close_fd(&child->pidfd);
-}
-
 /* ---- Children given up ----------------------------------------------------------------------- */
 
 static void dispose(struct child *child)
 {
-    trim(child);
+    close_fds(child);
     unlink_child(child);
     child_free(child);
 }
@@ -555,18 +589,31 @@ enum child_state spawner_poll(struct child *child)
     return state;
 }
 
-void spawner_trim(struct child *child)
+void spawner_close(struct child *child)
 {
     uint64_t mask = lock();
-    trim(child);
+    if (is_final(child))
+        close_fds(child);
     unlock(mask);
+}
+
+static int is_running(const struct child *child)
+{
+    return child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED;
+}
+
+int spawner_pidfd(struct child *child)
+{
+    uint64_t mask = lock();
+    int fd = is_running(child) ? child->pidfd : -1;
+    unlock(mask);
+    return fd;
 }
 
 int spawner_signal(struct child *child, int sig)
 {
     uint64_t mask = lock();
-    int alive = child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED;
-    long result = alive ? SYS(__NR_pidfd_send_signal, child->pidfd, sig, 0, 0) : -ESRCH;
+    long result = is_running(child) ? SYS(__NR_pidfd_send_signal, child->pidfd, sig, 0, 0) : -ESRCH;
     unlock(mask);
     return (int)result;
 }
@@ -579,7 +626,7 @@ void spawner_kill(struct child *child)
         atomic_store(&child->record->kill_requested, 1);
         if (atomic_load(&child->record->phase) == PHASE_RUNNING)
             SYS(__NR_pidfd_send_signal, child->record->child_pidfd, SIGKILL, 0, 0);
-    } else if (child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED) {
+    } else if (is_running(child)) {
         SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
     }
     unlock(mask);

@@ -57,10 +57,9 @@ struct record;
 struct child {
     enum child_state state;
     int pid;          /* the program's; 0 until RUNNING */
-    int pidfd;        /* the program's; -1 until RUNNING and after spawner_trim() of a final state */
+    int pidfd;        /* the program's; -1 before RUNNING */
     int guardian_pid;
-    int guardian_fd;  /* the guardian's pidfd: readable when spawner_poll() has news */
-    int ready_fd;     /* eventfd: readable when the program was exec'd */
+    int watch_fd;     /* epoll: readable when spawner_poll() has news; the one to poll */
     int error, failed_step;
     int code, status;
     int has_usage;
@@ -68,6 +67,8 @@ struct child {
 
     /* spawner.c's own */
     struct record *record;
+    int guardian_fd;  /* the guardian's pidfd; -1 once it is gone */
+    int ready_fd;     /* eventfd the guardian writes when the program was exec'd; -1 after STARTING */
     int *fds;
     size_t n_fds;
     int abandoned;
@@ -78,13 +79,15 @@ struct child {
 /* Starts the program. Returns at once, or NULL with *error set (and plan->fds untouched). */
 struct child *spawner_spawn(const struct plan *plan, int *error);
 
-/* Moves `state` on as far as is known now; reaps the guardian. Never blocks, closes none of the
- * descriptors that a caller may be polling. */
+/* Moves `state` on as far as is known now; reaps the guardian. Never blocks. */
 enum child_state spawner_poll(struct child *child);
 
-/* Closes the descriptors that the present state has no more use for: ready_fd after STARTING,
- * guardian_fd once the guardian is gone, pidfd at the end. Stop polling them first. */
-void spawner_trim(struct child *child);
+/* In a final state: closes the descriptors that are left, watch_fd among them, which stays readable
+ * until then. Stop polling it first. */
+void spawner_close(struct child *child);
+
+/* The program's pidfd while it runs as far as is known, else -1. */
+int spawner_pidfd(struct child *child);
 
 /* Sends a signal to the program through its pidfd: 0 or -errno; -ESRCH when it has exited. */
 int spawner_signal(struct child *child, int sig);
@@ -95,7 +98,8 @@ void spawner_kill(struct child *child);
 /* Stop waiting for the status of an ORPHANED child that has exited: UNKNOWN. */
 void spawner_give_up_status(struct child *child);
 
-/* A new descriptor for what a blocking waiter has to poll, or -errno; -ESRCH in a final state. */
+/* A new descriptor that is readable when there is news and stays so, for waiters in any number of
+ * threads; or -errno: -ESRCH in a final state. */
 int spawner_dup_watch(struct child *child);
 
 /* Gives the child up. If it is not over, its guardian is reaped by a later spawner_sweep(). */
