@@ -80,8 +80,9 @@ class _Pipe(asyncio.BaseTransport):
         # The loop may be closed, or another thread's: it is not called. A pipe that it still reads
         # is referenced by it, so this one is not in its selector.
         if getattr(self, "_fd", -1) >= 0:
+            message = f"unclosed {self!r}"
             self._close_fd()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
 class ReadPipe(_Pipe, asyncio.ReadTransport):

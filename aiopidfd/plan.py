@@ -32,6 +32,13 @@ _MAX_FD = 2**32 - 1
 _MAX_ID = 2**32 - 2  # (uid_t)-1 means "leave it" to the kernel
 _DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel's is larger
 _SIGSET_BYTES = 8
+_RESTORE_SIGNALS: list[tuple[str, Step]] = [
+    (
+        "restore_signals",
+        (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES),
+    )
+    for number in (SIGPIPE, SIGXFSZ)  # those that CPython ignores
+]
 
 
 class Options(TypedDict, total=False):
@@ -129,9 +136,7 @@ def make_plan(
     if _integer("umask", umask) >= 0:
         add(("umask", (_native.SYS_umask, umask)))
     if restore_signals:
-        for number in (SIGPIPE, SIGXFSZ):  # those that CPython ignores
-            action = (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES)
-            add(("restore_signals", action))
+        steps += _RESTORE_SIGNALS
     if start_new_session:
         add(("start_new_session", (_native.SYS_setsid,)))
     if process_group is not None and _integer("process_group", process_group) >= 0:
@@ -245,7 +250,10 @@ def _id_steps(
     if extra_groups is not None:
         if isinstance(extra_groups, str):
             raise ValueError("Groups must be a list, not a string")
-        gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
+        try:
+            gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
+        except OverflowError:
+            raise ValueError("invalid group id") from None
         packed = struct.pack(f"={len(gids)}I", *gids)
         steps.append(("extra_groups", (_native.SYS_setgroups, len(gids), packed)))
     if group is not None:

@@ -349,8 +349,6 @@ async def _create(
     _refuse_like_asyncio(shell, options)
     text = text or options.pop("universal_newlines", None)
     name = text_encoding(text, encoding, errors)
-    if name is not None:
-        "".encode(name, errors or "strict")  # LookupError before anything starts
     watch, streams = await open_process(
         command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, limit=limit, **options
     )

@@ -119,8 +119,6 @@ async def run_process(
         stdin = subprocess.PIPE
     if shell is None:
         shell = isinstance(command, (str, bytes))
-    if name is not None:
-        b"".decode(name, errors or "strict")  # LookupError before anything starts
 
     process: Process | None = None
     try:

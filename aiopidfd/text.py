@@ -13,10 +13,17 @@ _CHUNK = 64 * 1024
 
 
 def text_encoding(text: bool | None, encoding: str | None, errors: str | None) -> str | None:
-    """The encoding that these options ask for, or None for bytes. As subprocess decides it."""
+    """The encoding that these options ask for, or None for bytes. As subprocess decides it.
+
+    Raises:
+        LookupError: there is no such text encoding, or no such way to treat errors.
+    """
     if not (text or encoding or errors):
         return None
-    return encoding or locale.getencoding()
+    name = encoding or locale.getencoding()
+    " ".encode(name)
+    codecs.lookup_error(errors or "strict")
+    return name
 
 
 def decode_output(data: bytes, encoding: str, errors: str | None) -> str:
