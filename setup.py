@@ -25,12 +25,29 @@ AFTER_CLONE_FLAGS = [
 if platform.machine() == "aarch64":
     AFTER_CLONE_FLAGS.append("-mno-outline-atomics")  # those are functions of libgcc's
 
+HEADERS = [
+    NATIVE + name
+    for name in (
+        "clone.h",
+        "fds.h",
+        "jail.h",
+        "life.h",
+        "pidinfo.h",
+        "probe.h",
+        "record.h",
+        "spawner.h",
+        "syscall.h",
+    )
+]
+AFTER_CLONE = [NATIVE + name for name in ("guardian.c", "jail.c", "clone.c")]
+
 setup(
     libraries=[
         (
             "aiopidfd_after_clone",
             {
-                "sources": [NATIVE + "guardian.c", NATIVE + "clone.c"],
+                "sources": AFTER_CLONE,
+                "obj_deps": {"": HEADERS},
                 "cflags": AFTER_CLONE_FLAGS,
             },
         )
@@ -42,18 +59,7 @@ setup(
                 NATIVE + name
                 for name in ("module.c", "spawner.c", "life.c", "probe.c", "pidinfo.c")
             ],
-            depends=[
-                NATIVE + name
-                for name in (
-                    "clone.h",
-                    "life.h",
-                    "pidinfo.h",
-                    "probe.h",
-                    "record.h",
-                    "spawner.h",
-                    "syscall.h",
-                )
-            ],
+            depends=[*HEADERS, *AFTER_CLONE],
             extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],
             define_macros=[] if FREE_THREADED else [("Py_LIMITED_API", "0x030B0000")],
             py_limited_api=not FREE_THREADED,

@@ -14,7 +14,7 @@ import time
 from typing import Any, Final, Unpack
 
 from . import _native
-from .kernel import kernel
+from .kernel import clone_call, other_clone_call
 from .plan import Command, Options, Plan, check_fds, make_plan
 from .stdio import Descriptors, Stdio
 
@@ -222,7 +222,7 @@ def start(
         raise ValueError("startupinfo is only supported on Windows platforms")
     if creationflags != 0:
         raise ValueError("creationflags is only supported on Windows platforms")
-    method = kernel().require()
+    call = clone_call()
 
     rest: dict[str, Any] = {**options}
     pipesize = rest.pop("pipesize", -1)
@@ -238,27 +238,22 @@ def start(
         close_fds=close_fds,
         **rest,
     )
-    try:
-        native = _spawn(method, plan, descriptors)
-    except OSError as exc:
-        if exc.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
-        # A seccomp filter may have come since the kernel was asked.
-        native = _spawn(kernel(again=True).require(), plan, descriptors)
-    descriptors.handed_over()
-    return Child(native, plan)
-
-
-def _spawn(method: int, plan: Plan, descriptors: Descriptors) -> _native.Child:
-    return _native.spawn(
-        method,
-        plan.private_memory,
-        plan.steps,
-        plan.paths,
-        plan.argv,
-        plan.env,
-        descriptors.child_ends,
-    )
+    while True:
+        try:
+            native = _native.spawn(
+                call,
+                plan.private_memory,
+                plan.steps,
+                plan.paths,
+                plan.argv,
+                plan.env,
+                descriptors.child_ends,
+            )
+            return Child(native, plan)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            call = other_clone_call(exc)  # a filter is in the way, perhaps since a moment ago
 
 
 def spawn(

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -131,12 +130,13 @@ def _probe() -> Kernel:
     return Kernel(os.uname().release, answers, errnos)
 
 
-_lock = threading.Lock()
 _known: Kernel | None = None
 
 
 def kernel(*, again: bool = False) -> Kernel:
     """What the running kernel lets us do. Asked at the first call and remembered.
+
+    It is asked by starting two trial children, which end at once. Spawning does not need this.
 
     Args:
         again: ask anew, as after a seccomp filter was installed.
@@ -146,7 +146,34 @@ def kernel(*, again: bool = False) -> Kernel:
     """
     global _known
     if _known is None or again:
-        with _lock:
-            if _known is None or again:
-                _known = _probe()
+        _known = _probe()
     return _known
+
+
+_call: int | None = None
+
+
+def clone_call() -> int:
+    """The way to clone that the first spawn tries, or that worked.
+
+    Raises:
+        OSError: a needed call is missing; see `Kernel.require`.
+    """
+    global _call
+    if _call is None:
+        _call = _native.CALL_CLONE3 if _native.has_calls() else kernel(again=True).require()
+    return _call
+
+
+def other_clone_call(error: OSError) -> int:
+    """The way to clone after `error` came of the present one: clone(2), or what is missing.
+
+    Raises:
+        OSError: there is no other way.
+    """
+    global _call
+    if _call == _native.CALL_CLONE:
+        kernel(again=True).require()
+        raise error
+    _call = _native.CALL_CLONE
+    return _call

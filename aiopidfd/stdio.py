@@ -27,16 +27,18 @@ class Descriptors:
 
     Attributes:
         ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
+        child_ends: the descriptors of ours that the child gets copies of. The native spawner
+            empties this list when it takes them over.
         dups: pairs (descriptor of ours, number in the child), for the plan.
     """
 
-    __slots__ = ("_child_ends", "dups", "ours")
+    __slots__ = ("child_ends", "dups", "ours")
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self.ours: list[int | None] = [None, None, None]
         self.dups: list[tuple[int, int]] = []
-        self._child_ends: list[int] = []
+        self.child_ends: list[int] = []
 
     def open(
         self, stdin: Stdio, stdout: Stdio, stderr: Stdio, pass_fds: Iterable[int], pipesize: int
@@ -48,23 +50,25 @@ class Descriptors:
             ValueError: STDOUT for anything but stderr.
             TypeError: something that is neither a choice nor a file.
         """
-        for target, choice in enumerate((stdin, stdout, stderr)):
-            if choice is None:
-                continue
-            self.dups.append((self._source(target, choice, pipesize), target))
-        taken = {target for _, target in self.dups}
-        for fd in sorted(pass_fds):
-            if fd not in taken:
-                self.dups.append((self._duplicate(fd), fd))
-
-    @property
-    def child_ends(self) -> tuple[int, ...]:
-        """The descriptors of ours that the child gets copies of."""
-        return tuple(self._child_ends)
-
-    def handed_over(self) -> None:
-        """The child's ends are the native spawner's to close from now on."""
-        self._child_ends.clear()
+        choices = dict(enumerate((stdin, stdout, stderr)))
+        if STDOUT in (stdin, stdout):
+            raise ValueError("STDOUT can only be used for stderr")
+        sources: dict[int, int] = {}
+        # First what is open already: a number that is not must not become one of our pipe's.
+        for target, choice in choices.items():
+            if choice not in (None, PIPE, DEVNULL, STDOUT):
+                sources[target] = self._duplicate(_fileno(_NAMES[target], choice))
+        for fd in pass_fds:
+            if choices.get(fd) is None:
+                sources[fd] = self._duplicate(fd)
+        for target, choice in choices.items():
+            if choice == PIPE:
+                sources[target] = self._pipe(target, pipesize)
+            elif choice == DEVNULL:
+                sources[target] = self._null()
+        if stderr == STDOUT:
+            sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout())
+        self.dups = [(sources[target], target) for target in sorted(sources)]
 
     def take(self) -> tuple[int | None, int | None, int | None]:
         """Our ends of the pipes, which are the caller's to close from now on."""
@@ -78,27 +82,15 @@ class Descriptors:
 
     def __exit__(self, *exc_info: object) -> None:
         """Close what is still held."""
-        for fd in (*self._child_ends, *(fd for fd in self.take() if fd is not None)):
+        for fd in (*self.child_ends, *(fd for fd in self.take() if fd is not None)):
             with contextlib.suppress(OSError):
                 os.close(fd)
-        self._child_ends.clear()
+        self.child_ends.clear()
 
-    def _source(self, target: int, choice: Stdio, pipesize: int) -> int:
-        if choice == PIPE:
-            return self._pipe(target, pipesize)
-        if choice == DEVNULL:
-            fd = self._above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-            self._child_ends.append(fd)
-            return fd
-        if choice == STDOUT:
-            if target != 2:
-                raise ValueError("STDOUT can only be used for stderr")
-            same = next((source for source, number in self.dups if number == 1), None)
-            if same is not None:
-                return same
-            # sys.__stdout__ may be None or closed where there is none, as in a daemon.
-            return self._duplicate(1 if sys.__stdout__ is None else sys.__stdout__.fileno())
-        return self._duplicate(_fileno(_NAMES[target], choice))
+    def _null(self) -> int:
+        fd = self._above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        self.child_ends.append(fd)
+        return fd
 
     def _pipe(self, target: int, pipesize: int) -> int:
         read, write = os.pipe2(os.O_CLOEXEC)
@@ -114,7 +106,7 @@ class Descriptors:
             raise
         ours, theirs = (write, read) if target == 0 else (read, write)
         self.ours[target] = ours
-        self._child_ends.append(theirs)
+        self.child_ends.append(theirs)
         if pipesize > 0:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
         return theirs
@@ -123,7 +115,7 @@ class Descriptors:
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
-        self._child_ends.append(copy)
+        self.child_ends.append(copy)
         return copy
 
     @staticmethod
@@ -135,6 +127,11 @@ class Descriptors:
             return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
         finally:
             os.close(fd)
+
+
+def _our_stdout() -> int:
+    # sys.__stdout__ may be None, as in a daemon.
+    return 1 if sys.__stdout__ is None else sys.__stdout__.fileno()
 
 
 def _fileno(name: str, choice: Any) -> int:

@@ -13,6 +13,7 @@ import pytest
 import aiopidfd
 from aiopidfd import _native
 
+from . import fresh
 from .conftest import child_pids
 from .held_exec import HeldExec, held_exec
 from .test_guardian import gone
@@ -81,8 +82,7 @@ async def test_while_exec_hangs(held: HeldExec) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    held.let_go()
-    await gone(pid)
+    await gone(pid)  # at once, although it has not been let go
 
 
 def test_while_exec_hangs_and_the_loop_is_closed(held: HeldExec) -> None:
@@ -207,3 +207,41 @@ def test_a_loop_closed_under_a_running_program() -> None:
     assert aiopidfd.spawn(["/bin/true"]).wait() == 0
     assert not child_pids()
     assert _native.sweep() == 0
+
+
+def test_interrupted_at_any_moment() -> None:
+    """Ctrl-C comes anywhere: no foreign descriptor is closed, no program runs on unknown."""
+    fresh.run(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+        armed = False
+
+        def interrupt(*_):
+            if armed:
+                raise KeyboardInterrupt
+
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0011)
+        interrupted = 0
+        theirs = []
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            child = None
+            try:
+                armed = True
+                child = aiopidfd.spawn(["/bin/true"], stdin=aiopidfd.DEVNULL)
+                armed = False
+            except KeyboardInterrupt:
+                armed = False
+                interrupted += 1
+            # Descriptors of others come to lie on any number that is free.
+            theirs.append(os.open("/dev/zero", os.O_RDONLY))
+            if len(theirs) > 20:
+                os.close(theirs.pop(0))
+            assert all(os.readlink(f"/proc/self/fd/{fd}") == "/dev/zero" for fd in theirs)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert interrupted > 20, interrupted
+        """
+    )

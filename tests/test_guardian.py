@@ -428,6 +428,44 @@ async def test_killed_at_any_moment(caplog: pytest.LogCaptureFixture) -> None:
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+def test_a_stopped_guardian_does_not_hide_a_kill() -> None:
+    child = aiopidfd.spawn(["sleep", "1000"])
+    os.kill(child.guardian_pid, signal.SIGSTOP)
+    child.kill()
+    assert child.wait(30) == -signal.SIGKILL
+
+
+# --- The guardian outlives our privileges --------------------------------------------------------
+
+
+async def test_the_guardian_has_locked_itself_in() -> None:
+    """It keeps the ids that we may drop later, in memory that we can write: it can do nothing."""
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000") as process:
+        async with asyncio.timeout(30):
+            while status_of(process.guardian_pid)["Seccomp"] != "2":
+                await asyncio.sleep(0.01)
+        assert status_of(process.guardian_pid)["NoNewPrivs"] == "1"
+        assert status_of(process.pid)["Seccomp"] == status_of(os.getpid())["Seccomp"]
+        assert status_of(process.pid)["NoNewPrivs"] == status_of(os.getpid())["NoNewPrivs"]
+
+
+# --- Pid namespaces --------------------------------------------------------------------------------
+
+
+def test_after_unshare_of_the_pid_namespace_the_pid_is_ours() -> None:
+    fresh.run(
+        """
+        CLONE_NEWPID = 0x20000000
+        assert libc.unshare(CLONE_NEWPID) == 0
+        child = aiopidfd.spawn(["sleep", "1000"])
+        with open(f"/proc/{child.pid}/status") as status:
+            assert "Name:\tsleep" in status.read()
+        child.kill()
+        assert child.wait(30) == -9
+        """
+    )
+
+
 # --- What a host may do to descriptors that it does not know ---------------------------------
 
 
@@ -441,5 +479,60 @@ def test_a_host_that_closes_every_descriptor_and_goes_on() -> None:
             assert aiopidfd.spawn("sleep 0.05; exit 3", shell=True).wait() == 3
         for number in numbers:
             assert os.readlink(f"/proc/self/fd/{number}") == "/dev/null"
+        """
+    )
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_host_that_takes_one_lifeline_s_number(number: int) -> None:
+    fresh.run(
+        f"""
+        before = set(open_fds())
+        assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+        lifelines = sorted(fd for fd, kind in open_fds().items() if fd not in before)
+        assert len(lifelines) >= 3, lifelines
+        read, write = os.pipe()
+        os.write(write, b"theirs" * 100)
+        os.dup2(read, lifelines[{number}])
+        for _ in range(5):
+            assert aiopidfd.spawn("sleep 0.05; exit 3", shell=True).wait(30) == 3
+        assert os.read(lifelines[{number}], 1000) == b"theirs" * 100
+        """
+    )
+
+
+def test_a_host_without_standard_descriptors() -> None:
+    """Ours never lie on 0 to 2, where a daemon opens /dev/null later."""
+    fresh.run(
+        """
+        saved = os.dup(2)
+        os.closerange(0, 3)
+        child = aiopidfd.spawn("sleep 0.3; exit 3", shell=True)
+        for fd in range(3):
+            null = os.open("/dev/null", os.O_RDWR)
+            assert null == fd, null
+        assert child.wait(30) == 3
+        os.dup2(saved, 2)
+        """
+    )
+
+
+def test_a_copy_made_past_the_at_fork_handlers_touches_nothing() -> None:
+    fresh.run(
+        """
+        for _ in range(50):
+            with aiopidfd.stdio.Descriptors() as descriptors:
+                child = aiopidfd.child.start("exit 7", shell=True, descriptors=descriptors)
+            pid = libc._Fork()  # async-signal-safe: runs no handler
+            if pid == 0:
+                child.poll()
+                try:
+                    child.kill()
+                except ProcessLookupError:
+                    child.abandon()
+                    os._exit(0)
+                os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert child.wait(30) == 7
         """
     )

@@ -8,12 +8,13 @@
  *
  *   - No libc, no errno, no TLS, no allocation, no stack protector, no lazily bound symbol: only
  *     raw system calls. We share the spawning thread's TLS, and that thread runs on or may be gone.
- *     The test suite checks that the compiled file needs no outside symbol but clone_process.
+ *     CI checks that the compiled file needs no outside symbol but clone_process and aiopidfd_jail.
  *   - Touch nothing but the record. The spawner keeps it mapped until we cannot run any more.
  *   - No signal handler of the host program ever runs here: every signal is blocked when we start
  *     and stays blocked in the guardian; the child unblocks only after all handlers were reset.
  *   - A descriptor in the shared table belongs to the spawner: we never close one there.
  */
+#include "jail.h"
 #include "record.h"
 #include "syscall.h"
 
@@ -23,7 +24,9 @@
 #include <linux/wait.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 
 enum { KERNEL_NSIG = 64, SIGSET_BYTES = 8 };
 
@@ -129,7 +132,7 @@ static long start_child(struct record *record)
         request.flags |= CLONE_VM;
     request.exit_signal = SIGCHLD;
     request.pidfd = &record->child_pidfd;
-    request.born = &record->born;
+    request.born = (int *)&record->born;
     request.stack = record->child_stack;
     request.stack_size = record->stack_size;
     return clone_process(&request, child_main, record);
@@ -137,17 +140,22 @@ static long start_child(struct record *record)
 
 /* Leave the descriptor table that we share with our parent, with only the lifelines: else we would
  * keep a pipe's writer or a listening socket of its alive. Unsharing copies no more of the table
- * than what lies below the first closed range (close_range(2), Linux 5.9). */
-static void leave_descriptor_table(const struct record *record)
+ * than what lies below the first closed range (close_range(2), Linux 5.9). Returns 0 where memory is
+ * out: then the table is still the parent's, and nothing in it is ours to close. */
+static int leave_descriptor_table(const struct record *record)
 {
-    const int *keep = record->lifelines;
-    if (SYS(__NR_close_range, keep[2] + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
-        return; /* out of memory: the table is still the parent's, so nothing in it is ours to close */
-    if (keep[0] > 0)
-        SYS(__NR_close_range, 0, keep[0] - 1, 0);
-    for (int i = 0; i < 2; i++)
-        if (keep[i + 1] > keep[i] + 1)
-            SYS(__NR_close_range, keep[i] + 1, keep[i + 1] - 1, 0);
+    int low = record->life_fd, high = record->self_fd;
+    if (low > high) {
+        low = record->self_fd;
+        high = record->life_fd;
+    }
+    if (SYS(__NR_close_range, high + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
+        return 0;
+    if (low > 0)
+        SYS(__NR_close_range, 0, low - 1, 0);
+    if (high > low + 1)
+        SYS(__NR_close_range, low + 1, high - 1, 0);
+    return 1;
 }
 
 /* Reaps the child, and whatever orphan of its the kernel gave to us as their subreaper.
@@ -156,17 +164,23 @@ static int reap(struct record *record, int options)
 {
     for (;;) {
         siginfo_t info;
-        struct rusage usage;
         info.si_pid = 0; /* waitid leaves it alone when nothing has changed */
-        if (SYS(__NR_waitid, P_ALL, 0, &info, WEXITED | __WALL | options, &usage) < 0 || info.si_pid == 0)
+        long result = SYS(__NR_waitid, P_ALL, 0, &info, WEXITED | __WALL | options, &record->usage);
+        if (result < 0 || info.si_pid == 0)
             return 0;
         if (info.si_pid != record->child_pid)
             continue;
         record->code = info.si_code;
         record->status = info.si_status;
-        record->usage = usage;
         return 1;
     }
+}
+
+/* A descriptor that becomes readable when a child exits. Ours alone: we have left the table. */
+static int open_sigchld(void)
+{
+    uint64_t mask = (uint64_t)1 << (SIGCHLD - 1);
+    return (int)SYS(__NR_signalfd4, -1, &mask, SIGSET_BYTES, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 /* Sleeps until the child has exited, or we have no one to tell: the parent died (its pidfd), or
@@ -174,19 +188,29 @@ static int reap(struct record *record, int options)
 static __attribute__((noreturn)) void guard(struct record *record)
 {
     enum { CHILD, LIFE, SELF };
+    enum { TRY_AGAIN_NS = 100 * 1000 * 1000 };
     struct pollfd fds[3];
-    fds[CHILD].fd = record->sigchld_fd;
+    fds[CHILD].fd = -1;
     fds[LIFE].fd = record->life_fd;
     fds[SELF].fd = record->self_fd;
     for (int i = 0; i < 3; i++)
         fds[i].events = POLLIN;
+    int left = 0;
     for (;;) {
+        if (!left && (left = leave_descriptor_table(record))) {
+            fds[CHILD].fd = open_sigchld();
+            aiopidfd_jail();
+        }
+        /* Where memory was out, neither can be had for now: look every now and then. */
+        struct timespec wait;
+        wait.tv_sec = 0;
+        wait.tv_nsec = TRY_AGAIN_NS;
         for (int i = 0; i < 3; i++)
             fds[i].revents = 0;
-        SYS(__NR_ppoll, fds, 3, 0, 0, SIGSET_BYTES);
-        if (fds[CHILD].revents) {
+        SYS(__NR_ppoll, fds, 3, fds[CHILD].fd < 0 ? &wait : NULL, NULL, SIGSET_BYTES);
+        if (fds[CHILD].revents || fds[CHILD].fd < 0) {
             char signal_info[128]; /* struct signalfd_siginfo: only taken off the queue, and first: */
-            SYS(__NR_read, record->sigchld_fd, signal_info, sizeof signal_info);
+            SYS(__NR_read, fds[CHILD].fd, signal_info, sizeof signal_info);
             if (reap(record, WNOHANG)) { /* ... a later exit then raises the signal anew */
                 atomic_store(&record->phase, PHASE_EXITED);
                 die(0);
@@ -201,6 +225,7 @@ void aiopidfd_guardian(void *opaque)
 {
     struct record *record = opaque;
 
+    record->guardian_pid = (int)SYS(__NR_getpid);
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
     reset_signal_handlers(record);
@@ -222,6 +247,5 @@ void aiopidfd_guardian(void *opaque)
 
     uint64_t one = 1;
     SYS(__NR_write, record->ready_fd, &one, sizeof one);
-    leave_descriptor_table(record);
     guard(record);
 }

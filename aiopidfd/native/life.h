@@ -10,7 +10,6 @@ struct life {
     int read_fd;    /* a pipe that nothing is ever written to: hangs up when the writer closes */
     int write_fd;   /* its only writer: closed by our death, and by our exec */
     int self_fd;    /* our pidfd: our death is seen even if some raw fork kept the writer */
-    int sigchld_fd; /* signalfd for SIGCHLD: reads the signals of whichever process polls it */
 };
 
 /* All functions: call with the spawner's lock held. */

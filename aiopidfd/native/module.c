@@ -8,6 +8,7 @@
 #include "syscall.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 extern char **environ;
@@ -34,6 +35,43 @@ static const char **borrow_strings(PyObject *tuple)
         }
         strings[i] = string;
     }
+    return strings;
+}
+
+/* Our environment as it is in C now, in one block. Free with PyMem_Free. Each string is measured and
+ * copied at once: in another interpreter or a C library a thread may be changing it. */
+static const char **copy_environ(void)
+{
+    size_t n = 0, used = 0;
+    while (environ && environ[n])
+        n++;
+    size_t vector = (n + 1) * sizeof(char *), size = vector + 8192;
+    char *block = PyMem_Malloc(size);
+    size_t i;
+    for (i = 0; block && i < n && environ[i]; i++) {
+        size_t length = strlen(environ[i]);
+        if (vector + used + length + 1 > size) {
+            size = 2 * size + length;
+            char *larger = PyMem_Realloc(block, size);
+            if (!larger) {
+                PyMem_Free(block);
+                return (const char **)PyErr_NoMemory();
+            }
+            block = larger;
+        }
+        char *copy = block + vector + used;
+        memcpy(copy, environ[i], length);
+        copy[length] = 0;
+        ((size_t *)block)[i] = used; /* an offset until the block moves no more */
+        used += strlen(copy) + 1;
+    }
+    if (!block)
+        return (const char **)PyErr_NoMemory();
+    n = i;
+    const char **strings = (const char **)block;
+    for (size_t i = 0; i < n; i++)
+        strings[i] = block + vector + ((size_t *)block)[i];
+    strings[n] = NULL;
     return strings;
 }
 
@@ -84,19 +122,21 @@ static struct plan_step *borrow_steps(PyObject *tuple, size_t *n_steps)
     return steps;
 }
 
-static int *copy_fds(PyObject *tuple, size_t *n_fds)
+static int *copy_fds(PyObject *list, size_t *n_fds)
 {
-    if (!PyTuple_Check(tuple)) {
-        PyErr_SetString(PyExc_TypeError, "fds must be a tuple");
+    if (!PyList_Check(list)) {
+        PyErr_SetString(PyExc_TypeError, "fds must be a list");
         return NULL;
     }
-    Py_ssize_t n = PyTuple_Size(tuple);
+    Py_ssize_t n = PyList_Size(list);
     int *fds = PyMem_Calloc((size_t)n + 1, sizeof *fds);
     if (!fds)
         return (int *)PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < n; i++) {
-        long fd = PyLong_AsLong(PyTuple_GetItem(tuple, i));
-        if (fd == -1 && PyErr_Occurred()) {
+        long fd = PyLong_AsLong(PyList_GetItem(list, i));
+        if (fd < 0 || fd > INT_MAX) {
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_ValueError, "not a descriptor");
             PyMem_Free(fds);
             return NULL;
         }
@@ -278,18 +318,15 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     struct plan_step *c_steps = borrow_steps(steps, &plan.n_steps);
     const char **c_paths = c_steps ? borrow_strings(paths) : NULL;
     const char **c_argv = c_paths ? borrow_strings(argv) : NULL;
-    const char **c_env = c_argv && env != Py_None ? borrow_strings(env) : NULL;
-    int *c_fds = c_argv && (c_env || env == Py_None) ? copy_fds(fds, &plan.n_fds) : NULL;
+    const char **c_env = !c_argv ? NULL : env == Py_None ? copy_environ() : borrow_strings(env);
+    int *c_fds = c_env ? copy_fds(fds, &plan.n_fds) : NULL;
     if (!c_fds)
         goto done;
     plan.steps = c_steps;
     plan.paths = c_paths;
     plan.argv = c_argv;
-    plan.envp = c_env ? c_env : (const char *const *)environ;
+    plan.envp = c_env;
     plan.fds = c_fds;
-    static const char *const empty[] = {NULL};
-    if (!plan.envp) /* clearenv(3) leaves NULL */
-        plan.envp = empty;
 
     struct state *state = PyModule_GetState(module);
     PyTypeObject *type = (PyTypeObject *)state->child_type;
@@ -301,6 +338,9 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     object->child = spawner_spawn(&plan, &error);
     if (object->child) {
         result = (PyObject *)object;
+        /* Here and not in Python, where a signal's exception may come before the next line: each
+         * descriptor has one owner at any time. (Cutting a list short cannot fail.) */
+        PyList_SetSlice(fds, 0, PyList_Size(fds), NULL);
     } else {
         Py_DECREF(object);
         errno = error;
@@ -327,6 +367,12 @@ static PyObject *native_records(PyObject *module, PyObject *unused)
     return PyLong_FromLong(spawner_records());
 }
 
+static PyObject *native_has_calls(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyBool_FromLong(probe_calls());
+}
+
 static PyObject *native_probe(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -340,9 +386,11 @@ static PyObject *native_probe(PyObject *module, PyObject *unused)
 
 static PyMethodDef module_methods[] = {
     {"spawn", native_spawn, METH_VARARGS,
-     "spawn(call, private_memory, steps, paths, argv, env, fds) -> Child. Returns before the exec."},
+     "spawn(call, private_memory, steps, paths, argv, env, fds) -> Child. Returns before the exec. "
+     "Takes the descriptors out of the list `fds`, which it closes when the program has them."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
+    {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
     {"probe", native_probe, METH_NOARGS, "What the kernel answers to each call: 0 or an errno."},
     {NULL, NULL, 0, NULL},
 };
@@ -379,6 +427,12 @@ static const struct {
 
 static int module_exec(PyObject *module)
 {
+    int error = spawner_init();
+    if (error < 0) {
+        errno = -error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
     struct state *state = PyModule_GetState(module);
     state->child_type = PyType_FromModuleAndSpec(module, &child_spec, NULL);
     if (!state->child_type || PyModule_AddObjectRef(module, "Child", state->child_type) < 0)

@@ -53,20 +53,38 @@ int pidinfo_reaped(int pidfd, int *code, int *status)
     return 0;
 }
 
+/* The beginning of a file, as text; 0 where there is none. */
+static int read_text(const char *path, char *text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = read(fd, text, size - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
 /* The text after the command name, which is in parentheses and may hold any character. */
 static const char *read_stat(int pid, char *text, size_t size)
 {
-    snprintf(text, size, "/proc/%d/stat", pid);
-    int fd = open(text, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    if (!read_text(path, text, size))
         return NULL;
-    ssize_t length = read(fd, text, size - 1);
-    close(fd);
-    if (length <= 0)
-        return NULL;
-    text[length] = 0;
     char *name_end = strrchr(text, ')');
     return name_end ? name_end + 1 : NULL;
+}
+
+int pidinfo_pid(int pidfd)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    if (!read_text(path, text, sizeof text))
+        return 0;
+    const char *pid = strstr(text, "\nPid:");
+    int number = pid ? atoi(pid + strlen("\nPid:")) : 0;
+    return number > 0 ? number : 0;
 }
 
 /* Whether exit_code is shown to us, who may be less privileged than the process: else it reads 0.

@@ -14,4 +14,7 @@ int pidinfo_exit(int pidfd, int pid, int *code, int *status); /* the two below, 
 int pidinfo_reaped(int pidfd, int *code, int *status);
 int pidinfo_zombie(int pidfd, int pid, int *code, int *status);
 
+/* The pid of a pidfd's process in our own pid namespace; 0 where it has none, or is gone. */
+int pidinfo_pid(int pidfd);
+
 #endif

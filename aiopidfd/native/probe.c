@@ -68,6 +68,31 @@ static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_
     return 0;
 }
 
+static void probe_without_child(struct probe *probe)
+{
+    long self = SYS(__NR_pidfd_open, getpid(), 0);
+    probe->pidfd_open = to_errno(self);
+    if (self >= 0) {
+        probe->pidfd_send_signal = to_errno(SYS(__NR_pidfd_send_signal, self, 0, 0, 0));
+        SYS(__NR_close, self);
+    } else {
+        /* Without a pidfd: EBADF is the answer of a kernel that has the call. */
+        int error = to_errno(SYS(__NR_pidfd_send_signal, -1, 0, 0, 0));
+        probe->pidfd_send_signal = error == EBADF ? 0 : error;
+    }
+    probe->close_range = to_errno(SYS(__NR_close_range, ~0U, ~0U, 0)); /* closes nothing */
+}
+
+int probe_calls(void)
+{
+    struct probe probe;
+    probe_without_child(&probe);
+    /* EBADF: the answer of a kernel that has P_PIDFD. */
+    long waited = SYS(__NR_waitid, P_PIDFD, -1, 0, WEXITED, 0);
+    return probe.pidfd_open == 0 && probe.pidfd_send_signal == 0 && probe.close_range == 0 &&
+           (waited == -EBADF || waited == -EINVAL);
+}
+
 int probe_kernel(struct probe *probe)
 {
     char *stack = malloc(STACK + 16);
@@ -80,17 +105,7 @@ int probe_kernel(struct probe *probe)
     probe->clone = try_clone(CALL_CLONE, aligned, &clone_fd, &probe->waitid);
     free(stack);
 
-    long self = SYS(__NR_pidfd_open, getpid(), 0);
-    probe->pidfd_open = to_errno(self);
-    if (self >= 0) {
-        probe->pidfd_send_signal = to_errno(SYS(__NR_pidfd_send_signal, self, 0, 0, 0));
-        SYS(__NR_close, self);
-    } else {
-        /* Without a pidfd: EBADF is the answer of a kernel that has the call. */
-        int error = to_errno(SYS(__NR_pidfd_send_signal, -1, 0, 0, 0));
-        probe->pidfd_send_signal = error == EBADF ? 0 : error;
-    }
-    probe->close_range = to_errno(SYS(__NR_close_range, ~0U, ~0U, 0)); /* closes nothing */
+    probe_without_child(probe);
 
     int code, status, fd = clone_fd >= 0 ? clone_fd : clone3_fd;
     probe->exit_info = fd >= 0 ? -pidinfo_reaped(fd, &code, &status) : EOPNOTSUPP;

@@ -13,6 +13,11 @@ struct probe {
     int exit_info;         /* PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15: optional */
 };
 
+/* Starts two trial children, which end at once. In a process that is to be the parent of a new pid
+ * namespace's init (unshare(CLONE_NEWPID)) the first of them would be that init. */
 int probe_kernel(struct probe *probe); /* 0, or -ENOMEM */
+
+/* Whether every needed call works, but for clone: asked without a child, for the first spawn. */
+int probe_calls(void);
 
 #endif

@@ -42,9 +42,7 @@ struct record {
     enum clone_call call;
     int private_memory;   /* the child gets a memory map of its own: it will change ids */
     int ready_fd;         /* eventfd, written when the program was exec'd */
-    int lifelines[3];     /* life.h: the descriptors the guardian keeps, ascending */
-    int sigchld_fd;       /* which of them is what */
-    int life_fd;
+    int life_fd;          /* life.h: the descriptors that the guardian keeps */
     int self_fd;
     uint64_t sigmask;     /* the caller's; the child gets it back last */
     char *guardian_stack;
@@ -63,8 +61,9 @@ struct record {
     atomic_int phase;
     atomic_int cloning; /* the guardian has come as far as the clone: there may be a child */
     atomic_int claim;
-    int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the guardian is
+    atomic_int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the guardian is
                  being killed just then. Only then is child_pidfd sure to be installed */
+    int guardian_pid;    /* by the guardian's own account: another number in a new pid namespace */
     int sigchld_ignored; /* as the caller had it, for the child */
     int child_pid;
     int child_pidfd; /* in the spawner's descriptor table; the spawner closes it */

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "spawner.h"
+#include "fds.h"
 #include "life.h"
 #include "pidinfo.h"
 #include "record.h"
@@ -234,7 +235,7 @@ static void record_free(struct record **record)
 /* Whether there is, or was, a child, so that child_pidfd is a descriptor and not just a number. */
 static int child_was_born(const struct record *record)
 {
-    return record->call == CALL_CLONE3 ? record->born != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
+    return record->call == CALL_CLONE3 ? atomic_load(&record->born) != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
 }
 
 /* ---- Forked copies ---------------------------------------------------------------------------
@@ -267,41 +268,32 @@ static void after_fork_in_child(void)
     }
 }
 
-static int register_at_fork(void)
+static int init_error;
+
+static void register_at_fork(void)
 {
-    static int registered;
-    if (registered)
-        return 0;
-    int error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    registered = !error;
-    return -error;
+    init_error = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+int spawner_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_at_fork);
+    return init_error;
 }
 
 /* ---- Starting -------------------------------------------------------------------------------- */
-
-static void sort3(int v[3])
-{
-    for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 2 - i; j++)
-            if (v[j] > v[j + 1]) {
-                int swap = v[j];
-                v[j] = v[j + 1];
-                v[j + 1] = swap;
-            }
-}
 
 static int start_guardian(struct child *child, uint64_t caller_mask)
 {
     struct record *record = child->record;
     struct life life;
-    int error = register_at_fork();
-    if (error < 0 || (error = life_get(&life)) < 0)
+    int error = life_get(&life);
+    if (error < 0)
         return error;
     record->ready_fd = child->ready_fd;
-    record->life_fd = record->lifelines[0] = life.read_fd;
-    record->self_fd = record->lifelines[1] = life.self_fd;
-    record->sigchld_fd = record->lifelines[2] = life.sigchld_fd;
-    sort3(record->lifelines);
+    record->life_fd = life.read_fd;
+    record->self_fd = life.self_fd;
     record->sigmask = caller_mask;
 
     /* Hazards of the clone below, and where each is answered:
@@ -326,6 +318,7 @@ static int start_guardian(struct child *child, uint64_t caller_mask)
         return (int)pid;
     }
     child->guardian_pid = (int)pid;
+    child->owner = getpid();
     return 0;
 }
 
@@ -347,10 +340,15 @@ static int prepare(struct child *child, const struct plan *plan)
     if (!child->record || !child->fds)
         return -ENOMEM;
     child->watch_fd = epoll_create1(EPOLL_CLOEXEC);
-    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (child->watch_fd < 0 || child->ready_fd < 0)
+    if (child->watch_fd < 0)
         return -errno;
-    return watch(child, child->ready_fd, EPOLLIN);
+    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (child->ready_fd < 0)
+        return -errno;
+    int error = move_above_stdio(&child->watch_fd);
+    if (error == 0)
+        error = move_above_stdio(&child->ready_fd);
+    return error < 0 ? error : watch(child, child->ready_fd, EPOLLIN);
 }
 
 struct child *spawner_spawn(const struct plan *plan, int *error)
@@ -368,7 +366,9 @@ struct child *spawner_spawn(const struct plan *plan, int *error)
         result = start_guardian(child, mask);
         if (result == 0) {
             link_child(child);
-            result = watch(child, child->guardian_fd, EPOLLIN);
+            result = move_above_stdio(&child->guardian_fd);
+            if (result == 0)
+                result = watch(child, child->guardian_fd, EPOLLIN);
             if (result < 0) { /* no memory, or too many watches: it is too late to call it back */
                 atomic_store(&child->record->kill_requested, 1);
                 child->abandoned = 1;
@@ -407,7 +407,7 @@ static int guardian_gone(const struct child *child)
 {
     siginfo_t info = {.si_pid = 0};
     if (waitid(P_PIDFD, (id_t)child->guardian_fd, &info, WEXITED | WNOHANG | __WALL) < 0)
-        return errno == ECHILD;
+        return errno == ECHILD || is_readable(child->guardian_fd); /* a filter that came later: EPERM */
     return info.si_pid != 0;
 }
 
@@ -421,8 +421,13 @@ static int ready_was_written(const struct child *child)
 
 static void collect_start(struct child *child)
 {
-    child->pid = child->record->child_pid;
-    child->pidfd = child->record->child_pidfd;
+    const struct record *record = child->record;
+    child->pidfd = record->child_pidfd;
+    move_above_stdio(&child->pidfd); /* or it stays where the kernel has put it */
+    child->pid = record->child_pid;
+    /* After unshare(CLONE_NEWPID) or setns() both live in another pid namespace than we do. */
+    if (record->guardian_pid != child->guardian_pid)
+        child->pid = pidinfo_pid(child->pidfd);
     close_watched_fd(child, &child->ready_fd);
     close_handed_over(child);
     child->state = CHILD_RUNNING;
@@ -510,8 +515,20 @@ static void collect_orphan(struct child *child)
     }
 }
 
+/* In a copy of us that was made past the at-fork handlers (a raw clone, _Fork(3)): what it has of the
+ * child is the original's, whose epoll set and whose program it must not touch. */
+static int disown_in_copy(struct child *child)
+{
+    if (child->owner == getpid())
+        return 0;
+    child->state = CHILD_FOREIGN;
+    return 1;
+}
+
 static void advance(struct child *child)
 {
+    if (disown_in_copy(child))
+        return;
     if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING) {
         int gone = guardian_gone(child); /* before the phase is read: then the phase is its last */
         int phase = atomic_load(&child->record->phase);
@@ -530,6 +547,9 @@ static void advance(struct child *child)
             break;
         case PHASE_RUNNING:
             child->state = CHILD_ORPHANED;
+            /* The guardian may have died just before it would have heeded the request. */
+            if (atomic_load(&child->record->kill_requested))
+                SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
             break;
         case PHASE_EXITED:
             collect_exit(child);
@@ -610,25 +630,46 @@ int spawner_pidfd(struct child *child)
     return fd;
 }
 
+/* A guardian that somebody has stopped, with its group perhaps, could not tell of the end. */
+static void wake_guardian(const struct child *child)
+{
+    if (child->guardian_fd >= 0)
+        SYS(__NR_pidfd_send_signal, child->guardian_fd, SIGCONT, 0, 0);
+}
+
 int spawner_signal(struct child *child, int sig)
 {
     uint64_t mask = lock();
-    long result = is_running(child) ? SYS(__NR_pidfd_send_signal, child->pidfd, sig, 0, 0) : -ESRCH;
+    long result = -ESRCH;
+    if (is_running(child) && !disown_in_copy(child)) {
+        result = SYS(__NR_pidfd_send_signal, child->pidfd, sig, 0, 0);
+        if (sig == SIGKILL)
+            wake_guardian(child);
+    }
     unlock(mask);
     return (int)result;
+}
+
+static void kill_program(struct child *child)
+{
+    if (is_final(child) || disown_in_copy(child))
+        return;
+    int pidfd = child->pidfd;
+    if (child->state == CHILD_STARTING) {
+        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. A child that
+         * is there already, its exec hanging perhaps, need not wait for the guardian. */
+        atomic_store(&child->record->kill_requested, 1);
+        pidfd = child_was_born(child->record) ? child->record->child_pidfd : -1;
+    }
+    if (pidfd >= 0)
+        SYS(__NR_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+    wake_guardian(child);
 }
 
 void spawner_kill(struct child *child)
 {
     uint64_t mask = lock();
-    if (child->state == CHILD_STARTING) {
-        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. */
-        atomic_store(&child->record->kill_requested, 1);
-        if (atomic_load(&child->record->phase) == PHASE_RUNNING)
-            SYS(__NR_pidfd_send_signal, child->record->child_pidfd, SIGKILL, 0, 0);
-    } else if (is_running(child)) {
-        SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
-    }
+    kill_program(child);
     unlock(mask);
 }
 
@@ -644,7 +685,9 @@ int spawner_dup_watch(struct child *child)
 {
     uint64_t mask = lock();
     int result = -ESRCH;
-    if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING)
+    if (disown_in_copy(child))
+        result = -ESRCH;
+    else if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING)
         result = (int)SYS(__NR_fcntl, child->guardian_fd, F_DUPFD_CLOEXEC, 3);
     else if (!is_final(child))
         result = (int)SYS(__NR_fcntl, child->pidfd, F_DUPFD_CLOEXEC, 3);
@@ -655,6 +698,8 @@ int spawner_dup_watch(struct child *child)
 void spawner_release(struct child *child)
 {
     uint64_t mask = lock();
+    if (child->state == CHILD_STARTING)
+        kill_program(child); /* nobody has heard of it yet, and now nobody will */
     if (!is_final(child))
         advance(child);
     if (is_final(child))

@@ -69,12 +69,16 @@ struct child {
     struct record *record;
     int guardian_fd;  /* the guardian's pidfd; -1 once it is gone */
     int ready_fd;     /* eventfd the guardian writes when the program was exec'd; -1 after STARTING */
+    int owner; /* the process that spawned it; a raw copy of it is not */
     int *fds;
     size_t n_fds;
     int abandoned;
     struct timespec lost_since; /* when the guardian was found dead with the child's birth unknown */
     struct child *next, **link;
 };
+
+/* Once, before anything else; 0 or -errno. From then on forked copies are taken care of. */
+int spawner_init(void);
 
 /* Starts the program. Returns at once, or NULL with *error set (and plan->fds untouched). */
 struct child *spawner_spawn(const struct plan *plan, int *error);
@@ -102,7 +106,8 @@ void spawner_give_up_status(struct child *child);
  * threads; or -errno: -ESRCH in a final state. */
 int spawner_dup_watch(struct child *child);
 
-/* Gives the child up. If it is not over, its guardian is reaped by a later spawner_sweep(). */
+/* Gives the child up. If it is STARTING it is killed; else it lives on, and its guardian is reaped by
+ * a later spawner_sweep(). */
 void spawner_release(struct child *child);
 
 /* Collects children that were given up; returns how many of them are not over yet. Every spawn

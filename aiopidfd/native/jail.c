@@ -1,0 +1,61 @@
+/* A guardian runs on with the ids, the capabilities and the freedom that we had when we made it, in
+ * memory that we can write. If we then give up privileges, or enter a sandbox, whoever takes us over
+ * could make the guardian act with what we gave up. So a guardian locks itself in: once the program
+ * runs it needs four system calls, and seccomp(2) kills it at any other.
+ *
+ * Under the contract of guardian.c.
+ */
+#include "jail.h"
+#include "syscall.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+
+#if defined(__x86_64__)
+#define OUR_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define OUR_ARCH AUDIT_ARCH_AARCH64
+#elif defined(__riscv)
+#define OUR_ARCH AUDIT_ARCH_RISCV64
+#elif defined(__s390x__)
+#define OUR_ARCH AUDIT_ARCH_S390X
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+#define OUR_ARCH AUDIT_ARCH_PPC64LE
+#elif defined(__powerpc64__)
+#define OUR_ARCH AUDIT_ARCH_PPC64
+#elif defined(__loongarch__)
+#define OUR_ARCH (258 | __AUDIT_ARCH_64BIT | __AUDIT_ARCH_LE) /* EM_LOONGARCH */
+#endif
+
+#ifndef SECCOMP_RET_KILL_PROCESS
+#define SECCOMP_RET_KILL_PROCESS 0x80000000U
+#endif
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define ANSWER(action) BPF_STMT(BPF_RET | BPF_K, action)
+#define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), ANSWER(SECCOMP_RET_ALLOW)
+
+static const struct sock_filter FILTER[] = {
+    LOAD(arch),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0),
+    ANSWER(SECCOMP_RET_KILL_PROCESS),
+    LOAD(nr),
+    ALLOW(__NR_ppoll),
+    ALLOW(__NR_read), /* of the lifelines: it holds no other descriptor */
+    ALLOW(__NR_waitid),
+    ALLOW(__NR_exit_group),
+    ALLOW(__NR_restart_syscall),
+    ANSWER(SECCOMP_RET_KILL_PROCESS),
+};
+
+void aiopidfd_jail(void)
+{
+    struct sock_fprog program;
+    program.len = sizeof FILTER / sizeof FILTER[0];
+    program.filter = (struct sock_filter *)FILTER;
+    SYS(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1);
+    SYS(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+}
