@@ -144,7 +144,7 @@ def make_plan(
     ids = _id_steps(user, group, extra_groups)
     steps += ids
     if close_fds:
-        steps += _close_steps(pass_fds.union(target for _, target in dups))
+        steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
 
     return Plan(
         executable=executable,
@@ -205,7 +205,7 @@ def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
 
 def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
     name = _no_nul(os.fsencode(executable))
-    if os.path.dirname(name):
+    if b"/" in name:
         return (name,)
     path = os.get_exec_path(env)  # type: ignore[arg-type]
     return tuple(os.path.join(_no_nul(os.fsencode(entry)), name) for entry in path)
@@ -227,6 +227,9 @@ def _dup_step(source: int, target: int) -> tuple[str, Step]:
         # Opened before the limit was lowered: dup3 refuses the number, but it is there already.
         return option, (_native.SYS_fcntl, target, F_SETFD, 0)
     return option, (_native.SYS_dup3, source, target, 0)
+
+
+_CLOSE_ALL: list[tuple[str, Step]] = [("close_fds", (_native.SYS_close_range, 3, _MAX_FD, 0))]
 
 
 def _close_steps(keep: Iterable[int]) -> list[tuple[str, Step]]:

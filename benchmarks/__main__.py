@@ -7,7 +7,7 @@ moment of the machine hits all of them. Always exits with 0: this is a benchmark
 import argparse
 
 from . import capture, gap, latency, many, pressure
-from .machine import describe
+from .machine import Others, describe
 
 MEASUREMENTS = {
     "gap": gap.measure,
@@ -29,7 +29,9 @@ def main() -> None:
     print(describe(), flush=True)
     for name in arguments.names or MEASUREMENTS:
         print()
-        print(MEASUREMENTS[name](quick=arguments.quick), flush=True)
+        others = Others()
+        print(MEASUREMENTS[name](quick=arguments.quick))
+        print(f"  {others.describe()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What the numbers depend on: printed above them."""
+"""What the numbers depend on: printed with them."""
 
 import asyncio
 import os
 import platform
+import resource
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,33 @@ def describe() -> str:
         f"Linux {platform.release()}, {len(os.sched_getaffinity(0))} CPUs, "
         f"asyncio with {_child_watcher()}, uvloop {_version('uvloop')}"
     )
+
+
+class Others:
+    """How much of the CPUs went to others, the hypervisor's other guests among them."""
+
+    def __init__(self) -> None:
+        self._before = _cpu_seconds()
+
+    def describe(self) -> str:
+        ours, busy, total = (
+            now - before for now, before in zip(_cpu_seconds(), self._before, strict=True)
+        )
+        share = max(busy - ours, 0) / total if total else 0
+        return f"Other processes had {share:.0%} of the CPUs meanwhile."
+
+
+def _cpu_seconds() -> tuple[float, float, float]:
+    """Of this process and its children; of all processes; in all. proc_stat(5)."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    ours = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    with open("/proc/stat") as file:
+        user, nice, system, idle, iowait, irq, softirq, steal = map(
+            int, file.readline().split()[1:9]
+        )
+    tick = os.sysconf("SC_CLK_TCK")
+    busy = (user + nice + system + irq + softirq + steal) / tick
+    return ours, busy, busy + (idle + iowait) / tick
 
 
 def _child_watcher() -> str:

@@ -4,13 +4,14 @@ import gc
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
-Samples = dict[str, list[float]]
+T = TypeVar("T")
 
 
 def interleave(
-    turns: Mapping[str, Callable[[], Iterable[float]]], rounds: int, *, warm_up: int = 1
-) -> Samples:
+    turns: Mapping[str, Callable[[], Iterable[T]]], rounds: int, *, warm_up: int = 1
+) -> dict[str, list[T]]:
     """Call each of `turns` once a round; returns all that they measured, by name.
 
     The order is shuffled each round, alike in every run. The garbage collector runs between turns,
@@ -18,7 +19,7 @@ def interleave(
     """
     order = sorted(turns)
     shuffle = random.Random(1).shuffle
-    samples: Samples = {name: [] for name in turns}
+    samples: dict[str, list[T]] = {name: [] for name in turns}
     for number in range(-warm_up, rounds):
         _progress(f"round {max(number + 1, 0)} of {rounds}")
         shuffle(order)

@@ -1,10 +1,10 @@
 """Tables: medians with their quartiles, and below them the ratios that are wanted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from .rounds import Samples
+Samples = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def report(title: str, unit: str, samples: Samples, wanted: Iterable[Wanted]) ->
     """Everything about one measurement."""
     medians = [(unit, "median", "quartiles")]
     for name, values in samples.items():
-        low, middle, high = quantiles(values, n=4) if len(values) > 1 else values * 3
+        low, middle, high = quantiles(values, n=4) if len(values) > 1 else [*values] * 3
         medians.append((name, f"{middle:,.1f}", f"{low:,.1f} .. {high:,.1f}"))
     lines = [title, *_aligned(medians)]
     if ratios := [each.row(samples) for each in wanted]:
