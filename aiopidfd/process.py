@@ -13,7 +13,7 @@ from .ending import end
 from .plan import Command, Options, StrOrBytesPath
 from .stdio import Descriptors, Stdio
 from .streams import PipeReader, PipeWriter, open_reader, open_writer
-from .text import TextReader, TextWriter, decode_output, text_encoding
+from .text import TextReader, TextWriter, text_encoding
 from .watch import Watch
 
 __all__ = [
@@ -174,8 +174,7 @@ class BaseProcess:
                 raise ValueError("input was given, but stdin is not a pipe")
             if self._communicating and input:
                 raise ValueError("Cannot send input after starting communication")
-            if not isinstance(input, (bytes, bytearray, memoryview)):
-                raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
+            check_bytes(input)
         self._communicating = True
         if streams.stdin is not None:
             if input:
@@ -193,6 +192,12 @@ class BaseProcess:
                 None if streams.stdout is None else streams.stdout.take_all(),
                 None if streams.stderr is None else streams.stderr.take_all(),
             )
+
+
+def check_bytes(input: object) -> None:
+    """Refuse input that is no bytes. Raises TypeError."""
+    if not isinstance(input, (bytes, bytearray, memoryview)):
+        raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
 
 
 async def _read_to_end(readers: list[PipeReader], drain: float | None) -> None:
@@ -277,10 +282,10 @@ class TextProcess(BaseProcess):
             raise TypeError(f"input must be str, not {type(input).__name__}")
         data = None if input is None else input.encode(self._encoding, self._errors or "strict")
         stdout, stderr = await self._communicate(data, drain)
-        return self._decode(stdout), self._decode(stderr)
-
-    def _decode(self, data: bytes | None) -> str | None:
-        return None if data is None else decode_output(data, self._encoding, self._errors)
+        return (
+            None if self.stdout is None else self.stdout.finish(stdout or b""),
+            None if self.stderr is None else self.stderr.finish(stderr or b""),
+        )
 
 
 async def open_process(

@@ -6,7 +6,7 @@ from typing import Any, Literal, Unpack, overload
 
 from .ending import end
 from .plan import Command, Options
-from .process import DRAIN, GRACE, Process, open_process
+from .process import DRAIN, GRACE, Process, check_bytes, open_process
 from .stdio import Stdio
 from .text import decode_output, text_encoding
 
@@ -157,7 +157,10 @@ async def run_process(
 
 
 def _input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
-    if encoding is None or input is None:
+    if input is None:
+        return None
+    if encoding is None:
+        check_bytes(input)
         return input
     if not isinstance(input, str):
         raise TypeError(f"input must be str, not {type(input).__name__}")

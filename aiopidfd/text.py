@@ -77,6 +77,13 @@ class TextReader:
         while line := await self.readline():
             yield line
 
+    def finish(self, data: bytes) -> str:
+        """The text that was decoded but not read, and that of the last bytes, which are given."""
+        self._feed(data)
+        self._feed(b"")
+        self._decoder.reset()
+        return self._take(len(self._text))
+
     def at_eof(self) -> bool:
         """Whether all was read."""
         return not self._text and self.buffer.at_eof()
