@@ -27,6 +27,16 @@ PR_GET_DUMPABLE = 3
 
 
 @pytest.fixture(autouse=True)
+def _subprocess_by_fork_and_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One way for subprocess to start a program, in all its versions.
+
+    By posix_spawn(3), where 3.13 takes it, it has other messages and filenames, and the C
+    library's own two signals are ignored in the program.
+    """
+    monkeypatch.setattr(subprocess, "_USE_POSIX_SPAWN", False)
+
+
+@pytest.fixture(autouse=True)
 async def _guard() -> AsyncIterator[None]:
     with hang_guard():
         yield

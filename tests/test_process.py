@@ -667,9 +667,9 @@ async def test_limit_must_be_positive(limit: int) -> None:
 
 
 async def test_repr_tells_the_returncode() -> None:
-    process = await aiopidfd.create_subprocess_exec("/bin/false")
+    process = await aiopidfd.create_subprocess_exec(*sh("read x; exit 1"), stdin=PIPE)
     assert repr(process) == f"<Process {process.pid}>"
-    await process.wait()
+    await process.communicate()
     assert repr(process) == f"<Process {process.pid} returncode=1>"
 
 

@@ -1,0 +1,432 @@
+#!/usr/bin/env python3
+"""Run the tests on other kernels: Debian's own, booted in an emulator. KVM is not needed.
+
+For each kernel, with nothing prepared: the kernel is fetched with apt (a state directory of its
+own; the machine's lists are not touched), an initramfs is packed that holds this interpreter, the
+package as it is in the working tree, the tests and what they need, and the two are booted by
+qemu. In there `python -m aiopidfd` runs, then pytest.
+
+    tools/kernels.py                          # all tests on all kernels: long, see below
+    tools/kernels.py --short                  # the oldest kernel alone
+    tools/kernels.py 5.10 6.1 -- tests/test_guardian.py -k namespace
+
+What follows `--` goes to pytest, in place of `tests`. Emulated processors are some ten times
+slower than real ones, so all the tests take about an hour for each kernel.
+
+It needs an x86-64 Debian with the packages that it names when they are missing, a C compiler, and
+a package index for pip; root only to install the former (`--install`). Everything is kept in
+build/kernels (delete it to get newer kernels, or newer releases of pytest): the output of each
+boot is there too, as KERNEL.log.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+BUILD: Final = ROOT / "build" / "kernels"
+IMAGE: Final = BUILD / "image"  # what the initramfs holds
+SOURCE: Final = BUILD / "source"  # a copy of the working tree: pip builds in place
+
+# The kernel, the Debian suite that has it, and the package that holds its vmlinuz.
+KERNELS: Final = {
+    "5.10": ("bullseye", r"linux-image-5\.10\.0-\d+-cloud-amd64"),
+    "6.1": ("bookworm", r"linux-image-6\.1\.0-\d+-cloud-amd64"),
+    "6.12": ("trixie", r"linux-image-6\.12\.\d+\+deb13-cloud-amd64"),
+    "6.18": ("trixie-backports", r"linux-image-6\.18\.\d+\+deb13-cloud-amd64"),
+    "7.x": ("trixie-backports", r"linux-binary-7\.[\d.]+\+deb13-cloud-amd64"),
+}
+OLDEST: Final = "5.10"
+
+KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+# What the tests execute, from the machine itself; busybox boots, and is there for the rest.
+PROGRAMS: Final = ("coreutils", "dash", "util-linux")
+
+TOOLS: Final = {  # command: package
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "ldd": "libc-bin",
+    "cc": "gcc",
+}
+
+STDLIB_WITHOUT: Final = (
+    "test",
+    "idlelib",
+    "tkinter",
+    "_tkinter*",
+    "turtledemo",
+    "lib2to3",
+    "ensurepip",
+    "site-packages",
+    "dist-packages",
+    "config-*",
+    "*.opt-?.pyc",
+)
+SITE_WITHOUT: Final = ("pip", "pip-*", "setuptools", "setuptools-*", "pkg_resources")
+
+INIT: Final = """\
+#!/bin/busybox sh
+export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root LC_ALL=C.UTF-8
+/bin/busybox --install -s /busybox
+PATH=$PATH:/busybox
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+ln -sf /proc/self/fd /dev/fd
+ln -sf /proc/self/fd/0 /dev/stdin
+ln -sf /proc/self/fd/1 /dev/stdout
+ln -sf /proc/self/fd/2 /dev/stderr
+ip link set lo up
+cd /project
+{python} -m aiopidfd </dev/null && echo &&
+    {python} -m pytest -q --color=no -p no:cacheprovider \
+        -o faulthandler_timeout=900 {arguments} </dev/null
+echo "{mark} $?"
+poweroff -f
+"""
+MARK: Final = "=== aiopidfd on this kernel: exit status"
+
+
+class ToolError(Exception):
+    """What is told in one line."""
+
+
+class Result(NamedTuple):
+    """How a boot went."""
+
+    ok: bool
+    summary: str  # pytest's last line, or what went wrong
+    seconds: float
+
+
+def run(*command: str | Path) -> str:
+    """Run a command; its output.
+
+    Raises:
+        ToolError: it failed; its error output has been shown.
+    """
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ToolError(f"status {done.returncode} of {shlex.join(map(str, command))}")
+    return done.stdout
+
+
+def require_tools(install: bool) -> None:
+    """Raises ToolError if a tool is missing (and could not be installed)."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise ToolError("only x86-64 Linux can do this")
+    missing = [package for command, package in TOOLS.items() if shutil.which(command) is None]
+    if not missing:
+        return
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    if not install:
+        raise ToolError(f"missing: try `{shlex.join(command)}` as root, or --install")
+    run("apt-get", "update")
+    run(*command)
+
+
+# The kernels
+
+
+class Apt:
+    """apt-get and apt-cache on chosen suites of the machine's own mirror, apart from its state."""
+
+    def __init__(self, suites: Iterable[str]) -> None:
+        home = BUILD / "apt"
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+        (home / "status").touch()  # nothing is installed
+        signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+        mirror = self._mirror()
+        lines = [f"deb {signed}{mirror} {suite} main\n" for suite in sorted(set(suites))]
+        (home / "sources.list").write_text("".join(lines))
+        options = {
+            "Dir::State": home / "state",
+            "Dir::State::status": home / "status",
+            "Dir::Cache": home / "cache",
+            "Dir::Etc::sourcelist": home / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Acquire::Languages": "none",
+            "APT::Architecture": "amd64",
+            "APT::Sandbox::User": "root",  # whose directory this is; the others cannot enter it
+        }
+        self._options = [f"-o{name}={value}" for name, value in options.items()]
+        self._get("update")
+        names = run("apt-cache", *self._options, "pkgnames", "linux-")
+        self._names = names.split()
+
+    @staticmethod
+    def _mirror() -> str:
+        """The address of Debian's archive, as the machine's own sources have it."""
+        targets = run(
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(COMPONENT)",
+            "Created-By: Packages",
+        )
+        for line in targets.splitlines():
+            address, component = line.rsplit(" ", 1)
+            if component == "main" and address.rstrip("/").endswith("/debian"):
+                return address
+        raise ToolError(
+            "apt's sources have no address that ends in /debian with a component `main`"
+        )
+
+    def _get(self, *arguments: str) -> None:
+        run("apt-get", "-qq", *self._options, *arguments)
+
+    def newest(self, pattern: str) -> str:
+        """The package with the highest number in its name."""
+        found = [name for name in self._names if re.fullmatch(pattern, name)]
+        if not found:
+            raise ToolError(f"the mirror has no package like {pattern}")
+        return max(found, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+
+    def download(self, package: str, folder: Path) -> Path:
+        """The package's file."""
+        here = Path.cwd()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)  # where apt-get puts it
+        try:
+            self._get("download", package)
+        finally:
+            os.chdir(here)
+        return next(folder.glob("*.deb"))
+
+
+def vmlinuz(kernel: str) -> Path:
+    """Where the kernel lies once it has been fetched."""
+    return BUILD / f"vmlinuz-{kernel}"
+
+
+def fetch(kernels: Iterable[str]) -> None:
+    """Put the kernels that are not there yet in their places."""
+    wanted = [kernel for kernel in kernels if not vmlinuz(kernel).exists()]
+    if not wanted:
+        return
+    apt = Apt(KERNELS[kernel][0] for kernel in wanted)
+    for kernel in wanted:
+        package = apt.newest(KERNELS[kernel][1])
+        print(f"fetching {package}", flush=True)
+        folder = BUILD / f"package-{kernel}"
+        shutil.rmtree(folder, ignore_errors=True)
+        run("dpkg", "-x", apt.download(package, folder), folder)
+        found = [path for path in folder.rglob("vmlinuz*") if path.is_file()]
+        if len(found) != 1:
+            raise ToolError(f"{package} should hold one vmlinuz, not {len(found)}")
+        found[0].rename(vmlinuz(kernel))
+        shutil.rmtree(folder)
+
+
+# The initramfs
+
+
+def into(image: Path, original: Path) -> Path:
+    """The place in the image of what stands at this absolute path here."""
+    return image / original.relative_to("/")
+
+
+def copy_file(original: Path) -> None:
+    """Copy a program or library, what a link leads to in place of the link."""
+    place = into(IMAGE, original)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        shutil.copy2(original, place)
+
+
+def copy_tree(original: Path, place: Path, without: Callable[[str, list[str]], set[str]]) -> None:
+    """Copy a folder into the image."""
+    shutil.copytree(original, place, symlinks=True, ignore=without, dirs_exist_ok=True)
+
+
+def make_environment() -> Path:
+    """An interpreter with the package and its test requirements; its prefix is kept."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    unwanted = shutil.ignore_patterns(
+        "build", "dist", ".*", "__pycache__", "*.so", "*.egg-info", "docs"
+    )
+    copy_tree(ROOT, SOURCE, unwanted)
+    prefix = BUILD / f"venv-{platform.python_version()}"
+    python = prefix / "bin" / "python"
+    if not python.exists():
+        run(sys.executable, "-m", "venv", prefix)
+    print("installing the package", flush=True)
+    run(python, "-m", "pip", "install", "--quiet", f"{SOURCE}[test]")
+    return python
+
+
+def copy_python(environment: Path) -> Path:
+    """Copy the interpreter behind the environment, and what that has installed; its path."""
+    python = environment.resolve()
+    asked = "import json, site, sysconfig as s; print(json.dumps([{}, {}, {}]))".format(
+        "s.get_path('stdlib')", "s.get_path('platstdlib')", "site.getsitepackages()[0]"
+    )
+    stdlib, platstdlib, site = map(Path, json.loads(run(python, "-c", asked)))
+    installed = json.loads(run(environment, "-c", asked))[2]
+    copy_file(python)
+    for folder in {stdlib, platstdlib}:
+        copy_tree(folder, into(IMAGE, folder), shutil.ignore_patterns(*STDLIB_WITHOUT))
+    copy_tree(Path(installed), into(IMAGE, site), shutil.ignore_patterns(*SITE_WITHOUT))
+    return python
+
+
+def copy_libraries() -> None:
+    """Copy the shared libraries of all that is in the image."""
+    files = [path for path in IMAGE.rglob("*") if path.is_file() and not path.is_symlink()]
+    binaries = [str(path) for path in files if path.open("rb").read(4) == b"\x7fELF"]
+    # Some are no dynamic executables: ldd says so, fails, and tells of the others nevertheless.
+    told = subprocess.run(["ldd", *binaries], check=False, capture_output=True, text=True).stdout
+    for library in sorted(set(re.findall(r"(?:=> |^\t)(/\S+) \(", told, re.MULTILINE))):
+        if not Path(library).is_relative_to(IMAGE):
+            copy_file(Path(library))
+
+
+def pack(arguments: list[str]) -> Path:
+    """Make the initramfs, a cpio archive."""
+    environment = make_environment()
+    shutil.rmtree(IMAGE, ignore_errors=True)
+    for folder in ("bin", "sbin", "lib", "lib64"):  # as in Debian
+        (IMAGE / "usr" / folder).mkdir(parents=True)
+        (IMAGE / folder).symlink_to(f"usr/{folder}")
+    for folder in ("proc", "sys", "dev", "tmp", "root", "etc", "busybox"):
+        (IMAGE / folder).mkdir()
+    (IMAGE / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    )
+    (IMAGE / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    copy_file(Path(shutil.which("busybox") or ""))
+    for package in PROGRAMS:
+        for path in map(Path, run("dpkg", "-L", package).split()):
+            if path.parent.name in {"bin", "sbin"} and path.is_file():
+                copy_file(path)
+    (IMAGE / "bin/sh").unlink(missing_ok=True)
+    (IMAGE / "bin/sh").symlink_to("dash")
+    python = copy_python(environment)
+    copy_libraries()
+    for name in ("tests", "examples", "benchmarks"):
+        if (SOURCE / name).exists():
+            copy_tree(SOURCE / name, IMAGE / "project" / name, shutil.ignore_patterns())
+    shutil.copy2(SOURCE / "pyproject.toml", IMAGE / "project")
+    init = IMAGE / "init"
+    init.write_text(INIT.format(python=python, mark=MARK, arguments=shlex.join(arguments)))
+    init.chmod(0o755)
+
+    names = "\n".join(str(path.relative_to(IMAGE)) for path in sorted(IMAGE.rglob("*")))
+    archive = BUILD / "initramfs"
+    with archive.open("wb") as file:
+        subprocess.run(
+            ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"],
+            cwd=IMAGE,
+            check=True,
+            input=names.encode(),
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+        )
+    return archive
+
+
+# The boot
+
+
+def boot(kernel: str, initramfs: Path, memory: int, timeout: float) -> Result:
+    """Boot it, show and keep what it prints."""
+    command = [
+        *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
+        *("-m", str(memory), "-no-reboot", "-display", "none", "-monitor", "none", "-nic", "none"),
+        *("-serial", "stdio", "-kernel", str(vmlinuz(kernel)), "-initrd", str(initramfs)),
+        *("-append", "console=ttyS0 quiet panic=-1"),
+    ]
+    print(f"\n=== {kernel} ===", flush=True)
+    start = time.monotonic()
+    log = BUILD / f"{kernel}.log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as qemu,
+    ):
+        assert qemu.stdout is not None
+        timer = threading.Timer(timeout, qemu.kill)
+        timer.start()
+        try:
+            while output := os.read(qemu.stdout.fileno(), 1 << 16):
+                for to in (file, sys.stdout.buffer):
+                    to.write(output)
+                    to.flush()
+        finally:
+            timer.cancel()
+            qemu.kill()
+    seconds = time.monotonic() - start
+    text = log.read_text(errors="replace").replace("\r", "")
+    status = re.search(rf"^{re.escape(MARK)} (\d+)$", text, re.MULTILINE)
+    ends = re.findall(
+        r"^=*(.*\b(?:passed|failed|error|skipped|deselected)\b.* in [\d.]+s.*?)=*$",
+        text,
+        re.MULTILINE,
+    )
+    summary = ends[-1].strip() if ends else "no test was run"
+    if status is None:
+        summary = (
+            f"not done after {timeout:.0f} s" if seconds >= timeout else "ended without a result"
+        )
+    return Result(status is not None and status[1] == "0", summary, seconds)
+
+
+def main() -> int:
+    """The command; 0 if everything passed on every kernel."""
+    before, _, after = __doc__.partition("\n\n")
+    own, given = sys.argv[1:], ["tests"]
+    if "--" in own:
+        cut = own.index("--")
+        own, given = own[:cut], own[cut + 1 :]
+    parser = argparse.ArgumentParser(
+        description=before, epilog=after, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=", ".join(KERNELS))
+    parser.add_argument("--short", action="store_true", help=f"{OLDEST} alone")
+    parser.add_argument("--install", action="store_true", help="missing packages, as root")
+    parser.add_argument("--memory", type=int, default=3072, help="MB in the emulator (%(default)s)")
+    parser.add_argument("--timeout", type=float, default=3 * 3600, help="seconds for a boot")
+    options = parser.parse_args(own)
+    kernels = options.kernels or ([OLDEST] if options.short else list(KERNELS))
+    for kernel in kernels:
+        if kernel not in KERNELS:
+            parser.error(f"no kernel {kernel}: there are {', '.join(KERNELS)}")
+
+    results: dict[str, Result] = {}
+    try:
+        require_tools(options.install)
+        BUILD.mkdir(parents=True, exist_ok=True)
+        fetch(kernels)
+        initramfs = pack(given)
+        for kernel in kernels:
+            results[kernel] = boot(kernel, initramfs, options.memory, options.timeout)
+    except ToolError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+    print()
+    for kernel, result in results.items():
+        verdict = "ok" if result.ok else "FAILED"
+        print(f"{kernel:5}  {verdict:6}  {result.seconds:6.0f} s  {result.summary}")
+    return 0 if all(result.ok for result in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
