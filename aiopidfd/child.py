@@ -225,6 +225,8 @@ def start(
     call = clone_call()
 
     rest: dict[str, Any] = {**options}
+    if unknown := rest.keys() - Options.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     pipesize = rest.pop("pipesize", -1)
     if pipesize is not None and not isinstance(pipesize, int):
         raise TypeError("pipesize must be an integer")

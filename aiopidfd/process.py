@@ -81,7 +81,7 @@ class BaseProcess:
 
     @property
     def pidfd(self) -> int:
-        """The program's pidfd (pidfd_open(2)) while it runs, else -1. It is ours to close."""
+        """The program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it."""
         return self._watch.child.pidfd
 
     @property
@@ -296,9 +296,13 @@ async def open_process(
     stdout: Stdio,
     stderr: Stdio,
     limit: int = LIMIT,
+    grace: float = 0,
     **options: Unpack[Options],
 ) -> tuple[Watch, Streams]:
-    """Start a program on the running loop and wait until it was exec'd."""
+    """Start a program on the running loop and wait until it was exec'd.
+
+    Cancelled, it ends a program that runs by then: after SIGTERM and `grace` seconds, if any.
+    """
     loop = asyncio.get_running_loop()
     if limit <= 0:
         raise ValueError("Limit cannot be <= 0")
@@ -313,7 +317,11 @@ async def open_process(
             **options,
         )
         watch = Watch(child, loop)
-        await watch.started()
+        try:
+            await watch.started()
+        except asyncio.CancelledError:
+            await end(watch, grace)
+            raise
         try:
             streams = _open_streams(loop, descriptors, limit)
         except BaseException:
@@ -352,7 +360,7 @@ async def _create(
     options: dict[str, Any],
 ) -> Process | TextProcess:
     _refuse_like_asyncio(shell, options)
-    text = text or options.pop("universal_newlines", None)
+    text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
     name = text_encoding(text, encoding, errors)
     watch, streams = await open_process(
         command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, limit=limit, **options
@@ -401,6 +409,19 @@ async def create_subprocess_exec(
     errors: str | None = ...,
     **options: Unpack[Options],
 ) -> TextProcess: ...
+@overload
+async def create_subprocess_exec(
+    program: StrOrBytesPath,
+    *args: StrOrBytesPath,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[Options],
+) -> Process | TextProcess: ...
 async def create_subprocess_exec(
     program: StrOrBytesPath,
     *args: StrOrBytesPath,
@@ -489,6 +510,19 @@ async def create_subprocess_shell(
     errors: str | None = ...,
     **options: Unpack[Options],
 ) -> TextProcess: ...
+@overload
+async def create_subprocess_shell(
+    cmd: str | bytes,
+    *,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[Options],
+) -> Process | TextProcess: ...
 async def create_subprocess_shell(
     cmd: str | bytes,
     *,

@@ -67,6 +67,24 @@ async def run_process(
     drain: float | None = ...,
     **options: Unpack[Options],
 ) -> subprocess.CompletedProcess[str]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    input: bytes | str | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[Any]: ...
 async def run_process(
     command: Command,
     *,
@@ -82,7 +100,7 @@ async def run_process(
     shell: bool | None = None,
     grace: float = GRACE,
     drain: float | None = DRAIN,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
     """Run a command to its end, on the running loop.
 
@@ -111,6 +129,7 @@ async def run_process(
         subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
     """
+    text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
     name = text_encoding(text, encoding, errors)
     data = _input_bytes(input, name, errors)
     if data is not None:
@@ -124,7 +143,13 @@ async def run_process(
     try:
         async with asyncio.timeout(timeout) as timer:
             watch, streams = await open_process(
-                command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **options
+                command,
+                shell=shell,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                grace=grace,
+                **options,
             )
             process = Process(watch, streams)
             out, err = await process.communicate(data, drain=drain)

@@ -12,11 +12,19 @@ import os
 import sys
 from collections.abc import Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import IO, Any, Self, TypeAlias
+from typing import IO, Any, Protocol, Self, TypeAlias
 
 __all__ = ["Descriptors", "Stdio"]
 
-Stdio: TypeAlias = int | IO[Any] | None  # or anything else with a fileno()
+
+class HasFileno(Protocol):
+    """A file, a socket, or whatever else has a descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+Stdio: TypeAlias = int | IO[Any] | HasFileno | None
 
 _NAMES = ("stdin", "stdout", "stderr")
 _FIRST = 3  # ours never lie among the standard three, even where the host closed those
@@ -140,7 +148,10 @@ def _fileno(name: str, choice: Any) -> int:
     fileno = getattr(choice, "fileno", None)
     if fileno is None:
         kind = type(choice).__name__
-        raise TypeError(f"{name} must be PIPE, DEVNULL, STDOUT, a file or None, not {kind}")
+        raise TypeError(
+            f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno() or None "
+            f"(stderr also STDOUT), not {kind}"
+        )
     fd = fileno()
     if not isinstance(fd, int):
         raise TypeError(f"{name}.fileno() returned a non-integer")

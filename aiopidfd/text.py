@@ -72,10 +72,14 @@ class TextReader:
             self._feed(await self.buffer.next_line())
         return self._take(end + 1 if end >= 0 else len(self._text))
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """Line after line."""
+    async def lines(self) -> AsyncIterator[str]:
+        """Line after line, as `PipeReader.lines`. Iterating over the reader does the same."""
         while line := await self.readline():
             yield line
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """Line after line."""
+        return self.lines()
 
     def finish(self, data: bytes) -> str:
         """The text that was decoded but not read, and that of the last bytes, which are given."""
@@ -133,6 +137,10 @@ class TextWriter:
     def close(self) -> None:
         """Close once all is written: the child reads the end of file."""
         self.buffer.close()
+
+    def write_eof(self) -> None:
+        """The same as `close`: a pipe has no other end of file."""
+        self.buffer.write_eof()
 
     def is_closing(self) -> bool:
         """As `asyncio.StreamWriter.is_closing`."""

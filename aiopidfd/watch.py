@@ -40,7 +40,10 @@ class Watch:
             raise
 
     async def started(self) -> None:
-        """Wait until the program was exec'd. Once; a cancelled wait ends the program.
+        """Wait until the program was exec'd. Once.
+
+        A cancelled wait kills a program that is still being started; one that the loop has only
+        not heard of yet is `alive` then, and the caller's.
 
         Raises:
             OSError: it could not be; everything of it is cleaned up.
@@ -48,10 +51,12 @@ class Watch:
         try:
             await self._started
         except asyncio.CancelledError:
-            # The guardian kills it even if this loop never runs again. The normal case takes a
-            # millisecond, and then nothing is left behind; a hanging exec is left to itself.
-            self.child.abandon()
-            await self.exited(timeout=1.0)
+            self._on_news()
+            if self._state == _native.STARTING:
+                # The guardian sees to it even if this loop never runs again. The normal case takes
+                # a millisecond, and then nothing is left; a hanging exec is left to itself.
+                self.child.abandon()
+                await self.exited(timeout=1.0)
             raise
         except GeneratorExit:  # the coroutine was thrown away
             self.child.abandon()

@@ -64,21 +64,18 @@ def shared_mappings() -> int:
     return Path("/proc/self/maps").read_text().count("/dev/zero (deleted)")
 
 
-def leftovers(before: dict[str, object]) -> dict[str, object]:
-    gc.collect()
-    _native.sweep()
-    now = counted()
-    return {what: (before[what], now[what]) for what in now if now[what] != before[what]}
-
-
-def counted() -> dict[str, object]:
+def counted() -> dict[str, set[object]]:
     return {
-        "fds": open_fds(),
-        "children": child_pids(),
-        "records": _native.records(),
-        "mappings": shared_mappings(),
+        "fds": set(open_fds().items()),
+        "children": set(child_pids()),
+        "records": set(range(_native.records())),
+        "mappings": set(range(shared_mappings())),
         "threads": {thread.name for thread in threading.enumerate()},
     }
+
+
+def leftovers(before: dict[str, set[object]]) -> dict[str, set[object]]:
+    return {what: new for what, now in counted().items() if (new := now - before[what])}
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +84,13 @@ def _nothing_left() -> Iterator[None]:
 
     What is on its way out (a killed program that nobody awaited) has some seconds to go.
     """
-    gc.collect()
     before = counted()
     yield
     deadline = time.monotonic() + 5
-    while (left := leftovers(before)) and time.monotonic() < deadline:
+    while left := leftovers(before):
+        gc.collect()
+        _native.sweep()
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.01)
-    assert not left, f"left behind (before, after): {left}"
+    assert not left, f"left behind: {left}"

@@ -49,7 +49,7 @@ async def gone(pid: int) -> None:
             await asyncio.sleep(0.005)
 
 
-# --- Hazard 2: signal handlers ---------------------------------------------------------------
+# --- Hazard 2: signal handlers
 
 
 async def test_no_handler_of_ours_runs_in_the_guardian() -> None:
@@ -84,7 +84,7 @@ async def test_no_handler_of_ours_runs_in_the_child_before_exec(held: HeldExec) 
         signal.signal(signal.SIGUSR1, before)
 
 
-# --- Hazard 3: our files -----------------------------------------------------------------------
+# --- Hazard 3: our files
 
 
 async def test_a_pipe_that_we_close_ends_although_a_child_runs() -> None:
@@ -119,7 +119,7 @@ async def test_the_guardian_keeps_the_lifelines_alone() -> None:
         assert kinds[2].startswith("pipe:")
 
 
-# --- Hazard 4: we die, or exec something else --------------------------------------------------
+# --- Hazard 4: we die, or exec something else
 
 HOST = """
     copy = {copy!r}
@@ -208,7 +208,7 @@ async def test_a_server_that_execs_itself_binds_its_port_again() -> None:
     assert output == "bound again\n"
 
 
-# --- Hazard 5: we fork ---------------------------------------------------------------------------
+# --- Hazard 5: we fork
 
 
 @pytest.mark.parametrize("fork", ["os.fork", "libc.fork"])
@@ -285,7 +285,7 @@ def test_forks_at_any_moment_from_another_thread() -> None:
     )
 
 
-# --- Hazard 6: the guardian is killed --------------------------------------------------------------
+# --- Hazard 6: the guardian is killed
 
 
 async def test_a_killed_guardian_does_not_lose_the_status() -> None:
@@ -435,7 +435,7 @@ def test_a_stopped_guardian_does_not_hide_a_kill() -> None:
     assert child.wait(30) == -signal.SIGKILL
 
 
-# --- The guardian outlives our privileges --------------------------------------------------------
+# --- The guardian outlives our privileges
 
 
 async def test_the_guardian_has_locked_itself_in() -> None:
@@ -449,7 +449,7 @@ async def test_the_guardian_has_locked_itself_in() -> None:
         assert status_of(process.pid)["NoNewPrivs"] == status_of(os.getpid())["NoNewPrivs"]
 
 
-# --- Pid namespaces --------------------------------------------------------------------------------
+# --- Pid namespaces
 
 
 def test_after_unshare_of_the_pid_namespace_the_pid_is_ours() -> None:
@@ -466,7 +466,7 @@ def test_after_unshare_of_the_pid_namespace_the_pid_is_ours() -> None:
     )
 
 
-# --- What a host may do to descriptors that it does not know ---------------------------------
+# --- What a host may do to descriptors that it does not know
 
 
 def test_a_host_that_closes_every_descriptor_and_goes_on() -> None:

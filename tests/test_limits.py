@@ -40,7 +40,7 @@ async def test_emfile_at_each_descriptor(tmp_path: Path) -> None:
                     "/bin/touch", str(marker), stdin=pipe, stdout=pipe, stderr=pipe
                 )
         except OSError as exc:
-            assert exc.errno == errno.EMFILE
+            assert exc.errno == errno.EMFILE  # noqa: PT017
             assert not marker.exists()
             failed += 1
             continue
@@ -60,7 +60,7 @@ async def test_emfile_leaves_nothing_each_time() -> None:
                 with room_for(fds):
                     process = await aiopidfd.create_subprocess_exec("/bin/true")
             except OSError as exc:
-                assert exc.errno == errno.EMFILE
+                assert exc.errno == errno.EMFILE  # noqa: PT017
                 failed += 1
             else:
                 await process.wait()
