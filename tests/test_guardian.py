@@ -377,6 +377,8 @@ async def test_killed_while_it_starts_the_program(held: HeldExec) -> None:
 def test_killed_at_any_moment_blocking(filtered: str) -> None:
     fresh.run(
         f"""
+        import logging
+        logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
         if {filtered!r} == "clone":
             seccomp.like_docker()
         assert aiopidfd.kernel().method == {filtered!r}
@@ -390,7 +392,9 @@ def test_killed_at_any_moment_blocking(filtered: str) -> None:
             os.kill(child.guardian_pid, signal.SIGKILL)
             try:
                 child.wait_started()
-                assert child.wait() == 7
+                status = child.wait()
+                # Before 6.15 the kernel cannot tell once whoever adopted it has reaped it.
+                assert status == 7 or (status == 255 and not aiopidfd.kernel().exit_info), status
             except ChildProcessError:
                 lost += 1
             child = None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 import aiopidfd
 from aiopidfd import _native
 
@@ -94,6 +96,16 @@ def test_eagain_for_the_guardian_and_for_its_child() -> None:
     assert output == "1 EAGAIN BlockingIOError\n2 EAGAIN BlockingIOError\n3 3\n"
 
 
+@pytest.fixture
+def many_fds() -> Iterator[None]:
+    """Each running program holds some descriptors of ours; a login's soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_fds")
 async def test_500_at_once() -> None:
     async def one(number: int) -> int:
         process = await aiopidfd.create_subprocess_shell(f"exit {number % 256}")

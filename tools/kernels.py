@@ -11,7 +11,7 @@ qemu. In there `python -m aiopidfd` runs, then pytest.
     tools/kernels.py 5.10 6.1 -- tests/test_guardian.py -k namespace
 
 What follows `--` goes to pytest, in place of `tests`. Emulated processors are some ten times
-slower than real ones, so all the tests take about an hour for each kernel.
+slower than real ones: allow an hour or more for all the tests on one kernel.
 
 It needs an x86-64 Debian with the packages that it names when they are missing, a C compiler, and
 a package index for pip; root only to install the former (`--install`). Everything is kept in
@@ -350,8 +350,7 @@ def pack(arguments: list[str]) -> Path:
 def boot(kernel: str, initramfs: Path, memory: int, timeout: float) -> Result:
     """Boot it, show and keep what it prints."""
     command = shlex.split(
-        # A newer processor (-cpu max) is slower, and qemu 7.2 gets some flags of one wrong:
-        # kernels double-fault.
+        # With -cpu max, qemu 7.2 double-faulted in 6.12, the flags register full of garbage.
         "qemu-system-x86_64 -accel tcg,thread=multi -cpu Nehalem,+rdrand -smp 2"
         " -no-reboot -display none -monitor none -nic none -serial stdio"
         " -append 'console=ttyS0 quiet panic=-1'"
@@ -379,7 +378,7 @@ def boot(kernel: str, initramfs: Path, memory: int, timeout: float) -> Result:
     text = log.read_text(errors="replace").replace("\r", "")
     status = re.search(rf"^{re.escape(MARK)} (\d+)$", text, re.MULTILINE)
     ends = re.findall(
-        r"^=*(.*\b(?:passed|failed|error|skipped|deselected)\b.* in [\d.]+s.*?)=*$",
+        r"^=*(.*\b(?:passed|failed|errors?|skipped|deselected)\b.* in [\d.]+s.*?)=*$",
         text,
         re.MULTILINE,
     )
