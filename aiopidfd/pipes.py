@@ -31,7 +31,7 @@ class _Pipe(asyncio.BaseTransport):
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
     ) -> None:
-        super().__init__({"pipe": fd})
+        super().__init__()
         self._loop = loop
         self._fd = fd
         self._protocol: Any = protocol
@@ -42,6 +42,10 @@ class _Pipe(asyncio.BaseTransport):
     def __repr__(self) -> str:
         state = "closed" if self._fd < 0 else "closing" if self._closing else "open"
         return f"<{type(self).__name__} {state} fd={self._fd}>"
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Under "pipe" an object with a fileno(), as asyncio's; else the default."""
+        return self if name == "pipe" else default
 
     def fileno(self) -> int:
         """The descriptor, or -1 once closed."""
