@@ -3,7 +3,6 @@
 import errno
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 from . import _native
@@ -81,24 +80,15 @@ class Kernel:
             return next(answer for answer in self.answers if answer.name == _CLONE.what)
         return next((a for a in self.answers if a.needed and not a.works), None)
 
-    @cached_property
-    def _call(self) -> int | None:
-        return {
-            "clone3": _native.CALL_CLONE3,
-            "clone": _native.CALL_CLONE,
-            None: None,
-        }[self.method]
-
     def require(self) -> int:
         """The way to clone, in the native module's terms.
 
         Raises:
             OSError: with the errno that the kernel gave, where a needed call is missing.
         """
-        if self._call is not None:
-            return self._call
         missing = self.missing()
-        assert missing is not None
+        if missing is None:
+            return _native.CALL_CLONE3 if self._errnos["clone3"] == 0 else _native.CALL_CLONE
         reason = errno.errorcode.get(missing.errno, str(missing.errno))
         raise OSError(
             missing.errno,

@@ -61,8 +61,8 @@ struct record {
     atomic_int phase;
     atomic_int cloning; /* the guardian has come as far as the clone: there may be a child */
     atomic_int claim;
-    atomic_int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the guardian is
-                 being killed just then. Only then is child_pidfd sure to be installed */
+    atomic_int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the
+                        guardian is being killed just then: only now is child_pidfd installed */
     int guardian_pid;    /* by the guardian's own account: another number in a new pid namespace */
     int sigchld_ignored; /* as the caller had it, for the child */
     int child_pid;

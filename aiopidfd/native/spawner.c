@@ -493,7 +493,7 @@ static void collect_exit(struct child *child)
 }
 
 /* The program runs on without a guardian; its pidfd still tells when it exits. How it ended can be
- * had where it has become our own child (we are init or a subreaper), or from Linux 6.15 on. */
+ * had where it has become our own child (we are init or a subreaper), or as pidinfo.h says. */
 static void collect_orphan(struct child *child)
 {
     if (!is_readable(child->pidfd))
