@@ -10,6 +10,8 @@ invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an
 The exit is delivered by a pidfd, through the event loop's own selector. Linux 5.10 and later.
 """
 
+import sys
+from importlib import import_module
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -19,9 +21,12 @@ from subprocess import (
     SubprocessError,
     TimeoutExpired,
 )
+from typing import TYPE_CHECKING, Any
 
 from .child import Child, spawn
+from .exits import wait_pid, wait_pidfd
 from .kernel import Answer, Kernel, kernel
+from .loops import EventLoop, install, uninstall
 from .plan import Options
 from .process import (
     Process,
@@ -32,6 +37,13 @@ from .process import (
 from .run import run_process
 from .streams import PipeReader, PipeWriter
 from .text import TextReader, TextWriter
+from .transport import SubprocessTransport
+
+if TYPE_CHECKING:
+    from .policies import EventLoopPolicy as EventLoopPolicy
+    from .policies import UvloopEventLoopPolicy as UvloopEventLoopPolicy
+    from .uvloops import UvloopEventLoop as UvloopEventLoop
+    from .watcher import PidfdChildWatcher as PidfdChildWatcher
 
 __all__ = [
     "DEVNULL",
@@ -41,21 +53,50 @@ __all__ = [
     "CalledProcessError",
     "Child",
     "CompletedProcess",
+    "EventLoop",
     "Kernel",
     "Options",
     "PipeReader",
     "PipeWriter",
     "Process",
     "SubprocessError",
+    "SubprocessTransport",
     "TextProcess",
     "TextReader",
     "TextWriter",
     "TimeoutExpired",
     "create_subprocess_exec",
     "create_subprocess_shell",
+    "install",
     "kernel",
     "run_process",
     "spawn",
+    "uninstall",
+    "wait_pid",
+    "wait_pidfd",
 ]
 
 __version__ = "0.1.0"
+
+# What needs an extra, or a Python that still has it: imported when it is asked for.
+_LATER = {
+    "EventLoopPolicy": "policies",
+    "PidfdChildWatcher": "watcher",
+    "UvloopEventLoop": "uvloops",
+    "UvloopEventLoopPolicy": "policies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "PidfdChildWatcher" and sys.version_info >= (3, 14):
+        # Not an AttributeError, whose text `from aiopidfd import ...` would drop.
+        raise ImportError(
+            "Python 3.14 has removed child watchers. For invisible children use "
+            "loop_factory=aiopidfd.EventLoop; for a child that you made by other means "
+            "await aiopidfd.wait_pid(pid)"
+        )
+    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value

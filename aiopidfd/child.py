@@ -128,6 +128,19 @@ class Child:
             subprocess.TimeoutExpired: it still runs.
             ChildProcessError: this process is a forked copy of the child's parent.
         """
+        state = self.block(timeout)
+        self._native.close()
+        if state == _native.FOREIGN:
+            raise foreign()
+        if self.returncode is None:
+            raise self.failure()
+        return self.returncode
+
+    def block(self, timeout: float | None = None) -> int:
+        """Wait as `wait` does, and close nothing: for a child whose descriptors a loop watches.
+
+        Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         orphan_deadline = None
         while (state := self.advance()) not in FINAL:
@@ -141,12 +154,7 @@ class Child:
                 if now >= orphan_deadline and self.advance() == _native.ORPHANED:
                     self._native.give_up_status()
                 time.sleep(0.001)
-        self._native.close()
-        if state == _native.FOREIGN:
-            raise foreign()
-        if self.returncode is None:
-            raise self.failure()
-        return self.returncode
+        return state
 
     def _wait_for_news(self, timeout: float | None) -> bool:
         """Wait for the guardian, or the orphan, on a descriptor that no one else can close."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
-from .child import start
 from .ending import end
+from .launch import launch, take_fixed
 from .plan import Command, Options, StrOrBytesPath
 from .stdio import Descriptors, Stdio
 from .streams import PipeReader, PipeWriter, open_reader, open_writer
@@ -303,29 +303,23 @@ async def open_process(
 
     Cancelled, it ends a program that runs by then: after SIGTERM and `grace` seconds, if any.
     """
-    loop = asyncio.get_running_loop()
     if limit <= 0:
         raise ValueError("Limit cannot be <= 0")
     with Descriptors() as descriptors:
-        child = start(
+        watch = await launch(
+            descriptors,
             command,
             shell=shell,
-            descriptors=descriptors,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            grace=grace,
             **options,
         )
-        watch = Watch(child, loop)
         try:
-            await watch.started()
-        except asyncio.CancelledError:
-            await end(watch, grace)
-            raise
-        try:
-            streams = _open_streams(loop, descriptors, limit)
+            streams = _open_streams(asyncio.get_running_loop(), descriptors, limit)
         except BaseException:
-            child.abandon()
+            watch.child.abandon()
             raise
     return watch, streams
 
@@ -337,13 +331,6 @@ def _open_streams(loop: asyncio.AbstractEventLoop, descriptors: Descriptors, lim
         None if stdout is None else open_reader(loop, stdout, limit),
         None if stderr is None else open_reader(loop, stderr, limit),
     )
-
-
-def _refuse_like_asyncio(shell_wanted: bool, unbuffered: dict[str, Any]) -> None:
-    """Parameters of subprocess.Popen that asyncio refuses, with its messages."""
-    for name, allowed in (("shell", shell_wanted), ("bufsize", 0)):
-        if unbuffered.pop(name, allowed) != allowed:
-            raise ValueError(f"{name} must be {allowed}")
 
 
 async def _create(
@@ -359,7 +346,7 @@ async def _create(
     errors: str | None,
     options: dict[str, Any],
 ) -> Process | TextProcess:
-    _refuse_like_asyncio(shell, options)
+    take_fixed(options, shell=shell, bufsize=0)
     text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
     name = text_encoding(text, encoding, errors)
     watch, streams = await open_process(

@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "pidinfo.h"
 #include "probe.h"
 #include "record.h"
 #include "spawner.h"
@@ -384,6 +385,23 @@ static PyObject *native_probe(PyObject *module, PyObject *unused)
                          "close_range", probe.close_range, "exit_info", probe.exit_info);
 }
 
+static PyObject *native_exit_status(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int pidfd = PyObject_AsFileDescriptor(arg);
+    if (pidfd < 0)
+        return NULL;
+    int code, status, result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pidinfo_exit(pidfd, pidinfo_pid(pidfd), &code, &status);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
+        errno = -result;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return Py_BuildValue("ii", code, status);
+}
+
 static PyMethodDef module_methods[] = {
     {"spawn", native_spawn, METH_VARARGS,
      "spawn(call, private_memory, steps, paths, argv, env, fds) -> Child. Returns before the exec. "
@@ -391,6 +409,9 @@ static PyMethodDef module_methods[] = {
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
+    {"exit_status", native_exit_status, METH_O,
+     "exit_status(pidfd) -> (code, status) of a process that has exited and is no child of ours. OSError: EAGAIN: "
+     "perhaps later; else it cannot be known."},
     {"probe", native_probe, METH_NOARGS, "What the kernel answers to each call: 0 or an errno."},
     {NULL, NULL, 0, NULL},
 };

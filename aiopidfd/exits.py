@@ -1,0 +1,127 @@
+"""The exit of any process: a child of ours or not, made by whomever, told by its pidfd."""
+
+import contextlib
+import enum
+import errno
+import fcntl
+import os
+import select
+import signal
+from typing import Final
+
+from . import _native
+from .ready import readable, sleep
+
+__all__ = ["PATIENCE", "WALL", "Unsettled", "exit_status", "wait_pid", "wait_pidfd"]
+
+# Seconds, in all, until whoever reaps a process that has exited has done so: only then can others
+# be told its status (ioctl PIDFD_GET_INFO, Linux 6.15). One that reaps at all does so at once.
+PATIENCE: Final = 2.0
+
+WALL: Final = 0x40000000  # _WALL of waitpid(2): whatever the child's exit signal is
+
+
+class Unsettled(enum.Enum):
+    """Why there is no status."""
+
+    RUNS = "it runs"
+    NOT_YET = "it has exited, and its parent has not reaped it"
+    UNKNOWN = "it has exited, and the kernel cannot tell how"
+
+
+async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
+    """Wait until a process has exited: a child that you made by other means, or any other.
+
+    The process is held by a pidfd from the first moment, so the wait never goes over to another one
+    that gets the same pid. On any asyncio loop and on trio. No SIGCHLD, no thread.
+
+    Args:
+        pid: its process id. Only a child's cannot be recycled before you call this.
+        reap: if it is a child of ours, reap it, as waitpid(2) does. False leaves it to the object
+            that made it: a `subprocess.Popen` whose child is reaped by others reports 0.
+
+    Returns:
+        Its exit status, or minus the number of the signal that ended it. None where that cannot be
+        known: for a process that is reaped by others, before Linux 6.15 (PIDFD_INFO_EXIT).
+
+    Raises:
+        ProcessLookupError: there is no such process (pidfd_open(2)).
+        ValueError, OverflowError: not a process id.
+        OSError: EMFILE and the like.
+    """
+    if pid <= 0:
+        raise ValueError(f"not a process id: {pid}")
+    pidfd = os.pidfd_open(pid)
+    try:
+        return await _wait(pidfd, reap)
+    finally:
+        os.close(pidfd)
+
+
+async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
+    """Wait until the process of a pidfd has exited. Otherwise as `wait_pid`.
+
+    Args:
+        pidfd: of pidfd_open(2) or CLONE_PIDFD, received from another process, or else. It stays
+            yours, and may be closed while this waits.
+        reap: as in `wait_pid`.
+
+    Raises:
+        OSError: EBADF: it is not a pidfd.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # both know what a pidfd is
+        signal.pidfd_send_signal(pidfd, 0)
+    # Any number of tasks may wait for one process, but a loop has one reader for a descriptor.
+    copy = fcntl.fcntl(pidfd, fcntl.F_DUPFD_CLOEXEC, 3)
+    try:
+        return await _wait(copy, reap)
+    finally:
+        os.close(copy)
+
+
+async def _wait(pidfd: int, reap: bool) -> int | None:
+    waited, delay = 0.0, 0.001
+    while isinstance(status := exit_status(pidfd, reap=reap), Unsettled):
+        if status is Unsettled.RUNS:
+            await readable(pidfd)
+        elif status is Unsettled.UNKNOWN or waited >= PATIENCE:
+            return None
+        else:
+            await sleep(delay)
+            waited, delay = waited + delay, delay * 2
+    return status
+
+
+def exit_status(pidfd: int, *, reap: bool) -> int | Unsettled:
+    """How a process ended, as a return code, or why that is not known. Never blocks.
+
+    Args:
+        pidfd: the process's.
+        reap: reap it if it is a child of ours that has exited.
+    """
+    if not _has_exited(pidfd):  # a thread group is not over when its first thread is a zombie
+        return Unsettled.RUNS
+    with contextlib.suppress(ChildProcessError):  # no child of ours, or reaped by others
+        options = os.WEXITED | os.WNOHANG | WALL | (0 if reap else os.WNOWAIT)
+        result = os.waitid(os.P_PIDFD, pidfd, options)
+        if result is None:  # somebody traces it, and is to be told first
+            return Unsettled.NOT_YET
+        return _returncode(result.si_code, result.si_status)
+    try:
+        return _returncode(*_native.exit_status(pidfd))
+    except BlockingIOError:  # EAGAIN
+        return Unsettled.NOT_YET
+    except OSError as exc:
+        if exc.errno == errno.EBADF:
+            raise
+        return Unsettled.UNKNOWN
+
+
+def _has_exited(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _returncode(code: int, status: int) -> int:
+    return status if code == os.CLD_EXITED else -status

@@ -1,0 +1,147 @@
+"""Event loops whose `subprocess_exec` and `subprocess_shell` make invisible children.
+
+Code that uses asyncio's own functions on such a loop needs no change. One line turns it on:
+
+    asyncio.run(main(), loop_factory=aiopidfd.EventLoop)  # Python 3.12 and later
+    with asyncio.Runner(loop_factory=aiopidfd.EventLoop) as runner: ...
+    aiopidfd.install()  # in a coroutine: the loop that runs already
+"""
+
+import asyncio
+import types
+from collections.abc import Callable
+from subprocess import PIPE
+from typing import Any, Final, TypeVar
+
+from .launch import take_fixed
+from .plan import Command
+from .stdio import Stdio
+from .transport import SubprocessTransport, connect
+
+__all__ = ["EventLoop", "SubprocessMethods", "install", "uninstall"]
+
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+
+_METHODS: Final = ("subprocess_exec", "subprocess_shell")
+
+
+class SubprocessMethods:
+    """The two methods of an event loop that start programs; a mixin."""
+
+    async def subprocess_exec(
+        self: Any,
+        protocol_factory: Any,
+        program: Any,
+        *args: Any,
+        stdin: Stdio = PIPE,
+        stdout: Stdio = PIPE,
+        stderr: Stdio = PIPE,
+        **options: Any,
+    ) -> tuple[SubprocessTransport, Any]:
+        """Start `program` and connect a protocol to it, as `loop.subprocess_exec` of asyncio does.
+
+        Args:
+            protocol_factory: makes the protocol, an `asyncio.SubprocessProtocol` as a rule.
+            program: a path, or a name that is looked for in PATH.
+            args: its arguments.
+            stdin, stdout, stderr: PIPE (the default here), DEVNULL, STDOUT for stderr, a
+                descriptor, a file, or None to inherit.
+            options: see `aiopidfd.Options`.
+
+        Returns:
+            (transport, protocol), once the program was exec'd.
+
+        Raises:
+            OSError, TypeError, ValueError: as `aiopidfd.create_subprocess_exec`.
+        """
+        command = (program, *args)
+        return await _start(self, protocol_factory, command, False, stdin, stdout, stderr, options)
+
+    async def subprocess_shell(
+        self: Any,
+        protocol_factory: Any,
+        cmd: Any,
+        *,
+        stdin: Stdio = PIPE,
+        stdout: Stdio = PIPE,
+        stderr: Stdio = PIPE,
+        **options: Any,
+    ) -> tuple[SubprocessTransport, Any]:
+        """Run `cmd`, a string, by `/bin/sh -c`. Otherwise as `subprocess_exec`."""
+        if not isinstance(cmd, (bytes, str)):
+            raise ValueError("cmd must be a string")
+        return await _start(self, protocol_factory, cmd, True, stdin, stdout, stderr, options)
+
+
+async def _start(
+    loop: asyncio.AbstractEventLoop,
+    protocol_factory: Callable[[], _ProtocolT],
+    command: Command,
+    shell: bool,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    options: dict[str, Any],
+) -> tuple[SubprocessTransport, _ProtocolT]:
+    take_fixed(
+        options,
+        universal_newlines=False,
+        shell=shell,
+        bufsize=0,
+        text=False,
+        encoding=None,
+        errors=None,
+    )
+    protocol = protocol_factory()
+    transport = await connect(
+        loop,
+        protocol,
+        command,
+        shell=shell,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        **options,
+    )
+    return transport, protocol
+
+
+class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
+    """asyncio's selector event loop, with invisible children. A loop factory."""
+
+
+def install(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Make the programs that are started through `loop` invisible from now on.
+
+    For a loop that exists already: asyncio's, uvloop's, or any other that allows attributes.
+
+    Args:
+        loop: None for the running one.
+
+    Raises:
+        RuntimeError: there is no running loop.
+        TypeError: this loop's methods cannot be replaced.
+    """
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    if not isinstance(loop, SubprocessMethods):
+        try:
+            for name in _METHODS:
+                setattr(loop, name, types.MethodType(getattr(SubprocessMethods, name), loop))
+        except AttributeError:
+            raise TypeError(f"the methods of {loop!r} cannot be replaced") from None
+
+
+def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Undo `install`. Programs that run are not concerned.
+
+    Args:
+        loop: None for the running one.
+
+    Raises:
+        RuntimeError: there is no running loop.
+    """
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    for name in _METHODS:
+        vars(loop).pop(name, None)

@@ -1,0 +1,261 @@
+"""An `asyncio.SubprocessTransport` on an invisible child, for any protocol and on any loop."""
+
+import asyncio
+import contextlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
+
+from .child import Child
+from .launch import launch
+from .pipes import ReadPipe, WritePipe
+from .plan import Command, Options, StrOrBytesPath
+from .stdio import Descriptors, Stdio
+from .watch import Watch
+
+__all__ = ["PopenView", "SubprocessTransport", "connect"]
+
+
+class PopenView:
+    """A running program as `subprocess.Popen` shows one; the transport's "subprocess".
+
+    It has no streams: those are the transport's.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, child: Child) -> None:
+        """Internal: `SubprocessTransport.get_extra_info("subprocess")` returns one."""
+        self._child = child
+        self.pid: int = child.pid
+
+    def __repr__(self) -> str:
+        """The return code and the command, as Popen's."""
+        return f"<{type(self).__name__}: returncode: {self.returncode} args: {self.args!r}>"
+
+    @property
+    def args(self) -> Sequence[StrOrBytesPath]:
+        """The command line as it was given."""
+        return self._child.args
+
+    @property
+    def returncode(self) -> int | None:
+        """None as long as the exit is not known."""
+        return self._child.returncode
+
+    def poll(self) -> int | None:
+        """Look whether it has exited; returns `returncode`. The transport is told all the same."""
+        return self._child.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Block until it has exited. Raises subprocess.TimeoutExpired after `timeout` seconds."""
+        self._child.block(timeout)
+        return self._child.returncode
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal by pidfd; as Popen's, silent if it has exited."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.kill()
+
+
+class SubprocessTransport(asyncio.SubprocessTransport):
+    """Connects a protocol with a program. Calls it in asyncio's order.
+
+    First `connection_made`; then, as it comes, `pipe_data_received`, `pipe_connection_lost` for
+    each pipe, and `process_exited`; after all of those `connection_lost`.
+
+    Dropped while the program runs on a loop that was closed, it warns (ResourceWarning) and leaves
+    the program alone: it never calls a loop that it may not.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        watch: Watch,
+        fds: Sequence[int | None],
+    ) -> None:
+        """Internal: `connect` makes transports. Owns `fds`, our ends of stdin, stdout, stderr."""
+        super().__init__()
+        self._loop = loop
+        self._protocol: Any = protocol
+        self._watch = watch
+        self._popen = PopenView(watch.child)
+        self._returncode: int | None = None
+        self._closed = False
+        self._finished = False
+        self._pipes: dict[int, ReadPipe | WritePipe] = {}
+        for number, fd in enumerate(fds):
+            if fd is not None:
+                kind = WritePipe if number == 0 else ReadPipe
+                self._pipes[number] = kind(loop, fd, _PipeProtocol(self, number))
+        self._connected = {*self._pipes}
+        # Before anything can come of the pipes: some loops look at them before they call what
+        # call_soon() was given.
+        self._tell(protocol.connection_made, self)
+        watch.on_exit(self._on_exit)
+
+    def __repr__(self) -> str:
+        """The pid, how it stands, and the pipes."""
+        code = self._returncode
+        state = ["closed"] if self._closed else []
+        state.append(f"pid={self._popen.pid}")
+        state.append("running" if code is None else f"returncode={code}")
+        names = ("stdin", "stdout", "stderr")
+        state += [f"{names[number]}={pipe!r}" for number, pipe in self._pipes.items()]
+        return f"<{type(self).__name__} {' '.join(state)}>"
+
+    def get_pid(self) -> int:
+        """The program's process id."""
+        return self._popen.pid
+
+    def get_returncode(self) -> int | None:
+        """None until the protocol's `process_exited`; then as `Process.returncode`."""
+        return self._returncode
+
+    def get_pipe_transport(self, fd: int) -> ReadPipe | WritePipe | None:
+        """The transport of stdin (0), stdout (1) or stderr (2), or None if it is no pipe."""
+        return self._pipes.get(fd)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Under "subprocess" a `PopenView`; else the default."""
+        return self._popen if name == "subprocess" else default
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell another protocol from now on."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol that is told; None after its `connection_lost`."""
+        return self._protocol  # type: ignore[no-any-return]
+
+    def is_closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal, by pidfd.
+
+        Raises:
+            ProcessLookupError: the program has exited and that is known.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+        """
+        self._watch.child.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal`."""
+        self._watch.child.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal`."""
+        self._watch.child.kill()
+
+    def close(self) -> None:
+        """Close the pipes, and kill the program if it runs. It is still reaped."""
+        if self._closed:
+            return
+        self._closed = True
+        for pipe in self._pipes.values():
+            pipe.close()
+        # Through the view, so that whoever instruments that one sees it, as with asyncio's Popen.
+        if self._popen.poll() is None and self._watch.alive:
+            with contextlib.suppress(PermissionError):  # it runs with other ids: left to itself
+                self._popen.kill()
+
+    async def _wait(self) -> int:
+        """Wait for the exit, whoever holds the pipes: asyncio.subprocess.Process calls this."""
+        await self._watch.exited()
+        code = self._watch.child.returncode
+        if code is None:
+            raise self._watch.child.failure()
+        return code
+
+    def _on_exit(self) -> None:
+        self._returncode = self._watch.child.returncode
+        if self._returncode is not None:  # else we are a forked copy, and it is not ours
+            self._tell(self._protocol.process_exited)
+        self._finish_if_done()
+
+    def _on_pipe_lost(self, number: int, exc: Exception | None) -> None:
+        self._connected.discard(number)
+        self._tell(self._protocol.pipe_connection_lost, number, exc)
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self._watch.over and not self._connected and not self._finished:
+            self._finished = True
+            self._loop.call_soon(self._lose_connection)
+
+    def _lose_connection(self) -> None:
+        protocol, self._protocol = self._protocol, None
+        self._tell(protocol.connection_lost, None)
+
+    def _tell(self, callback: Callable[..., object], *args: object) -> None:
+        """Call the protocol; its mistakes are the loop's to report, and do no harm here."""
+        try:
+            callback(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            context = {"message": f"Exception in {callback!r}", "exception": exc, "transport": self}
+            self._loop.call_exception_handler(context)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and not self._finished:
+            message = f"unclosed transport {self!r}"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+
+class _PipeProtocol(asyncio.Protocol):
+    """Passes on what one pipe tells, with its number."""
+
+    def __init__(self, transport: SubprocessTransport, number: int) -> None:
+        self._transport = transport
+        self._number = number
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        pass
+
+    def data_received(self, data: bytes) -> None:
+        self._transport._protocol.pipe_data_received(self._number, data)  # noqa: SLF001
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport._on_pipe_lost(self._number, exc)  # noqa: SLF001
+
+    def pause_writing(self) -> None:
+        self._transport._protocol.pause_writing()  # noqa: SLF001
+
+    def resume_writing(self) -> None:
+        self._transport._protocol.resume_writing()  # noqa: SLF001
+
+
+async def connect(
+    loop: asyncio.AbstractEventLoop,
+    protocol: asyncio.BaseProtocol,
+    command: Command,
+    *,
+    shell: bool,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    **options: Unpack[Options],
+) -> SubprocessTransport:
+    """Start a program and connect `protocol` to it, on the running loop, which is `loop`.
+
+    Raises as `create_subprocess_exec`. Cancelled, it leaves no program.
+    """
+    with Descriptors() as descriptors:
+        watch = await launch(
+            descriptors, command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **options
+        )
+        return SubprocessTransport(loop, protocol, watch, descriptors.take())

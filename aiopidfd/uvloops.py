@@ -1,0 +1,11 @@
+"""uvloop's event loop with invisible children. Imported only when it is asked for."""
+
+import uvloop
+
+from .loops import SubprocessMethods
+
+__all__ = ["UvloopEventLoop"]
+
+
+class UvloopEventLoop(SubprocessMethods, uvloop.Loop):  # type: ignore[misc]
+    """uvloop's event loop, with invisible children. A loop factory. Needs uvloop."""
