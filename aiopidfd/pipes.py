@@ -5,15 +5,14 @@ way to `communicate()`, they differ between loops, and their destructors call th
 """
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import struct
 import termios
-import warnings
-import weakref
 from collections import deque
 from typing import Any, Final
+
+from .pipe_end import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]
 
@@ -22,22 +21,17 @@ _CHUNKS_PER_TURN: Final = 4  # then the loop has its turn: a fast writer shall n
 _HIGH_WATER: Final = 64 * 1024
 _MAX_BUFFERS: Final = 64  # below IOV_MAX
 
-_open_pipes: "weakref.WeakSet[_Pipe]" = weakref.WeakSet()
 
-
-class _Pipe(asyncio.BaseTransport):
-    """What both ends have in common: one descriptor, its one close, and the protocol's end."""
+class _Pipe(PipeEnd, asyncio.BaseTransport):
+    """What both ends have in common: a descriptor on a loop, and the protocol's end."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
     ) -> None:
-        super().__init__()
+        super().__init__(fd)
         self._loop = loop
-        self._fd = fd
         self._protocol: Any = protocol
         self._closing = False
-        os.set_blocking(fd, False)
-        _open_pipes.add(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._fd < 0 else "closing" if self._closing else "open"
@@ -46,10 +40,6 @@ class _Pipe(asyncio.BaseTransport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Under "pipe" an object with a fileno(), as asyncio's; else the default."""
         return self if name == "pipe" else default
-
-    def fileno(self) -> int:
-        """The descriptor, or -1 once closed."""
-        return self._fd
 
     def is_closing(self) -> bool:
         """Whether it is closed, or will be once what is buffered is written."""
@@ -74,19 +64,6 @@ class _Pipe(asyncio.BaseTransport):
         self._forget_readiness()
         self._close_fd()
         self._loop.call_soon(self._protocol.connection_lost, exc)
-
-    def _close_fd(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        # The loop may be closed, or another thread's: it is not called. A pipe that it still reads
-        # is referenced by it, so this one is not in its selector.
-        if getattr(self, "_fd", -1) >= 0:
-            message = f"unclosed {self!r}"
-            self._close_fd()
-            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
 class ReadPipe(_Pipe, asyncio.ReadTransport):
@@ -295,13 +272,3 @@ class WritePipe(_Pipe, asyncio.WriteTransport):
             self._loop.remove_writer(self._fd)
         self._buffers.clear()
         self._size = 0
-
-
-def _close_in_forked_copy() -> None:
-    """A copy of us would keep the child's pipes open: its stdin would never end."""
-    for pipe in [*_open_pipes]:
-        with contextlib.suppress(OSError):
-            pipe._close_fd()  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_close_in_forked_copy)

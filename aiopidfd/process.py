@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import resource
 import warnings
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .ending import end
+from .handle import Handle
 from .launch import launch, take_fixed
 from .plan import Command, Options, StrOrBytesPath
 from .stdio import Descriptors, Stdio
@@ -49,50 +48,16 @@ class Streams(NamedTuple):
             reader.close()
 
 
-class BaseProcess:
+class BaseProcess(Handle):
     """What `Process` and `TextProcess` have in common: all but the streams."""
 
     def __init__(self, watch: Watch, streams: Streams) -> None:
         """Internal: the functions of this module make processes."""
         self._watch = watch
+        self._child = watch.child
         self._streams = streams
         self._communicating = False
         watch.keep = streams  # they live while the program does, even if this handle is dropped
-        self.pid: int = watch.child.pid
-
-    def __repr__(self) -> str:
-        """The pid, and the return code where there is one."""
-        code = "" if self.returncode is None else f" returncode={self.returncode}"
-        return f"<{type(self).__name__} {self.pid}{code}>"
-
-    @property
-    def args(self) -> Sequence[StrOrBytesPath]:
-        """The command line as it was given; with a shell, the shell's."""
-        return self._watch.child.args
-
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs; then the exit status, or minus the signal's number.
-
-        Set by the event loop when the program exits, whether or not anyone waits. 255, with a
-        warning in the log, where the guardian was killed and the kernel (before 6.15) cannot tell.
-        """
-        return self._watch.child.returncode
-
-    @property
-    def pidfd(self) -> int:
-        """The program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it."""
-        return self._watch.child.pidfd
-
-    @property
-    def guardian_pid(self) -> int:
-        """The pid of the guardian: the program's parent, and our child."""
-        return self._watch.child.guardian_pid
-
-    @property
-    def rusage(self) -> resource.struct_rusage | None:
-        """What this program alone used, once it has exited. See `Child.rusage`."""
-        return self._watch.child.rusage
 
     async def wait(self) -> int:
         """Wait until the program has exited, whoever still holds its pipes.
@@ -106,27 +71,9 @@ class BaseProcess:
             ChildProcessError: this process is a forked copy of the one that started the program.
         """
         await self._watch.exited()
-        code = self._watch.child.returncode
-        if code is None:
-            raise self._watch.child.failure()
-        return code
-
-    def send_signal(self, signal: int) -> None:
-        """Send a signal, by pidfd: never to another process that got the same pid.
-
-        Raises:
-            ProcessLookupError: the program has exited and the loop knows it.
-            PermissionError: it runs with ids that we may not signal (kill(2)).
-        """
-        self._watch.child.send_signal(signal)
-
-    def terminate(self) -> None:
-        """Send SIGTERM. Raises as `send_signal`."""
-        self._watch.child.terminate()
-
-    def kill(self) -> None:
-        """Send SIGKILL. Raises as `send_signal`."""
-        self._watch.child.kill()
+        if self.returncode is None:
+            raise self._child.failure()
+        return self.returncode
 
     async def aclose(self, *, grace: float = GRACE) -> None:
         """End the program if it runs, reap it, and close the pipes. `async with` does this.
@@ -213,7 +160,7 @@ async def _read_to_end(readers: list[PipeReader], drain: float | None) -> None:
         reader.drain()
 
 
-class Process(BaseProcess, asyncio.subprocess.Process):
+class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override]
     """A running program: everything `asyncio.subprocess.Process` has, and more.
 
     Attributes:

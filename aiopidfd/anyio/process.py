@@ -1,0 +1,217 @@
+"""`open_process` and the `Process` that it returns: anyio's interface, with invisible programs."""
+
+import contextlib
+import os
+import warnings
+from subprocess import PIPE
+from typing import Any, Unpack
+
+import anyio
+import anyio.abc
+from anyio.lowlevel import checkpoint
+
+from .. import _native
+from ..child import FINAL, Child, start
+from ..ending import KILL_DEADLINE
+from ..exits import PATIENCE
+from ..handle import Handle
+from ..plan import Command, Options
+from ..ready import readable
+from ..stdio import Descriptors, Stdio
+from .streams import ReceivePipe, SendPipe
+
+__all__ = ["Process", "end", "open_process"]
+
+
+class Process(Handle, anyio.abc.Process):
+    """A running program, as `anyio.abc.Process`.
+
+    As everywhere in anyio, `async with` and `aclose` close the pipes and then wait for the program;
+    cancelled, they kill it.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        stdin: SendPipe | None,
+        stdout: ReceivePipe | None,
+        stderr: ReceivePipe | None,
+    ) -> None:
+        """Internal: `open_process` makes processes."""
+        self._child = child
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stderr = stderr
+        self._waiting = anyio.Lock()
+
+    @property
+    def stdin(self) -> SendPipe | None:
+        """The stream to the program, or None unless PIPE was asked for."""
+        return self._stdin
+
+    @property
+    def stdout(self) -> ReceivePipe | None:
+        """The stream of what it writes, or None."""
+        return self._stdout
+
+    @property
+    def stderr(self) -> ReceivePipe | None:
+        """Likewise."""
+        return self._stderr
+
+    @property
+    def returncode(self) -> int | None:
+        """None while the program runs; then its exit status, or minus the signal's number."""
+        return self._child.poll()
+
+    async def wait(self) -> int:
+        """Wait until the program has exited, whoever still holds its pipes.
+
+        Any number of tasks may wait. A cancelled wait leaves the program alone.
+
+        Returns:
+            The return code.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the one that started the program.
+        """
+        # A loop has one reader for a descriptor: one of us waits for it, the others for the lock.
+        async with self._waiting:
+            await _until_exited(self._child)
+        if self._child.returncode is None:
+            raise self._child.failure()
+        return self._child.returncode
+
+    def abandon(self) -> None:
+        """SIGKILL, and no more: for where nothing can be awaited."""
+        self._child.abandon()
+
+    async def aclose(self) -> None:
+        """Close the pipes and wait for the exit. Cancelled, kill the program and reap it."""
+        with anyio.CancelScope(shield=True):
+            for stream in (self._stdin, self._stdout, self._stderr):
+                if stream is not None:
+                    await stream.aclose()
+        try:
+            await self.wait()
+        except GeneratorExit:  # thrown away: nothing can be awaited any more
+            self._child.abandon()
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await end(self, 0)
+            raise
+
+    def __del__(self) -> None:
+        """Warn if it still runs. It lives on, and a later spawn reaps it."""
+        child: Child | None = getattr(self, "_child", None)
+        if child is not None and child.advance() not in FINAL:
+            message = f"subprocess {child.pid} is still running"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+
+async def _until_exited(child: Child) -> None:
+    delay = 0.001
+    while (state := child.advance()) not in FINAL:
+        await readable(child.native.watch_fd)
+        if state == child.advance() == _native.ORPHANED:
+            # Its guardian was killed, and whoever adopted it has not reaped it yet.
+            if delay > PATIENCE:
+                child.native.give_up_status()
+            else:
+                await anyio.sleep(delay)
+                delay *= 2
+    child.native.close()
+
+
+async def _until_started(child: Child) -> None:
+    """Wait for the exec. Cancelled, leave nothing.
+
+    Raises:
+        OSError: it failed.
+    """
+    try:
+        while child.advance() in (_native.STARTING, _native.DYING):
+            await readable(child.native.watch_fd)
+    except GeneratorExit:  # thrown away: nothing can be awaited any more
+        child.abandon()
+        raise
+    except BaseException:
+        child.abandon()
+        # The normal case takes a millisecond; an exec that hangs is left to itself.
+        with anyio.move_on_after(1, shield=True):
+            await _until_exited(child)
+        raise
+    if child.advance() in (_native.FAILED, _native.FOREIGN):
+        child.native.close()
+        raise child.failure()
+
+
+async def end(process: Process, grace: float) -> None:
+    """SIGTERM, `grace` seconds, SIGKILL, reap; returns when it is over or the kernel holds it.
+
+    Raises:
+        PermissionError: we may not signal the program.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        if grace > 0:
+            process.terminate()
+            with anyio.move_on_after(grace):
+                await process.wait()
+                return
+        process.kill()
+    with anyio.move_on_after(KILL_DEADLINE):
+        await process.wait()
+
+
+async def open_process(
+    command: Command,
+    *,
+    stdin: Stdio = PIPE,
+    stdout: Stdio = PIPE,
+    stderr: Stdio = PIPE,
+    startupinfo: Any = None,
+    creationflags: int = 0,
+    **options: Unpack[Options],
+) -> Process:
+    """Start a program, invisible to the rest of the process; `anyio.open_process` otherwise.
+
+    On asyncio, uvloop and trio. The loop is not blocked while the kernel execs the program.
+
+    Args:
+        command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
+        stdin, stdout, stderr: PIPE (the default), DEVNULL, STDOUT for stderr, a descriptor, a file,
+            or None to inherit.
+        startupinfo, creationflags: for Windows, in anyio; must be left alone.
+        options: see `aiopidfd.Options`.
+
+    Returns:
+        The `Process`, once the program was exec'd.
+
+    Raises:
+        OSError, TypeError, ValueError: as `aiopidfd.create_subprocess_exec`.
+    """
+    await checkpoint()
+    shell = isinstance(command, (str, bytes, os.PathLike))
+    if isinstance(command, os.PathLike):
+        command = os.fspath(command)
+    with Descriptors() as descriptors:
+        child = start(
+            command,
+            shell=shell,
+            descriptors=descriptors,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            startupinfo=startupinfo,
+            creationflags=creationflags,
+            **options,
+        )
+        await _until_started(child)
+        ours = descriptors.take()
+    return Process(
+        child,
+        None if ours[0] is None else SendPipe(ours[0]),
+        None if ours[1] is None else ReceivePipe(ours[1]),
+        None if ours[2] is None else ReceivePipe(ours[2]),
+    )

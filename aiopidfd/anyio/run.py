@@ -1,0 +1,95 @@
+"""`run_process`: a program from start to end, with its output, on any of anyio's backends."""
+
+import io
+from subprocess import PIPE, CalledProcessError, CompletedProcess
+from typing import Any, Unpack
+
+import anyio.abc
+
+from ..plan import Command, Options
+from ..process import DRAIN, GRACE
+from ..stdio import Stdio
+from .process import open_process
+from .sinks import Pump, make_decoder
+from .streams import ReceivePipe
+from .supervise import attend
+
+__all__ = ["run_process"]
+
+
+async def run_process(
+    command: Command,
+    *,
+    input: bytes | None = None,
+    stdin: Stdio = None,
+    stdout: Stdio = PIPE,
+    stderr: Stdio = PIPE,
+    check: bool = True,
+    startupinfo: Any = None,
+    creationflags: int = 0,
+    grace: float = GRACE,
+    drain: float | None = DRAIN,
+    **options: Unpack[Options],
+) -> CompletedProcess[bytes]:
+    """Run a program to its end; `anyio.run_process` otherwise.
+
+    Cancelled, it sends SIGTERM, waits `grace` seconds, sends SIGKILL and reaps the program before
+    it goes on. It never waits for ever because a grandchild holds a pipe.
+
+    Args:
+        command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
+        input: for its stdin, which is a pipe then.
+        stdin, stdout, stderr: as `open_process`; the outputs are captured by default.
+        check: raise CalledProcessError if the return code is not 0.
+        startupinfo, creationflags: for Windows, in anyio; must be left alone.
+        grace: seconds between SIGTERM and SIGKILL.
+        drain: seconds to read on after the exit while something else holds the pipes; None: until
+            they close.
+        options: see `aiopidfd.Options`.
+
+    Returns:
+        `subprocess.CompletedProcess` with the output that was captured.
+
+    Raises:
+        subprocess.CalledProcessError: with the output.
+        OSError, TypeError, ValueError: as `open_process`.
+    """
+    if input is not None and stdin is not None:
+        raise ValueError("only one of stdin and input is allowed")
+    process = await open_process(
+        command,
+        stdin=stdin if input is None else PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        startupinfo=startupinfo,
+        creationflags=creationflags,
+        **options,
+    )
+    async with process:
+        captures = [_Capture(pipe) for pipe in (process.stdout, process.stderr)]
+        pumps = [capture.pump for capture in captures if capture.pump is not None]
+        await attend(process, input, pumps, grace, drain)
+        code = await process.wait()
+    out, err = (capture.data for capture in captures)
+    if check and code:
+        raise CalledProcessError(code, command, out, err)
+    return CompletedProcess(command, code, out, err)
+
+
+class _Capture(anyio.abc.ByteSendStream):
+    """A sink that keeps all it gets."""
+
+    def __init__(self, pipe: ReceivePipe | None) -> None:
+        self._buffer = io.BytesIO()
+        self.pump = None if pipe is None else Pump(pipe, self, make_decoder(None, None))
+
+    @property
+    def data(self) -> bytes | None:
+        """All of it; None if there is no pipe."""
+        return None if self.pump is None else self._buffer.getvalue()
+
+    async def send(self, item: bytes) -> None:
+        self._buffer.write(item)
+
+    async def aclose(self) -> None:
+        """Nothing to do."""
