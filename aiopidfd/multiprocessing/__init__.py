@@ -1,0 +1,54 @@
+"""Invisible worker processes for multiprocessing and `ProcessPoolExecutor`.
+
+    from aiopidfd.multiprocessing import get_context
+
+    with ProcessPoolExecutor(mp_context=get_context()) as pool: ...
+    worker = get_context().Process(target=function)
+
+Workers start as with multiprocessing's method "spawn". `exitcode` and `is_alive()` are right
+whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a pidfd of the worker.
+"""
+
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+from .popen import Popen
+from .tracker import tracker_fd
+
+__all__ = ["Context", "Process", "get_context"]
+
+
+class Process(BaseProcess):
+    """A worker; see `multiprocessing.Process`."""
+
+    _start_method = "spawn"  # what a worker uses by default for workers of its own
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it
+        return Popen(process_obj)
+
+
+class Context(BaseContext):
+    """What `multiprocessing.get_context` returns for its own methods: all of its API."""
+
+    _name = "spawn"
+    Process = Process
+
+    def get_context(self, method: Any = None) -> Any:
+        """This context; with a method, multiprocessing's of that name."""
+        if method is None:
+            tracker_fd()  # all that needs the tracker, locks and queues, asks for the context first
+        return super().get_context(method)
+
+    def __reduce__(self) -> Any:
+        """In a worker, the same context."""
+        return get_context, ()
+
+
+_context: Final = Context()
+
+
+def get_context() -> Context:
+    """The context whose `Process`, `Pool`, `Manager` and so on have invisible workers."""
+    return _context
