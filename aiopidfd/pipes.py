@@ -137,8 +137,11 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
             self._loop.remove_reader(self._fd)
 
 
-class WritePipe(_Pipe, asyncio.WriteTransport):
-    """Writes the child's input. Calls the protocol's pause_writing and resume_writing."""
+class WritePipe(_Pipe, asyncio.Transport):
+    """Writes the child's input. Calls the protocol's pause_writing and resume_writing.
+
+    As asyncio's own it is a Transport whose reading half raises NotImplementedError.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol

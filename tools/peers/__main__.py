@@ -1,0 +1,72 @@
+"""The command: see the package."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def fetch(name: str, scratch: Path) -> Path:
+    """The unpacked source distribution of the installed version of a package."""
+    target = scratch / name
+    # Nothing but this one from source: what it is built with may come as wheels.
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-binary", name, "--dest", str(target)]
+    subprocess.run([*pip, *options, f"{name}=={version(name)}"], check=True)
+    (archive,) = target.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(target, filter="data")
+    (folder,) = (path for path in target.iterdir() if path.is_dir())
+    return folder
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> bool:
+    """Run Python with this project's folder in its path; whether it ended well."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return not subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment).returncode
+
+
+def cpython(scratch: Path) -> bool:
+    """CPython's test_subprocess."""
+    del scratch
+    return run("-m", "tools.peers.cpython")
+
+
+def uvloop(scratch: Path) -> bool:
+    """uvloop's process tests."""
+    return run("-m", "tools.peers.uvloop_sdist", str(fetch("uvloop", scratch)))
+
+
+def anyio(scratch: Path) -> bool:
+    """anyio's subprocess tests."""
+    pytest = ("-m", "pytest", "-q", "-p", "tools.peers.anyio_plugin")
+    return run(*pytest, "tests/test_subprocesses.py", cwd=fetch("anyio", scratch))
+
+
+PEERS: dict[str, Callable[[Path], bool]] = {"cpython": cpython, "uvloop": uvloop, "anyio": anyio}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.peers", description=__doc__)
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(PEERS))
+    peers = parser.parse_args().peers or [*PEERS]
+    if unknown := [peer for peer in peers if peer not in PEERS]:
+        parser.error(f"no such peer: {', '.join(unknown)}")
+    failed = []
+    for peer in peers:
+        with tempfile.TemporaryDirectory() as scratch:
+            if not PEERS[peer](Path(scratch)):
+                failed.append(peer)
+    print(f"failed: {', '.join(failed)}" if failed else "all as it should be")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The tests of our peers that cannot apply to us, each with its reason.
+
+They are run all the same, and must fail: one that passes does not belong here. By peer, then by the
+test's own name, on whatever loop.
+"""
+
+_POPEN = "replaces subprocess.Popen, which we do not call"
+_PREEXEC = "preexec_fn is refused: between clone and exec no Python can run safely"
+_UVLOOPS_OWN = "passes a parameter that only uvloop's own spawner knows, for its tests"
+
+EXCEPTIONS: dict[str, dict[str, str]] = {
+    "cpython": {
+        "test_popen_error": _POPEN,
+        "test_popen_error_with_stdin_pipe": _POPEN,
+        "test_pause_reading": "replaces loop.connect_read_pipe, which we do not call",
+    },
+    "cpython with our watcher": {},
+    "uvloop": {
+        "test_process_preexec_fn_1": _PREEXEC,
+        "test_process_preexec_fn_2": _PREEXEC,
+        "test_process_delayed_stdio__paused__no_stdin": _UVLOOPS_OWN,
+        "test_process_delayed_stdio__paused__stdin_pipe": _UVLOOPS_OWN,
+    },
+    "anyio": {},
+}
