@@ -24,7 +24,14 @@ with warnings.catch_warnings():
     _Base = asyncio.AbstractChildWatcher
 
 
-class PidfdChildWatcher(_Base):
+class _Quiet:
+    """Goes before asyncio's base class, which would warn of each class that is made of it."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
+class PidfdChildWatcher(_Quiet, _Base):
     """Tells of the exit of children by their pidfds: in any thread, on any loop, without SIGCHLD.
 
         asyncio.set_child_watcher(aiopidfd.PidfdChildWatcher())

@@ -23,7 +23,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return LOOPS
+    # A file may bring loops of its own.
+    return getattr(item.module, "LOOPS", LOOPS)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -62,13 +62,10 @@ def loop_of_our_policy() -> asyncio.AbstractEventLoop:
 def watcher_tests(added: list[int]) -> list[type[unittest.TestCase]]:
     """Their tests on asyncio's own loop and Popen, with our watcher; `added` gets the pids."""
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of every subclass
-
-        class CountingWatcher(aiopidfd.PidfdChildWatcher):
-            def add_child_handler(self, pid: int, *args: Any) -> None:
-                added.append(pid)
-                super().add_child_handler(pid, *args)
+    class CountingWatcher(aiopidfd.PidfdChildWatcher):
+        def add_child_handler(self, pid: int, *args: Any) -> None:
+            added.append(pid)
+            super().add_child_handler(pid, *args)
 
     class WithWatcher(peer.SubprocessWatcherMixin, utils.TestCase):
         Watcher = CountingWatcher  # for 3.11
