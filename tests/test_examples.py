@@ -147,3 +147,37 @@ def test_lines_of_a_program_that_does_not_exist(tmp_path: Path) -> None:
     result = run("lines.py", "no-such-program", cwd=tmp_path)
     assert result.returncode == 1
     assert "No such file or directory: 'no-such-program'" in result.stderr
+
+
+def test_one_line(tmp_path: Path) -> None:
+    # Without -W error: uvloop warns of the processes that it has lost.
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / "one_line.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
+    assert [row[:2] for row in rows] == [
+        [program, line]
+        for program in ("asyncio", "uvloop", "anyio on trio")
+        for line in ("without", "with")
+    ]
+    for theirs, ours in zip(rows[::2], rows[1::2], strict=True):
+        assert int(theirs[2].removesuffix("/20")) < 20
+        assert int(theirs[3]) > 0
+        assert ours[2:] == ["20/20", "0", "3 (20x)"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_group(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "a file").touch()
+    result = run("group.py", backend, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("server: Serving HTTP on 127.0.0.1 port ")
+    assert any('"GET / HTTP/1.1" 200' in line for line in lines)
+    assert lines[-2].startswith("fetched ")
+    assert lines[-1] == "the server has ended: -15"
