@@ -40,6 +40,8 @@ from .text import TextReader, TextWriter
 from .transport import SubprocessTransport
 
 if TYPE_CHECKING:
+    from . import anyio as anyio
+    from . import multiprocessing as multiprocessing
     from .policies import EventLoopPolicy as EventLoopPolicy
     from .policies import UvloopEventLoopPolicy as UvloopEventLoopPolicy
     from .uvloops import UvloopEventLoop as UvloopEventLoop
@@ -87,7 +89,12 @@ _LATER = {
 }
 
 
+_SUBPACKAGES = ("anyio", "multiprocessing")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return import_module(f".{name}", __name__)
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "PidfdChildWatcher" and sys.version_info >= (3, 14):

@@ -50,7 +50,7 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol that is told."""
+        """The protocol that is told; None after its connection_lost."""
         return self._protocol  # type: ignore[no-any-return]
 
     def _forget_readiness(self) -> None:
@@ -63,7 +63,12 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
             return
         self._forget_readiness()
         self._close_fd()
-        self._loop.call_soon(self._protocol.connection_lost, exc)
+        self._loop.call_soon(self._lose_connection, exc)
+
+    def _lose_connection(self, exc: Exception | None) -> None:
+        # The protocol knows us, or who reads of us: without the cycle all is freed at once.
+        protocol, self._protocol = self._protocol, None
+        protocol.connection_lost(exc)
 
 
 class ReadPipe(_Pipe, asyncio.ReadTransport):
@@ -261,6 +266,8 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._finish(exc)
 
     def _tell_protocol(self) -> None:
+        if self._fd < 0:
+            return
         if not self._protocol_paused and self._size > self._high:
             self._protocol_paused = True
             self._protocol.pause_writing()

@@ -487,7 +487,7 @@ async def test_a_cancelled_communicate_loses_nothing() -> None:
     process = await start(*sh("cat; echo done >&2"), stderr=PIPE)
     data = os.urandom(2_000_000)
     task = asyncio.create_task(process.communicate(data))
-    await until(lambda: buffered(process.stdout) > 0)
+    await until(lambda: buffered(process.stdout) > 0, turn=0)  # 2 MB take several turns
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -154,7 +154,7 @@ class Apt:
             (home / folder).mkdir(parents=True, exist_ok=True)
         (home / "status").touch()  # nothing is installed
         signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-        mirror = self._mirror()
+        mirror = self.mirror()
         lines = [f"deb {signed}{mirror} {suite} main\n" for suite in sorted(set(suites))]
         (home / "sources.list").write_text("".join(lines))
         options = {
@@ -174,7 +174,7 @@ class Apt:
         self._names = names.split()
 
     @staticmethod
-    def _mirror() -> str:
+    def mirror() -> str:
         """The address of Debian's archive, as the machine's own sources have it."""
         targets = run(
             "apt-get",

@@ -41,6 +41,10 @@ int pidinfo_reaped(int pidfd, int *code, int *status)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
     long result = SYS(__NR_ioctl, pidfd, GET_INFO, &info);
+    /* The kernel looks for the exit first and for the process second: reaped in between, it has
+     * found neither. */
+    if (result == -ESRCH)
+        result = SYS(__NR_ioctl, pidfd, GET_INFO, &info);
     /* 6.13 to 6.14 know the request but not the bit, older ones nothing (ENOTTY). Before the
      * process is reaped, the answer comes without the bit. */
     if (result == -EINVAL || result == -ENOTTY)
