@@ -9,7 +9,7 @@ Workers start as with multiprocessing's method "spawn". `exitcode` and `is_alive
 whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a pidfd of the worker.
 """
 
-from multiprocessing.context import BaseContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
@@ -19,20 +19,17 @@ from .tracker import tracker_fd
 __all__ = ["Context", "Process", "get_context"]
 
 
-class Process(BaseProcess):
+class Process(SpawnProcess):
     """A worker; see `multiprocessing.Process`."""
-
-    _start_method = "spawn"  # what a worker uses by default for workers of its own
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it
         return Popen(process_obj)
 
 
-class Context(BaseContext):
+class Context(SpawnContext):
     """What `multiprocessing.get_context` returns for its own methods: all of its API."""
 
-    _name = "spawn"
     Process = Process
 
     def get_context(self, method: Any = None) -> Any:
@@ -50,5 +47,10 @@ _context: Final = Context()
 
 
 def get_context() -> Context:
-    """The context whose `Process`, `Pool`, `Manager` and so on have invisible workers."""
+    """The context whose `Process`, `Pool`, `Manager` and so on have invisible workers.
+
+    Starts multiprocessing's resource tracker, invisible: whoever comes first starts it, and a
+    `SharedMemory` that is made beside the workers knows no context.
+    """
+    tracker_fd()
     return _context

@@ -1,7 +1,6 @@
 """How multiprocessing starts a worker and learns of its end: here, by a pidfd."""
 
 import contextlib
-import fcntl
 import io
 import multiprocessing.popen_spawn_posix
 import os
@@ -12,6 +11,7 @@ from multiprocessing import context, reduction, spawn, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from .. import _native
 from ..child import Child
 from ..child import spawn as spawn_child
 from .tracker import tracker_fd
@@ -37,16 +37,14 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Look whether the worker has exited; with flag 0, wait for it. Returns `returncode`."""
-        if self.returncode is None:
-            if not flag or self._has_exited():  # then the guardian is about to tell the status
-                return self.wait()
-            self.returncode = self._child.poll()
+        if self.returncode is None and (not flag or self._has_exited()):
+            return self.wait()  # once it has exited, the guardian is about to tell the status
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait until the worker has exited, `timeout` seconds at most. Returns `returncode`."""
         if self.returncode is None:
-            if timeout == 0:
+            if timeout is not None and timeout <= 0:
                 return self.poll()
             with contextlib.suppress(subprocess.TimeoutExpired, ChildProcessError):
                 self.returncode = self._child.wait(timeout)
@@ -59,7 +57,10 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
 
     def _send_signal(self, sig: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            self._child.send_signal(sig)
+            if self._child.advance() == _native.FOREIGN:  # in a forked copy of its parent
+                signal.pidfd_send_signal(self.sentinel, sig)
+            else:
+                self._child.send_signal(sig)
 
     def terminate(self) -> None:
         """Send SIGTERM, by pidfd. Nothing happens if it has exited."""
@@ -74,7 +75,11 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
         self._send_signal(signal.SIGINT)
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        """As multiprocessing's own, but for who starts it and what the sentinel is."""
+        """As multiprocessing's own, but for who starts it and what the sentinel is.
+
+        A worker that is killed before it has read what to do has started all the same: `exitcode`
+        tells how it ended.
+        """
         tracker = tracker_fd()
         self._fds.append(tracker)
         pickled = self._pickle(process_obj)
@@ -84,6 +89,8 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
             the_workers.callback(os.close, child_read)
             ours.callback(os.close, parent_write)
             self._fds.append(child_read)
+            self.sentinel = _readable()
+            ours.callback(os.close, self.sentinel)
             command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=child_read)
             self._child = spawn_child(
                 [spawn.get_executable(), *command[1:]],
@@ -91,14 +98,15 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
                 restore_signals=False,
             )
             self.pid = self._child.pid
-            self.sentinel = fcntl.fcntl(self._child.pidfd, fcntl.F_DUPFD_CLOEXEC, 3)
-            ours.callback(os.close, self.sentinel)
+            pidfd = self._child.pidfd
+            if pidfd >= 0:  # else it has exited already, and the sentinel says so
+                os.dup2(pidfd, self.sentinel, inheritable=False)
             the_workers.close()
-            with open(parent_write, "wb", closefd=False) as pipe:
-                pipe.write(pickled)
+            with contextlib.suppress(BrokenPipeError), open(parent_write, "wb", closefd=False) as f:
+                f.write(pickled.getbuffer())  # a view that lives no longer than this line
             self.finalizer = util.Finalize(self, ours.pop_all().close)
 
-    def _pickle(self, process_obj: BaseProcess) -> memoryview:
+    def _pickle(self, process_obj: BaseProcess) -> io.BytesIO:
         buffer = io.BytesIO()
         context.set_spawning_popen(self)
         try:
@@ -106,4 +114,11 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
             reduction.dump(process_obj, buffer)
         finally:
             context.set_spawning_popen(None)
-        return buffer.getbuffer()
+        return buffer
+
+
+def _readable() -> int:
+    """A descriptor that is readable, as a pidfd is whose process has exited."""
+    read, write = os.pipe()
+    os.close(write)
+    return read

@@ -4,10 +4,13 @@ It cleans up semaphores and shared memory when all of us are gone. multiprocessi
 an ordinary child that everybody in the process can see.
 """
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
+import warnings
 from multiprocessing import resource_tracker, spawn
 from typing import Any
 
@@ -22,10 +25,18 @@ _child: Child | None = None
 
 
 def tracker_fd() -> int:
-    """The descriptor that workers tell the tracker by. Starts it, invisible, if nobody has yet."""
+    """The descriptor that workers tell the tracker by. Starts it, invisible, if nobody has yet.
+
+    One that was killed is started again, with multiprocessing's own warning.
+    """
     global _child
     tracker: Any = resource_tracker._resource_tracker  # the one that its functions are bound to
     with tracker._lock:
+        died = tracker._pid is None and tracker._fd is not None and _is_broken(tracker._fd)
+        if died:
+            with contextlib.suppress(OSError):  # the host may have closed it
+                os.close(tracker._fd)
+            tracker._fd = None
         if tracker._fd is None:
             read, write = os.pipe()
             try:
@@ -37,14 +48,27 @@ def tracker_fd() -> int:
                 os.close(read)
             tracker._fd = write
             tracker._pid = None  # no child for multiprocessing to wait for, as in a worker
+    if died:
+        warnings.warn(
+            "resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.",
+            stacklevel=3,
+        )
     return tracker.getfd()  # type: ignore[no-any-return]
+
+
+def _is_broken(write: int) -> bool:
+    """Whether nobody holds the other end of the pipe, or it has been closed here."""
+    poller = select.poll()
+    poller.register(write, 0)
+    return bool(poller.poll(0))
 
 
 def _start(read: int) -> Child:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = f"from multiprocessing.resource_tracker import main;main({read})"
     passed = [read]
-    if sys.stderr is not None:
+    # It may be None, closed, or something of the host's that is no file at all.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
         passed.append(sys.stderr.fileno())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT_OUT)
     try:
