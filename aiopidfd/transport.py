@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from signal import SIGKILL, SIGTERM
 from typing import Any, Unpack
 
 from .child import Child
@@ -147,18 +150,20 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """Send a signal, by pidfd.
 
         Raises:
-            ProcessLookupError: the program has exited and that is known.
+            ProcessLookupError: the program has exited and the protocol was told.
             PermissionError: it runs with ids that we may not signal (kill(2)).
         """
-        self._watch.child.send_signal(signal)
+        if self._returncode is not None:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        self._popen.send_signal(signal)
 
     def terminate(self) -> None:
         """Send SIGTERM. Raises as `send_signal`."""
-        self._watch.child.terminate()
+        self.send_signal(SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL. Raises as `send_signal`."""
-        self._watch.child.kill()
+        self.send_signal(SIGKILL)
 
     def close(self) -> None:
         """Close the pipes, and kill the program if it runs. It is still reaped."""

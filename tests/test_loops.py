@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,6 +208,17 @@ async def test_signals_by_the_transport() -> None:
         await protocol.over
         assert transport.get_returncode() == status
         transport.close()
+
+
+async def test_signals_before_the_exit_is_known() -> None:
+    """The guardian has reaped it, but the loop has had no turn."""
+    process = await asyncio.create_subprocess_exec("/bin/true")
+    while exists(process.pid):
+        time.sleep(0.001)
+    assert process.returncode is None
+    for send in (lambda: process.send_signal(signal.SIGTERM), process.terminate, process.kill):
+        send()
+    assert await process.wait() == 0
 
 
 async def test_close_kills_and_everything_is_told() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 import aiopidfd
 from aiopidfd import DEVNULL, PIPE, STDOUT
 
-from .support import hang_guard, python, sh, turns, until
+from .support import exists, hang_guard, python, sh, turns, until
 
 SUBJECTS = {
     "aiopidfd": SimpleNamespace(
@@ -533,6 +534,17 @@ async def test_signals_after_the_exit_was_collected(subject: Any) -> None:
     for send in (lambda: process.send_signal(signal.SIGTERM), process.terminate, process.kill):
         with pytest.raises(ProcessLookupError):
             send()
+
+
+async def test_signals_before_the_exit_is_known() -> None:
+    """The guardian has reaped it, but the loop has had no turn: as a zombie it takes them."""
+    process = await aiopidfd.create_subprocess_exec("/bin/true")
+    while exists(process.pid):
+        time.sleep(0.001)
+    assert process.returncode is None
+    for send in (lambda: process.send_signal(signal.SIGTERM), process.terminate, process.kill):
+        send()
+    assert await process.wait() == 0
 
 
 # The object

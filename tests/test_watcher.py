@@ -10,7 +10,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 import aiopidfd
 
 from . import fresh
+from .conftest import open_fds
 from .hosts import HOSTS, Seen
 from .support import hang_guard, until
 
@@ -37,6 +37,10 @@ COMMANDS = {"exit 0": 0, "exit 3": 3, "sleep 0.05; exit 7": 7, "kill -9 $$": -9}
 
 def start(command: str) -> int:
     return os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ)
+
+
+def pidfds() -> set[int]:
+    return {fd for fd, link in open_fds().items() if "pidfd" in link}
 
 
 class Told:
@@ -349,20 +353,16 @@ class TestLoops:
             watcher.add_child_handler(pid, Told())
             return pid
 
+        before = pidfds()
         pids = [asyncio.run(add()) for _ in range(3)]
         for pid in pids:
             os.kill(pid, 9)
             os.waitpid(pid, 0)
         assert len(watcher._watched) == 1  # the others were forgotten by the next add
         gc.collect()
-        open_pidfds = [
-            name
-            for name in os.listdir("/proc/self/fd")
-            if Path(f"/proc/self/fd/{name}").exists()
-            and "pidfd" in os.readlink(f"/proc/self/fd/{name}")
-        ]
+        assert len(pidfds() - before) == 1
         watcher.remove_child_handler(pids[-1])
-        assert len(open_pidfds) <= 2  # one of ours, and the library's own
+        assert pidfds() <= before
 
     def test_attach_what_is_no_loop(self, watcher: "PidfdChildWatcher") -> None:
         no_loop: Any = "a loop"

@@ -1,8 +1,10 @@
 """`open_process` and the `Process` that it returns: anyio's interface, with invisible programs."""
 
+import asyncio
 import contextlib
 import os
 import warnings
+from signal import SIGKILL, SIGTERM
 from subprocess import PIPE
 from typing import Any, Unpack
 
@@ -43,6 +45,7 @@ class Process(Handle, anyio.abc.Process):
         self._stdout = stdout
         self._stderr = stderr
         self._waiting = anyio.Lock()
+        self._on_trio = anyio.get_cancelled_exc_class() is not asyncio.CancelledError
 
     @property
     def stdin(self) -> SendPipe | None:
@@ -82,24 +85,48 @@ class Process(Handle, anyio.abc.Process):
             raise self._child.failure()
         return self._child.returncode
 
+    def close_pipes(self) -> None:
+        """Close our ends of them."""
+        for stream in (self._stdin, self._stdout, self._stderr):
+            if stream is not None:
+                stream.close()
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal, by pidfd: never to another process that got the same pid.
+
+        Raises:
+            ProcessLookupError: the program has exited and that is known. Not on trio, where that is
+                silent, as of anyio's own processes.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+        """
+        try:
+            super().send_signal(signal)
+        except ProcessLookupError:
+            if not self._on_trio:
+                raise
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal`."""
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal`."""
+        self.send_signal(SIGKILL)
+
     def abandon(self) -> None:
         """SIGKILL, and no more: for where nothing can be awaited."""
         self._child.abandon()
 
     async def aclose(self) -> None:
         """Close the pipes and wait for the exit. Cancelled, kill the program and reap it."""
-        with anyio.CancelScope(shield=True):
-            for stream in (self._stdin, self._stdout, self._stderr):
-                if stream is not None:
-                    await stream.aclose()
+        self.close_pipes()
         try:
             await self.wait()
         except GeneratorExit:  # thrown away: nothing can be awaited any more
             self._child.abandon()
             raise
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await end(self, 0)
+            await end(self, 0)
             raise
 
     def __del__(self) -> None:
@@ -150,18 +177,27 @@ async def _until_started(child: Child) -> None:
 async def end(process: Process, grace: float) -> None:
     """SIGTERM, `grace` seconds, SIGKILL, reap; returns when it is over or the kernel holds it.
 
+    Shielded. asyncio's own cancellation comes through a shield: that kills at once, and is raised
+    when the program is reaped.
+
     Raises:
         PermissionError: we may not signal the program.
     """
-    with contextlib.suppress(ProcessLookupError):
-        if grace > 0:
-            process.terminate()
-            with anyio.move_on_after(grace):
-                await process.wait()
-                return
-        process.kill()
-    with anyio.move_on_after(KILL_DEADLINE):
-        await process.wait()
+    try:
+        with anyio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
+            if grace > 0:
+                process.terminate()
+                with anyio.move_on_after(grace):
+                    await process.wait()
+                    return
+            process.kill()
+        with anyio.move_on_after(KILL_DEADLINE, shield=True):
+            await process.wait()
+    except BaseException as exc:
+        process.abandon()
+        if isinstance(exc, anyio.get_cancelled_exc_class()):
+            await end(process, 0)
+        raise
 
 
 async def open_process(

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import anyio.abc
 
 from ..plan import Command, Options
-from ..process import DRAIN, GRACE
+from ..process import DRAIN, GRACE, check_bytes
 from ..stdio import Stdio
 from .process import open_process
 from .sinks import Pump, make_decoder
@@ -54,8 +54,10 @@ async def run_process(
         subprocess.CalledProcessError: with the output.
         OSError, TypeError, ValueError: as `open_process`.
     """
-    if input is not None and stdin is not None:
-        raise ValueError("only one of stdin and input is allowed")
+    if input is not None:
+        check_bytes(input)
+        if stdin is not None:
+            raise ValueError("only one of stdin and input is allowed")
     process = await open_process(
         command,
         stdin=stdin if input is None else PIPE,
@@ -81,7 +83,7 @@ class _Capture(anyio.abc.ByteSendStream):
 
     def __init__(self, pipe: ReceivePipe | None) -> None:
         self._buffer = io.BytesIO()
-        self.pump = None if pipe is None else Pump(pipe, self, make_decoder(None, None))
+        self.pump = None if pipe is None else Pump(pipe, self, make_decoder(self, None, None))
 
     @property
     def data(self) -> bytes | None:

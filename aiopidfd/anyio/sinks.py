@@ -23,12 +23,12 @@ Sink: TypeAlias = LineSink | SinkStream
 Decoder: TypeAlias = Callable[[bytes, bool], Any]  # (data, whether they are the last)
 
 
-def make_decoder(encoding: str | None, errors: str | None) -> Decoder:
+def make_decoder(sink: Sink | None, encoding: str | None, errors: str | None) -> Decoder:
     r"""What turns chunks of bytes into chunks of what the sink gets: bytes, or text.
 
-    Text has "\r\n" and "\r" read as "\n", as everywhere. Raises LookupError: no such encoding.
+    Text has "\r\n" and "\r" read as "\n", as everywhere. A stream of bytes gets those.
     """
-    if encoding is None:
+    if encoding is None or isinstance(sink, anyio.abc.ByteSendStream):
         return lambda data, final: data
     decoder = codecs.getincrementaldecoder(encoding)(errors or "strict")
     return io.IncrementalNewlineDecoder(decoder, translate=True).decode
@@ -42,6 +42,7 @@ class Pump:
         self._pipe = pipe
         self._decode = decode
         self._deadline = math.inf
+        self._discarding = False
         self._reading: anyio.CancelScope | None = None
         if isinstance(sink, STREAMS):
             self._take: Callable[[Any], Awaitable[object]] = sink.send
@@ -57,26 +58,34 @@ class Pump:
         Args:
             deadline: by `anyio.current_time`.
         """
-        self._deadline = deadline
+        self._deadline = -math.inf if self._discarding else deadline
         if self._reading is not None:
-            self._reading.deadline = deadline
+            self._reading.deadline = self._deadline
 
     async def run(self) -> None:
         """Do it. Raises whatever the sink does."""
         try:
             while data := await self._receive():
                 await self._pass_on(data, final=False)
-            await self._pass_on(self._pipe.take_held(), final=True)
+            held = self._pipe.take_held()
+            self._pipe.close()  # a grandchild may hold the other end
+            await self._pass_on(held, final=True)
             await self._end()
         finally:
             self.ended.set()
 
+    async def discard(self) -> None:
+        """For a sink that has failed: read on, or the program that is to end would block."""
+        self._discarding = True
+        while await self._receive():
+            pass
+
     async def _receive(self) -> bytes:
-        """A chunk; b"" at the end, or when it is time."""
+        """A chunk; b"" at the end, or when it is time, or when the user has closed the pipe."""
         with anyio.CancelScope(deadline=self._deadline) as self._reading:
             try:
                 return await self._pipe.receive()
-            except anyio.EndOfStream:
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
                 pass
         return b""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from ..pipe_end import PipeEnd
 
@@ -27,19 +27,20 @@ class _Pipe(PipeEnd):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} fd={self._fd}>"
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
         if self._fd >= 0:
             anyio.notify_closing(self._fd)
             self._close_fd()
 
+    async def aclose(self) -> None:
+        """The same, as every anyio stream has it."""
+        self.close()
+        await checkpoint()
+
     def _check_open(self) -> None:
         if self._fd < 0:
             raise anyio.ClosedResourceError
-
-    async def aclose(self) -> None:
-        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
-        self._close()
-        await checkpoint()
 
 
 class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
@@ -58,13 +59,17 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         if max_bytes < 1:
             raise ValueError("max_bytes must be a positive integer")
         with self._guard:
-            await checkpoint_if_cancelled()
+            await checkpoint()  # not after the read: asyncio's own cancellation knows no shield
             while (data := self._read(max_bytes)) is None:
                 await anyio.wait_readable(self._fd)
-            await cancel_shielded_checkpoint()
         if not data:
             raise anyio.EndOfStream
         return data
+
+    def close(self) -> None:
+        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
+        super().close()
+        self._ended = False
 
     def take_held(self) -> bytes:
         """What is in the pipe at this moment, and no more; without waiting."""
@@ -83,8 +88,8 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         except BlockingIOError:
             return None
         if not data:
+            self.close()
             self._ended = True
-            self._close()
         return data
 
 
@@ -101,7 +106,7 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
         """
         left = memoryview(item).cast("B")
         with self._guard:
-            await checkpoint_if_cancelled()
+            await checkpoint()
             self._check_open()
             while left:
                 try:
@@ -111,4 +116,3 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
                     self._check_open()
                 except BrokenPipeError as exc:
                     raise anyio.BrokenResourceError from exc
-            await cancel_shielded_checkpoint()

@@ -10,8 +10,9 @@ import anyio
 import anyio.abc
 
 from ..plan import Command, Options
-from ..process import DRAIN, GRACE
+from ..process import DRAIN, GRACE, check_bytes
 from ..stdio import Stdio
+from ..text import text_encoding
 from .process import Process, end, open_process
 from .sinks import STREAMS, Pump, Sink, make_decoder
 from .streams import SendPipe
@@ -34,7 +35,7 @@ async def supervise(
     task_status: anyio.abc.TaskStatus[Process] = anyio.TASK_STATUS_IGNORED,
     **options: Unpack[Options],
 ) -> int:
-    """Run a program in a task group, from its exec to its end.
+    r"""Run a program in a task group, from its exec to its end.
 
         async with anyio.create_task_group() as tg:
             process = await tg.start(partial(supervise, ["server", "--port", "0"], stdout=print))
@@ -48,14 +49,15 @@ async def supervise(
         input: for its stdin, which is closed then.
         stdin: as `open_process`; None, to inherit, by default.
         stdout, stderr: as `open_process`; None, to inherit, by default. Or a sink: a function,
-            which is called with each line, without its line end, and awaited if it is asynchronous;
-            or a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
+            which is called with each line, without its "\n", and awaited if it is asynchronous; or
+            a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
             come and is closed at their end. A slow sink makes the program wait.
         check: raise CalledProcessError, which cancels the group, if the return code is not 0.
         grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
         drain: seconds to go on reading after the exit while something else holds the pipes; None:
             until they close.
-        encoding, errors: sinks get text, decoded so; without `encoding` they get bytes.
+        encoding, errors: with any of them sinks get text, with "\r\n" and "\r" read as "\n"; else
+            bytes, as a ByteSendStream does in any case.
         task_status: given by `tg.start`.
         options: see `aiopidfd.Options`.
 
@@ -68,32 +70,43 @@ async def supervise(
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
     """
-    if input is not None and stdin is not None:
-        raise ValueError("only one of stdin and input is allowed")
+    if input is not None:
+        check_bytes(input)
+        if stdin is not None:
+            raise ValueError("only one of stdin and input is allowed")
     sinks = [choice if _is_sink(choice) else None for choice in (stdout, stderr)]
-    decoders = [make_decoder(encoding, errors) for _ in sinks]
+    if sinks[0] is sinks[1] and isinstance(sinks[0], STREAMS):
+        raise ValueError("stdout and stderr cannot share a stream: clone() it, or stderr=STDOUT")
+    name = text_encoding(None, encoding, errors)
+    decoders = [make_decoder(sink, name, errors) for sink in sinks]
     process: Process | None = None
     try:
         process = await open_process(
             command,
             stdin=stdin if input is None else PIPE,
-            stdout=PIPE if sinks[0] else stdout,  # type: ignore[arg-type]
-            stderr=PIPE if sinks[1] else stderr,  # type: ignore[arg-type]
+            stdout=stdout if sinks[0] is None else PIPE,  # type: ignore[arg-type]
+            stderr=stderr if sinks[1] is None else PIPE,  # type: ignore[arg-type]
             **options,
         )
         outputs = zip((process.stdout, process.stderr), sinks, decoders, strict=True)
-        pumps = [Pump(pipe, sink, decode) for pipe, sink, decode in outputs if pipe and sink]
+        pumps = [
+            Pump(pipe, sink, decode)
+            for pipe, sink, decode in outputs
+            if pipe is not None and sink is not None
+        ]
         task_status.started(process)
         await attend(process, input, pumps, grace, drain)
-    except BaseException:
+        code = await process.wait()
+        if check and code:
+            raise CalledProcessError(code, command)
+    except BaseException as exc:
         if process is not None:
-            await _close(process.stdout, process.stderr)
+            process.close_pipes()
+        if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
+            await _close_forcefully(sinks)
         raise
-    finally:
-        await _close(process and process.stdin, *sinks)
-    code = await process.wait()
-    if check and code:
-        raise CalledProcessError(code, command)
+    if process.stdin is not None:
+        process.stdin.close()
     return code
 
 
@@ -108,71 +121,92 @@ async def attend(
 
     Raises what a sink raised, once the program is ended.
     """
-    failures: list[Exception] = []  # kept by us: the task group would wrap them in a group
+    # Kept by us: the task group would wrap them in a group.
+    failures: list[Exception] = []
+    denied: list[PermissionError] = []
     waiting, feeding = anyio.CancelScope(), anyio.CancelScope()
     # While a cancelled program has its grace it still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
+    def fail(exc: Exception) -> None:
+        failures.append(exc)
+        waiting.cancel()
+
     async def carry(pump: Pump, shield: anyio.CancelScope) -> None:
-        try:
-            with shield:
+        with shield:
+            try:
                 await pump.run()
-        except Exception as exc:
-            failures.append(exc)
-            waiting.cancel()
+            except Exception as exc:
+                fail(exc)
+                if process.returncode is None:
+                    await pump.discard()
 
     async def feed(stdin: SendPipe, data: bytes) -> None:
-        with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await stdin.send(data)
-        await _close(stdin)
+        try:
+            with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await stdin.send(data)
+        except Exception as exc:
+            fail(exc)
+        finally:
+            stdin.close()
 
     async def end_it() -> None:
         try:
             await end(process, grace)
         except PermissionError as exc:
-            failures.append(exc)
+            denied.append(exc)
 
-    async with anyio.create_task_group() as tg:
-        for pump, shield in zip(pumps, shields, strict=True):
-            tg.start_soon(carry, pump, shield)
-        if input is not None and process.stdin is not None:
-            tg.start_soon(feed, process.stdin, input)
-        try:
-            with waiting:
-                await process.wait()
-            if waiting.cancelled_caught:
-                with anyio.CancelScope(shield=True):
+    try:
+        async with anyio.create_task_group() as tg:
+            for pump, shield in zip(pumps, shields, strict=True):
+                tg.start_soon(carry, pump, shield)
+            if input is not None and process.stdin is not None:
+                tg.start_soon(feed, process.stdin, input)
+            try:
+                with waiting:
+                    await process.wait()
+                if waiting.cancelled_caught:
                     await end_it()
-        except GeneratorExit:  # thrown away: nothing can be awaited any more
-            process.abandon()
-            raise
-        except BaseException:
-            with anyio.CancelScope(shield=True):
+            except GeneratorExit:  # thrown away: nothing can be awaited any more
+                process.abandon()
+                raise
+            except BaseException:
                 await end_it()
-                with anyio.move_on_after(drain):
+                # Never for ever, whatever `drain` is: the caller wants to go.
+                with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
                     for pump in pumps:
                         await pump.ended.wait()
-            raise
-        finally:
-            feeding.cancel()
-            for pump, shield in zip(pumps, shields, strict=True):
-                pump.stop_reading_at(math.inf if drain is None else anyio.current_time() + drain)
-                shield.shield = False
-    if len(failures) > 1:
-        raise ExceptionGroup("several things went wrong with a supervised program", failures)
+                raise
+            finally:
+                feeding.cancel()
+                for pump, shield in zip(pumps, shields, strict=True):
+                    pump.stop_reading_at(
+                        math.inf if drain is None else anyio.current_time() + drain
+                    )
+                    shield.shield = False
+    finally:
+        if denied:  # also where the cancellation is on its way: the program runs on
+            failures.append(denied[0])
+            raise _one(failures)
     if failures:
-        raise failures[0]
+        raise _one(failures)
+
+
+def _one(failures: list[Exception]) -> Exception:
+    if len(failures) == 1:
+        return failures[0]
+    return ExceptionGroup("several things went wrong with a supervised program", failures)
 
 
 def _is_sink(choice: object) -> TypeGuard[Sink]:
-    if choice is None or isinstance(choice, int) or hasattr(choice, "fileno"):
-        return False
-    return isinstance(choice, STREAMS) or callable(choice)
+    if isinstance(choice, STREAMS):
+        return True
+    return callable(choice) and not hasattr(choice, "fileno")
 
 
-async def _close(*streams: object) -> None:
-    """Close what can be closed, cancelled or not."""
-    with anyio.CancelScope(shield=True):
-        for stream in streams:
-            if isinstance(stream, anyio.abc.AsyncResource):
-                await stream.aclose()
+async def _close_forcefully(sinks: Sequence[Sink | None]) -> None:
+    """Close the streams among them, without waiting for anything."""
+    async with contextlib.AsyncExitStack() as closing:
+        for sink in sinks:
+            if isinstance(sink, STREAMS):
+                closing.push_async_callback(anyio.aclose_forcefully, sink)

@@ -643,6 +643,8 @@ int spawner_signal(struct child *child, int sig)
     long result = -ESRCH;
     if (is_running(child) && !disown_in_copy(child)) {
         result = SYS(__NR_pidfd_send_signal, child->pidfd, sig, 0, 0);
+        if (result == -ESRCH)
+            result = 0; /* reaped a moment ago, which poll() has not told yet: still as a zombie */
         if (sig == SIGKILL)
             wake_guardian(child);
     }
