@@ -5,6 +5,11 @@
     process = await aiopidfd.create_subprocess_exec("ls", "-l", stdout=aiopidfd.PIPE)
     result = await aiopidfd.run_process(["git", "status"], text=True, timeout=10)
 
+For code that cannot be changed there are event loops (`EventLoop`, `UvloopEventLoop`, their
+policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
+and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
+`aiopidfd.multiprocessing` for worker processes.
+
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
 The exit is delivered by a pidfd, through the event loop's own selector. Linux 5.10 and later.
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
     from . import anyio as anyio
     from . import multiprocessing as multiprocessing
     from .policies import EventLoopPolicy as EventLoopPolicy
-    from .policies import UvloopEventLoopPolicy as UvloopEventLoopPolicy
+    from .uvloop_policy import UvloopEventLoopPolicy as UvloopEventLoopPolicy
     from .uvloops import UvloopEventLoop as UvloopEventLoop
     from .watcher import PidfdChildWatcher as PidfdChildWatcher
 
@@ -85,16 +90,14 @@ _LATER = {
     "EventLoopPolicy": "policies",
     "PidfdChildWatcher": "watcher",
     "UvloopEventLoop": "uvloops",
-    "UvloopEventLoopPolicy": "policies",
+    "UvloopEventLoopPolicy": "uvloop_policy",
+    "anyio": None,
+    "multiprocessing": None,
 }
+_EXTRAS = ("anyio", "uvloop")
 
 
-_SUBPACKAGES = ("anyio", "multiprocessing")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return import_module(f".{name}", __name__)
+def _get_later(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "PidfdChildWatcher" and sys.version_info >= (3, 14):
@@ -104,6 +107,22 @@ def __getattr__(name: str) -> Any:
             "loop_factory=aiopidfd.EventLoop; for a child that you made by other means "
             "await aiopidfd.wait_pid(pid)"
         )
-    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    module = import_module(f".{_LATER[name] or name}", __name__)
+    return getattr(module, name) if _LATER[name] else module
+
+
+if not TYPE_CHECKING:  # to a type checker it would say that every name exists
+
+    def __getattr__(name):
+        try:
+            value = _get_later(name)
+        except ModuleNotFoundError as exc:
+            if exc.name in _EXTRAS:
+                hint = f"aiopidfd.{name} needs {exc.name}: pip install 'aiopidfd[{exc.name}]'"
+                raise ModuleNotFoundError(hint, name=exc.name) from None
+            raise
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return [*__all__, *_LATER, "__version__"]

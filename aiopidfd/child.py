@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import time
+from difflib import get_close_matches
 from typing import Any, Final, Unpack
 
 from . import _native
@@ -234,7 +235,7 @@ def start(
 
     rest: dict[str, Any] = {**options}
     if unknown := rest.keys() - Options.__annotations__.keys():
-        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}{_meant(min(unknown))}")
     pipesize = rest.pop("pipesize", -1)
     if pipesize is not None and not isinstance(pipesize, int):
         raise TypeError("pipesize must be an integer")
@@ -310,6 +311,11 @@ def spawn(
         child.abandon()  # nothing to do for one that failed; interrupted, it shall not run on
         raise
     return child
+
+
+def _meant(name: str) -> str:
+    known = [*Options.__annotations__, "stdin", "stdout", "stderr"]
+    return "".join(f": did you mean {match!r}?" for match in get_close_matches(name, known, 1))
 
 
 def foreign() -> ChildProcessError:

@@ -36,19 +36,23 @@ async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
     that gets the same pid. On any asyncio loop and on trio. No SIGCHLD, no thread.
 
     Args:
-        pid: its process id. Only a child's cannot be recycled before you call this.
+        pid: its process id. A child's cannot be recycled before you call this, unless somebody else
+            reaps it first: then it is lost, which no call after the fact can mend.
         reap: if it is a child of ours, reap it, as waitpid(2) does. False leaves it to the object
-            that made it: a `subprocess.Popen` whose child is reaped by others reports 0.
+            that made it: a `subprocess.Popen` whose child was reaped by others, or by this, says 0.
+            Believe what this returns, then.
 
     Returns:
         Its exit status, or minus the number of the signal that ended it. None where that cannot be
         known: for a process that is reaped by others, before Linux 6.15 (PIDFD_INFO_EXIT).
 
     Raises:
-        ProcessLookupError: there is no such process (pidfd_open(2)).
-        ValueError, OverflowError: not a process id.
+        ProcessLookupError: there is no such process (pidfd_open(2)), any more perhaps.
+        TypeError, ValueError, OverflowError: not a process id.
         OSError: EMFILE and the like.
     """
+    if not isinstance(pid, int):
+        raise TypeError(f"pid must be an integer, not {type(pid).__name__}")
     if pid <= 0:
         raise ValueError(f"not a process id: {pid}")
     pidfd = os.pidfd_open(pid)

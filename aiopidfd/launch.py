@@ -31,6 +31,10 @@ async def launch(
     Raises:
         OSError, TypeError, ValueError: as `create_subprocess_exec`; nothing is left of it.
     """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("no running event loop of asyncio; on trio use aiopidfd.anyio") from None
     child = start(
         command,
         shell=shell,
@@ -40,7 +44,7 @@ async def launch(
         stderr=stderr,
         **options,
     )
-    watch = Watch(child, asyncio.get_running_loop())
+    watch = Watch(child, loop)
     try:
         await watch.started()
     except asyncio.CancelledError:

@@ -5,27 +5,17 @@ import warnings
 
 from .loops import EventLoop
 
-__all__ = ["EventLoopPolicy", "UvloopEventLoopPolicy"]
+__all__ = ["EventLoopPolicy", "LoopPolicy"]
 
 with warnings.catch_warnings():
     # asyncio warns whoever sets one, and that is who should know.
     warnings.simplefilter("ignore", DeprecationWarning)
-    _Base = asyncio.DefaultEventLoopPolicy
+    LoopPolicy = asyncio.DefaultEventLoopPolicy
 
 
-class EventLoopPolicy(_Base):
+class EventLoopPolicy(LoopPolicy):
     """`asyncio.set_event_loop_policy(EventLoopPolicy())`: new loops are `aiopidfd.EventLoop`."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A new `EventLoop`."""
         return EventLoop()
-
-
-class UvloopEventLoopPolicy(_Base):
-    """The same with `aiopidfd.UvloopEventLoop`. Needs uvloop."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """A new `UvloopEventLoop`."""
-        from .uvloops import UvloopEventLoop
-
-        return UvloopEventLoop()

@@ -10,6 +10,7 @@ from .ending import end
 from .handle import Handle
 from .launch import launch, take_fixed
 from .plan import Command, Options, StrOrBytesPath
+from .seconds import check_seconds
 from .stdio import Descriptors, Stdio
 from .streams import PipeReader, PipeWriter, open_reader, open_writer
 from .text import TextReader, TextWriter, text_encoding
@@ -87,6 +88,7 @@ class BaseProcess(Handle):
         Raises:
             PermissionError: we may not signal it. The pipes are closed all the same.
         """
+        check_seconds(grace=grace)
         try:
             await end(self._watch, grace)
         finally:
@@ -115,6 +117,7 @@ class BaseProcess(Handle):
     async def _communicate(
         self, input: bytes | None, drain: float | None
     ) -> tuple[bytes | None, bytes | None]:
+        check_seconds(drain=drain)
         streams = self._streams
         if input is not None:
             if streams.stdin is None:

@@ -7,10 +7,11 @@ from typing import Any, Literal, Unpack, overload
 from .ending import end
 from .plan import Command, Options
 from .process import DRAIN, GRACE, Process, check_bytes, open_process
+from .seconds import check_seconds
 from .stdio import Stdio
 from .text import decode_output, text_encoding
 
-__all__ = ["run_process"]
+__all__ = ["input_bytes", "run_process"]
 
 
 @overload
@@ -71,13 +72,31 @@ async def run_process(
 async def run_process(
     command: Command,
     *,
-    input: bytes | str | None = ...,
+    errors: str,
+    input: str | None = ...,
     stdin: Stdio = ...,
     stdout: Stdio = ...,
     stderr: Stdio = ...,
     check: bool = ...,
     timeout: float | None = ...,
     text: bool | None = ...,
+    encoding: str | None = ...,
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[str]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    text: bool,
+    input: bytes | str | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
     shell: bool | None = ...,
@@ -129,9 +148,10 @@ async def run_process(
         subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
     """
+    check_seconds(grace=grace, timeout=timeout, drain=drain)
     text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
     name = text_encoding(text, encoding, errors)
-    data = _input_bytes(input, name, errors)
+    data = input_bytes(input, name, errors)
     if data is not None:
         if stdin is not None:
             raise ValueError("stdin and input arguments may not both be used.")
@@ -181,7 +201,8 @@ async def run_process(
     return result
 
 
-def _input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
+def input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
+    """The input as bytes, encoded if it is to be text. Raises TypeError for the other kind."""
     if input is None:
         return None
     if encoding is None:

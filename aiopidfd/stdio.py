@@ -65,17 +65,18 @@ class Descriptors:
         # First what is open already: a number that is not must not become one of our pipe's.
         for target, choice in choices.items():
             if choice not in (None, PIPE, DEVNULL, STDOUT):
-                sources[target] = self._duplicate(_fileno(_NAMES[target], choice))
+                name = _NAMES[target]
+                sources[target] = self._duplicate(_fileno(name, choice), name)
         for fd in pass_fds:
             if choices.get(fd) is None:
-                sources[fd] = self._duplicate(fd)
+                sources[fd] = self._duplicate(fd, "pass_fds")
         for target, choice in choices.items():
             if choice == PIPE:
                 sources[target] = self._pipe(target, pipesize)
             elif choice == DEVNULL:
                 sources[target] = self._null()
         if stderr == STDOUT:
-            sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout())
+            sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout(), "stderr")
         self.dups = [(sources[target], target) for target in sorted(sources)]
 
     def take(self) -> tuple[int | None, int | None, int | None]:
@@ -119,10 +120,13 @@ class Descriptors:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
         return theirs
 
-    def _duplicate(self, fd: int) -> int:
-        if fd < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+    def _duplicate(self, fd: int, option: str) -> int:
+        try:
+            if fd < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+        except OSError as exc:
+            raise OSError(exc.errno, f"{exc.strerror} (for the option {option})") from None
         self.child_ends.append(copy)
         return copy
 

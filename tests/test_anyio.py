@@ -606,7 +606,7 @@ def test_guardian_killed(backend: Backend, caplog: pytest.LogCaptureFixture) -> 
     known = aiopidfd.kernel().exit_info
 
     async def body() -> None:
-        for script, code in (("sleep 0.1; exit 7", 7), ("sleep 0.1; kill -9 $$", -9)):
+        for script, code in (("read x; exit 7", 7), ("read x; kill -9 $$", -9)):
             async with (
                 await OURS.open_process(script) as process,
                 anyio.create_task_group() as tg,
@@ -615,6 +615,7 @@ def test_guardian_killed(backend: Backend, caplog: pytest.LogCaptureFixture) -> 
                     tg.start_soon(process.wait)
                 await anyio.wait_all_tasks_blocked()
                 os.kill(process.guardian_pid, signal.SIGKILL)
+                await process.stdin.aclose()
             assert await process.wait() in ((code,) if known else (code, 255))
         async with await OURS.open_process(["sleep", "1000"]) as process:
             os.kill(process.guardian_pid, signal.SIGKILL)

@@ -3,7 +3,7 @@
 import functools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError
 from typing import Any
@@ -354,7 +354,7 @@ def test_a_stream_of_bytes(backend: Backend) -> None:
     async def body() -> None:
         out, err = Stream(), Collector()
         await supervise(
-            "cat; echo err >&2", input=b"x" * 500_000, stdout=out, stderr=err, encoding="utf-8"
+            "cat; echo err >&2", input="x" * 500_000, stdout=out, stderr=err, encoding="utf-8"
         )
         assert b"".join(out.data) == b"x" * 500_000
         assert out.closed == 1
@@ -653,3 +653,32 @@ def test_a_program_that_we_may_not_signal(backend: Backend) -> None:
     """That it runs on is told, also where the group is cancelled."""
     said = fresh.run(NOT_PERMITTED.format(name=backend.name))
     assert said == "PermissionError\nZeroDivisionError PermissionError\n"
+
+
+def test_text_goes_both_ways(backend: Backend) -> None:
+    async def body() -> None:
+        lines: list[str] = []
+        await supervise(["cat"], input="gr\u00fcn\nrot", stdout=lines.append, text=True)
+        assert lines == ["gr\u00fcn", "rot"]
+
+    backend.run(body)
+
+
+@pytest.mark.parametrize("output", ["file", ["list"], 1.5])
+def test_an_output_that_is_none_of_all_that(backend: Backend, output: Any) -> None:
+    async def body() -> None:
+        with pytest.raises(TypeError, match="stderr must be PIPE, .* a function that takes lines"):
+            await supervise(["true"], stderr=output)
+
+    backend.run(body)
+
+
+def test_an_async_generator_is_no_sink(backend: Backend) -> None:
+    async def generator(line: str) -> AsyncIterator[str]:
+        yield line
+
+    async def body() -> None:
+        with pytest.raises(TypeError, match="stdout must be a function, not an async generator"):
+            await supervise(["true"], stdout=generator)
+
+    backend.run(body)

@@ -584,8 +584,3 @@ def test_a_script_without_the_extras() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(aiopidfd.__file__).parents[1])}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert (result.stdout, result.stderr) == (b"\n", b"")
-
-
-def test_names_that_do_not_exist() -> None:
-    with pytest.raises(AttributeError, match="module 'aiopidfd' has no attribute 'nothing'"):
-        _ = aiopidfd.nothing

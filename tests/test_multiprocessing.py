@@ -52,6 +52,12 @@ def _ended_workers_are_forgotten() -> Iterator[None]:
     assert not multiprocessing.active_children()
 
 
+def test_the_context_is_that_of_spawn() -> None:
+    assert get_context("spawn") is get_context(None) is get_context()
+    with pytest.raises(ValueError, match="started by the method 'spawn', not 'fork'"):
+        get_context("fork")
+
+
 @pytest.fixture
 def ctx() -> Context:
     return get_context()

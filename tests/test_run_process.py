@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 import aiopidfd
+import aiopidfd.anyio
 from aiopidfd import DEVNULL, PIPE, STDOUT, run_process
 
 from .support import HOLD_STDOUT, exists, gate, hang_guard, turns, until, warnings_given
@@ -502,3 +504,47 @@ def test_the_types_are_those_of_subprocess() -> None:
         return await run_process(["/bin/true"])
 
     assert type(asyncio.run(main())) is aiopidfd.CompletedProcess is subprocess.CompletedProcess
+
+
+# Durations
+
+BAD_SECONDS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "text": ({"timeout": "3"}, TypeError, "timeout must be a number of seconds, not str"),
+    "grace": ({"grace": "x"}, TypeError, "grace must be a number of seconds, not str"),
+    "no grace": ({"grace": None}, TypeError, "grace must be a number of seconds, not NoneType"),
+    "negative": ({"grace": -1}, ValueError, "grace must not be negative: -1"),
+    "drain": ({"drain": b""}, TypeError, "drain must be a number of seconds, not bytes"),
+    "NaN": ({"timeout": float("nan")}, ValueError, "timeout must be a number of seconds, not NaN"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SECONDS)
+async def test_a_duration_that_is_none_is_refused_before_the_start(
+    case: str, tmp_path: Path
+) -> None:
+    options, error, message = BAD_SECONDS[case]
+    started = tmp_path / "started"
+    with pytest.raises(error, match=message):
+        await aiopidfd.run_process(["touch", started], **options)
+    if "timeout" not in options:
+        with pytest.raises(error, match=message):
+            await aiopidfd.anyio.run_process(["touch", started], **options)
+        with pytest.raises(error, match=message):
+            await aiopidfd.anyio.supervise(["touch", started], **options)
+    assert not started.exists()
+
+
+async def test_a_bad_grace_of_aclose() -> None:
+    async with await aiopidfd.create_subprocess_exec("sleep", "60") as process:
+        bad: Any = "x"
+        with pytest.raises(TypeError, match="grace must be"):
+            await process.aclose(grace=bad)
+        assert process.returncode is None
+
+
+def test_on_trio() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"on trio use aiopidfd\.anyio"):
+            await aiopidfd.create_subprocess_exec("true")
+
+    trio.run(main)

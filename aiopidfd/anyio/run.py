@@ -8,6 +8,7 @@ import anyio.abc
 
 from ..plan import Command, Options
 from ..process import DRAIN, GRACE, check_bytes
+from ..seconds import check_seconds
 from ..stdio import Stdio
 from .process import open_process
 from .sinks import Pump, make_decoder
@@ -54,6 +55,7 @@ async def run_process(
         subprocess.CalledProcessError: with the output.
         OSError, TypeError, ValueError: as `open_process`.
     """
+    check_seconds(grace=grace, drain=drain)
     if input is not None:
         check_bytes(input)
         if stdin is not None:

@@ -1,6 +1,7 @@
 """A program as a member of a task group: it ends with the group, and the group may end with it."""
 
 import contextlib
+import inspect
 import math
 from collections.abc import Sequence
 from subprocess import PIPE, CalledProcessError
@@ -10,7 +11,9 @@ import anyio
 import anyio.abc
 
 from ..plan import Command, Options
-from ..process import DRAIN, GRACE, check_bytes
+from ..process import DRAIN, GRACE
+from ..run import input_bytes
+from ..seconds import check_seconds
 from ..stdio import Stdio
 from ..text import text_encoding
 from .process import Process, end, open_process
@@ -23,13 +26,14 @@ __all__ = ["attend", "supervise"]
 async def supervise(
     command: Command,
     *,
-    input: bytes | None = None,
+    input: bytes | str | None = None,
     stdin: Stdio = None,
     stdout: Stdio | Sink = None,
     stderr: Stdio | Sink = None,
     check: bool = True,
     grace: float = GRACE,
     drain: float | None = DRAIN,
+    text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     task_status: anyio.abc.TaskStatus[Process] = anyio.TASK_STATUS_IGNORED,
@@ -38,7 +42,7 @@ async def supervise(
     r"""Run a program in a task group, from its exec to its end.
 
         async with anyio.create_task_group() as tg:
-            process = await tg.start(partial(supervise, ["server", "--port", "0"], stdout=print))
+            process = await tg.start(partial(supervise, ["server"], stdout=print, text=True))
 
     `tg.start` returns the `Process` once the program was exec'd, and raises what the exec raised.
     When the group or its scope is cancelled, the program gets SIGTERM, `grace` seconds, SIGKILL,
@@ -48,16 +52,18 @@ async def supervise(
         command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
         input: for its stdin, which is closed then.
         stdin: as `open_process`; None, to inherit, by default.
-        stdout, stderr: as `open_process`; None, to inherit, by default. Or a sink: a function,
+        stdout, stderr: as `open_process`; None, to inherit, by default. With PIPE you read the
+            stream of the Process yourself, while it runs. Or a sink: a function,
             which is called with each line, without its "\n", and awaited if it is asynchronous; or
             a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
             come and is closed at their end. A slow sink makes the program wait.
-        check: raise CalledProcessError, which cancels the group, if the return code is not 0.
+        check: raise CalledProcessError, which cancels the group, if the return code is not 0; also
+            if you have ended the program yourself, by a signal. (Not if the group is cancelled.)
         grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
         drain: seconds to go on reading after the exit while something else holds the pipes; None:
             until they close.
-        encoding, errors: with any of them sinks get text, with "\r\n" and "\r" read as "\n"; else
-            bytes, as a ByteSendStream does in any case.
+        text, encoding, errors: with any of them input is str, and sinks get text, with "\r\n" and
+            "\r" read as "\n"; else bytes, as a ByteSendStream does in any case.
         task_status: given by `tg.start`.
         options: see `aiopidfd.Options`.
 
@@ -70,20 +76,22 @@ async def supervise(
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
     """
-    if input is not None:
-        check_bytes(input)
-        if stdin is not None:
-            raise ValueError("only one of stdin and input is allowed")
+    check_seconds(grace=grace, drain=drain)
+    name = text_encoding(text, encoding, errors)
+    data = input_bytes(input, name, errors)
+    if data is not None and stdin is not None:
+        raise ValueError("only one of stdin and input is allowed")
+    _check_output("stdout", stdout)
+    _check_output("stderr", stderr)
     sinks = [choice if _is_sink(choice) else None for choice in (stdout, stderr)]
     if sinks[0] is sinks[1] and isinstance(sinks[0], STREAMS):
         raise ValueError("stdout and stderr cannot share a stream: clone() it, or stderr=STDOUT")
-    name = text_encoding(None, encoding, errors)
     decoders = [make_decoder(sink, name, errors) for sink in sinks]
     process: Process | None = None
     try:
         process = await open_process(
             command,
-            stdin=stdin if input is None else PIPE,
+            stdin=stdin if data is None else PIPE,
             stdout=stdout if sinks[0] is None else PIPE,  # type: ignore[arg-type]
             stderr=stderr if sinks[1] is None else PIPE,  # type: ignore[arg-type]
             **options,
@@ -95,7 +103,7 @@ async def supervise(
             if pipe is not None and sink is not None
         ]
         task_status.started(process)
-        await attend(process, input, pumps, grace, drain)
+        await attend(process, data, pumps, grace, drain)
         code = await process.wait()
         if check and code:
             raise CalledProcessError(code, command)
@@ -202,6 +210,17 @@ def _is_sink(choice: object) -> TypeGuard[Sink]:
     if isinstance(choice, STREAMS):
         return True
     return callable(choice) and not hasattr(choice, "fileno")
+
+
+def _check_output(name: str, choice: object) -> None:
+    if inspect.isasyncgenfunction(choice):
+        raise TypeError(f"{name} must be a function, not an async generator function")
+    if choice is None or isinstance(choice, int) or hasattr(choice, "fileno") or _is_sink(choice):
+        return
+    raise TypeError(
+        f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, a function "
+        f"that takes lines, or a stream to send to; not {type(choice).__name__}"
+    )
 
 
 async def _close_forcefully(sinks: Sequence[Sink | None]) -> None:

@@ -46,11 +46,19 @@ class Context(SpawnContext):
 _context: Final = Context()
 
 
-def get_context() -> Context:
+def get_context(method: str | None = None) -> Context:
     """The context whose `Process`, `Pool`, `Manager` and so on have invisible workers.
+
+    Args:
+        method: "spawn" or None, as for `multiprocessing.get_context`; there is no other here.
+
+    Raises:
+        ValueError: another method.
 
     Starts multiprocessing's resource tracker, invisible: whoever comes first starts it, and a
     `SharedMemory` that is made beside the workers knows no context.
     """
+    if method not in (None, "spawn"):
+        raise ValueError(f"invisible workers are started by the method 'spawn', not {method!r}")
     tracker_fd()
     return _context
