@@ -667,7 +667,7 @@ def test_text_goes_both_ways(backend: Backend) -> None:
 @pytest.mark.parametrize("output", ["file", ["list"], 1.5])
 def test_an_output_that_is_none_of_all_that(backend: Backend, output: Any) -> None:
     async def body() -> None:
-        with pytest.raises(TypeError, match="stderr must be PIPE, .* a function that takes lines"):
+        with pytest.raises(TypeError, match=r"stderr must be PIPE, .* a function that takes lines"):
             await supervise(["true"], stderr=output)
 
     backend.run(body)
