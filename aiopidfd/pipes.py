@@ -10,6 +10,7 @@ import os
 import struct
 import termios
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from .pipe_end import PipeEnd
@@ -53,6 +54,15 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         """The protocol that is told; None after its connection_lost."""
         return self._protocol  # type: ignore[no-any-return]
 
+    def _begin(self, on_ready: Callable[[], None]) -> None:
+        """Introduce ourselves, and be told by the loop. If that fails the descriptor is closed."""
+        try:
+            self._protocol.connection_made(self)
+            self._loop.add_reader(self._fd, on_ready)
+        except BaseException:
+            self._close_fd()
+            raise
+
     def _forget_readiness(self) -> None:
         raise NotImplementedError
 
@@ -80,8 +90,7 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
         """Own `fd` and begin to read it."""
         super().__init__(loop, fd, protocol)
         self._paused = False
-        self._protocol.connection_made(self)
-        loop.add_reader(fd, self._on_readable)
+        self._begin(self._on_readable)
 
     def is_reading(self) -> bool:
         """Whether data is taken from the pipe."""
@@ -159,9 +168,8 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False
         self._writing = False
-        self._protocol.connection_made(self)
         # Nothing is ever read here: it becomes ready when the last reader of the pipe is gone.
-        loop.add_reader(fd, self._on_reader_gone)
+        self._begin(self._on_reader_gone)
 
     def write(self, data: Any) -> None:
         """Write bytes; what the pipe does not take now is written later, in order.
@@ -250,14 +258,12 @@ class WritePipe(_Pipe, asyncio.Transport):
                 break
             written -= len(first)
             self._buffers.popleft()
-        if self._fd < 0:
-            return
-        if not self._buffers:
+        self._tell_protocol()  # before the end: who waits to go on writing was successful
+        if self._fd >= 0 and not self._buffers:
             self._writing = False
             self._loop.remove_writer(self._fd)
             if self._closing:
                 self._finish(None)
-        self._tell_protocol()
 
     def _on_reader_gone(self) -> None:
         self._lose(BrokenPipeError(32, os.strerror(32)) if self._buffers else None)

@@ -267,20 +267,27 @@ async def open_process(
             **options,
         )
         try:
-            streams = _open_streams(asyncio.get_running_loop(), descriptors, limit)
+            streams = _open_streams(descriptors, limit)
         except BaseException:
             watch.child.abandon()
             raise
     return watch, streams
 
 
-def _open_streams(loop: asyncio.AbstractEventLoop, descriptors: Descriptors, limit: int) -> Streams:
-    stdin, stdout, stderr = descriptors.take()
-    return Streams(
-        None if stdin is None else open_writer(loop, stdin),
-        None if stdout is None else open_reader(loop, stdout, limit),
-        None if stderr is None else open_reader(loop, stderr, limit),
-    )
+def _open_streams(descriptors: Descriptors, limit: int) -> Streams:
+    loop = asyncio.get_running_loop()
+    stdin: PipeWriter | None = None
+    outputs: list[PipeReader | None] = []
+    try:
+        if (fd := descriptors.hand_over(0)) is not None:
+            stdin = open_writer(loop, fd)
+        for number in (1, 2):
+            fd = descriptors.hand_over(number)
+            outputs.append(None if fd is None else open_reader(loop, fd, limit))
+    except BaseException:
+        Streams(stdin, *outputs, *[None] * (2 - len(outputs))).close()
+        raise
+    return Streams(stdin, *outputs)
 
 
 async def _create(

@@ -79,6 +79,11 @@ class Descriptors:
             sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout(), "stderr")
         self.dups = [(sources[target], target) for target in sorted(sources)]
 
+    def hand_over(self, number: int) -> int | None:
+        """Our end of the pipe to stdin (0), stdout (1) or stderr (2): the caller's from now on."""
+        fd, self.ours[number] = self.ours[number], None
+        return fd
+
     def take(self) -> tuple[int | None, int | None, int | None]:
         """Our ends of the pipes, which are the caller's to close from now on."""
         stdin, stdout, stderr = self.ours

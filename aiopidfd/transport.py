@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from signal import SIGKILL, SIGTERM
 from typing import Any, Unpack
 
@@ -86,31 +86,42 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         loop: asyncio.AbstractEventLoop,
         protocol: asyncio.BaseProtocol,
         watch: Watch,
-        fds: Sequence[int | None],
+        descriptors: Descriptors,
     ) -> None:
-        """Internal: `connect` makes transports. Owns `fds`, our ends of stdin, stdout, stderr."""
+        """Internal: `connect` makes transports. Takes over our ends of the pipes.
+
+        If that fails, nothing is left of the pipes and the program is killed.
+        """
         super().__init__()
         self._loop = loop
         self._protocol: Any = protocol
         self._watch = watch
         self._popen = PopenView(watch.child)
-        self._returncode: int | None = None
         self._closed = False
         self._finished = False
         self._pipes: dict[int, ReadPipe | WritePipe] = {}
-        for number, fd in enumerate(fds):
-            if fd is not None:
-                kind = WritePipe if number == 0 else ReadPipe
-                self._pipes[number] = kind(loop, fd, _PipeProtocol(self, number))
-        self._connected = {*self._pipes}
-        # Before anything can come of the pipes: some loops look at them before they call what
-        # call_soon() was given.
-        self._tell(protocol.connection_made, self)
+        self._connected: set[int] = set()
+        try:
+            for number in range(3):
+                fd = descriptors.hand_over(number)
+                if fd is not None:
+                    kind = WritePipe if number == 0 else ReadPipe
+                    self._pipes[number] = kind(loop, fd, _PipeProtocol(self, number))
+                    self._connected.add(number)
+            # Before anything can come of the pipes: some loops look at them before they call what
+            # call_soon() was given.
+            self._tell("connection_made", self)
+        except BaseException:
+            self._closed = True
+            for pipe in self._pipes.values():
+                pipe.close()
+            watch.child.abandon()
+            raise
         watch.on_exit(self._on_exit)
 
     def __repr__(self) -> str:
         """The pid, how it stands, and the pipes."""
-        code = self._returncode
+        code = self.get_returncode()
         state = ["closed"] if self._closed else []
         state.append(f"pid={self._popen.pid}")
         state.append("running" if code is None else f"returncode={code}")
@@ -123,8 +134,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         return self._popen.pid
 
     def get_returncode(self) -> int | None:
-        """None until the protocol's `process_exited`; then as `Process.returncode`."""
-        return self._returncode
+        """None until the loop knows of the exit; then as `Process.returncode`."""
+        return self._watch.child.returncode if self._watch.over else None
 
     def get_pipe_transport(self, fd: int) -> ReadPipe | WritePipe | None:
         """The transport of stdin (0), stdout (1) or stderr (2), or None if it is no pipe."""
@@ -150,10 +161,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """Send a signal, by pidfd.
 
         Raises:
-            ProcessLookupError: the program has exited and the protocol was told.
+            ProcessLookupError: the program has exited and that is known.
             PermissionError: it runs with ids that we may not signal (kill(2)).
         """
-        if self._returncode is not None:
+        if self.get_returncode() is not None:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         self._popen.send_signal(signal)
 
@@ -186,14 +197,13 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         return code
 
     def _on_exit(self) -> None:
-        self._returncode = self._watch.child.returncode
-        if self._returncode is not None:  # else we are a forked copy, and it is not ours
-            self._tell(self._protocol.process_exited)
+        if self.get_returncode() is not None:  # else we are a forked copy, and it is not ours
+            self._tell("process_exited")
         self._finish_if_done()
 
     def _on_pipe_lost(self, number: int, exc: Exception | None) -> None:
         self._connected.discard(number)
-        self._tell(self._protocol.pipe_connection_lost, number, exc)
+        self._tell("pipe_connection_lost", number, exc)
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:
@@ -202,18 +212,24 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             self._loop.call_soon(self._lose_connection)
 
     def _lose_connection(self) -> None:
-        protocol, self._protocol = self._protocol, None
-        self._tell(protocol.connection_lost, None)
+        self._tell("connection_lost", None)
+        self._protocol = None
 
-    def _tell(self, callback: Callable[..., object], *args: object) -> None:
+    def _tell(self, event: str, *args: object) -> None:
         """Call the protocol; its mistakes are the loop's to report, and do no harm here."""
         try:
-            callback(*args)
+            getattr(self._protocol, event)(*args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            context = {"message": f"Exception in {callback!r}", "exception": exc, "transport": self}
-            self._loop.call_exception_handler(context)
+            self._loop.call_exception_handler(
+                {
+                    "message": f"{type(self._protocol).__name__}.{event}() failed",
+                    "exception": exc,
+                    "transport": self,
+                    "protocol": self._protocol,
+                }
+            )
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and not self._finished:
@@ -232,16 +248,16 @@ class _PipeProtocol(asyncio.Protocol):
         pass
 
     def data_received(self, data: bytes) -> None:
-        self._transport._protocol.pipe_data_received(self._number, data)  # noqa: SLF001
+        self._transport._tell("pipe_data_received", self._number, data)  # noqa: SLF001
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport._on_pipe_lost(self._number, exc)  # noqa: SLF001
 
     def pause_writing(self) -> None:
-        self._transport._protocol.pause_writing()  # noqa: SLF001
+        self._transport._tell("pause_writing")  # noqa: SLF001
 
     def resume_writing(self) -> None:
-        self._transport._protocol.resume_writing()  # noqa: SLF001
+        self._transport._tell("resume_writing")  # noqa: SLF001
 
 
 async def connect(
@@ -263,4 +279,4 @@ async def connect(
         watch = await launch(
             descriptors, command, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, **options
         )
-        return SubprocessTransport(loop, protocol, watch, descriptors.take())
+        return SubprocessTransport(loop, protocol, watch, descriptors)

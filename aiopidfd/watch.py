@@ -22,7 +22,7 @@ class Watch:
         keep: whatever must live as long as the child runs, the pipes of a dropped handle for one.
     """
 
-    __slots__ = ("_exit", "_loop", "_patience", "_started", "_state", "child", "keep")
+    __slots__ = ("_awaited", "_exit", "_loop", "_patience", "_started", "_state", "child", "keep")
 
     def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch a child that is STARTING."""
@@ -30,6 +30,7 @@ class Watch:
         self.keep: object = None
         self._loop = loop
         self._started: asyncio.Future[None] = loop.create_future()
+        self._awaited = True
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
@@ -60,7 +61,7 @@ class Watch:
             raise
         except GeneratorExit:  # the coroutine was thrown away
             self.child.abandon()
-            self._started.cancel()
+            self._awaited = False  # and its future is left alone: the loop may be closed
             raise
 
     def on_exit(self, callback: Callable[[], object]) -> None:
@@ -113,7 +114,7 @@ class Watch:
             native = self.child.native
             self._loop.remove_reader(native.watch_fd)
             native.close()
-        if not self._started.done() and self._state != _native.DYING:
+        if self._awaited and not self._started.done() and self._state != _native.DYING:
             if self._state in (_native.FAILED, _native.FOREIGN):
                 self._started.set_exception(self.child.failure())
             else:

@@ -104,19 +104,26 @@ class PidfdChildWatcher(_Quiet, _Base):
             self._forget_closed_loops()
             known = self._watched.get(pid)
             if known is not None and known.is_our_child():
-                known.callback, known.args = callback, args
-                return
+                if known.loop is loop:
+                    known.callback, known.args = callback, args
+                    return
+                known.stopped = True
+            else:
+                known = None  # of a child that is gone, whose pid came back: it will be told of
             watched = _Watched(self, pid, loop, callback, args)
             self._watched[pid] = watched
+        if known is not None:
+            known.release()
         watched.begin()
 
     def remove_child_handler(self, pid: int) -> bool:
         """Forget a child, which is not reaped then. Returns whether it had a handler."""
         with self._lock:
             watched = self._watched.pop(pid, None)
-        if watched is None:
-            return False
-        watched.stop()
+            if watched is None:
+                return False
+            watched.stopped = True
+        watched.release()
         return True
 
     def close(self) -> None:
@@ -125,6 +132,8 @@ class PidfdChildWatcher(_Quiet, _Base):
             self._closed = True
             forgotten = [*self._watched.values()]
             self._watched.clear()
+            for watched in forgotten:
+                watched.stopped = True
         if forgotten:
             warnings.warn(
                 "A child watcher with pending handlers is being closed",
@@ -132,22 +141,20 @@ class PidfdChildWatcher(_Quiet, _Base):
                 stacklevel=2,
             )
         for watched in forgotten:
-            watched.stop()
+            watched.release()
 
     def _forget_closed_loops(self) -> None:
         for pid in [pid for pid, watched in self._watched.items() if watched.loop.is_closed()]:
             del self._watched[pid]
 
-    def _take(self, watched: "_Watched") -> tuple[Callable[..., object], tuple[object, ...]] | None:
-        """The handler, which is to be called now; None if it was removed."""
-        with self._lock:
-            if self._watched.get(watched.pid) is watched:
-                del self._watched[watched.pid]
-            return None if watched.stopped else (watched.callback, watched.args)
-
 
 class _Watched:
-    """One child and its handler. Whatever touches the loop runs in the loop's thread."""
+    """One child and its handler.
+
+    What touches the loop runs in the loop's thread. What decides about the child (it is reaped, or
+    replaced, or removed) is one step under the watcher's lock; an entry that left the watcher's
+    table is its loop's alone.
+    """
 
     def __init__(
         self,
@@ -161,8 +168,9 @@ class _Watched:
         self.loop = loop
         self.callback = callback
         self.args = args
-        self.stopped = False
-        self._watcher = watcher
+        self.stopped = False  # under the lock: nobody is to be told any more
+        self._lock = watcher._lock  # noqa: SLF001
+        self._table = watcher._watched  # noqa: SLF001
         self._reading = False
         self._waited, self._delay = 0.0, 0.001
         self._pidfd = -1
@@ -172,7 +180,7 @@ class _Watched:
             self._close()
 
     def is_our_child(self) -> bool:
-        """Whether it runs, or is a zombie: then the pid is its own still."""
+        """Whether it runs, or is a zombie: then the pid is its own still. Under the lock."""
         if self._pidfd < 0:
             return False
         try:
@@ -182,10 +190,15 @@ class _Watched:
         return True
 
     def begin(self) -> None:
-        self._in_loop(self._begin)
+        """Wait for the exit. Raises what the loop does; then the child has no handler."""
+        try:
+            self._in_loop(self._begin)
+        except BaseException:
+            self._forget()
+            raise
 
-    def stop(self) -> None:
-        self.stopped = True
+    def release(self) -> None:
+        """Once stopped: let go of the loop and close the pidfd."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: then nothing reads the pidfd
             self._in_loop(self._release)
 
@@ -203,30 +216,42 @@ class _Watched:
         if self.stopped:
             self._close()
         elif self._pidfd < 0:
-            self.loop.call_soon(self._finish, None)
+            self.loop.call_soon(self._tell_of_a_lost_one)
         else:
+            try:
+                self.loop.add_reader(self._pidfd, self._on_exit)
+            except BaseException:
+                self._forget()
+                raise
             self._reading = True
-            self.loop.add_reader(self._pidfd, self._on_exit)
+
+    def _tell_of_a_lost_one(self) -> None:
+        with self._lock:
+            if self.stopped:
+                return
+            self._leave_table()
+        self._tell(None)
 
     def _on_exit(self) -> None:
-        if self._pidfd < 0:  # removed while this waited for its turn
-            return
-        status = exit_status(self._pidfd, reap=True)
-        if not isinstance(status, Unsettled):
-            self._finish(status)
-        elif status is Unsettled.UNKNOWN or self._waited >= PATIENCE:
-            self._finish(None)
-        elif status is Unsettled.NOT_YET:
+        with self._lock:
+            if self.stopped or self._pidfd < 0:
+                return
+            status = exit_status(self._pidfd, reap=True)
+            if status is Unsettled.RUNS:
+                return
+            wait = status is Unsettled.NOT_YET and self._waited < PATIENCE
+            if not wait:
+                self._leave_table()
+        if wait:
             self._stop_reading()
             self.loop.call_later(self._delay, self._on_exit)
             self._waited += self._delay
             self._delay *= 2
-
-    def _finish(self, returncode: int | None) -> None:
-        self._release()
-        handler = self._watcher._take(self)  # noqa: SLF001
-        if handler is None:
             return
+        self._release()
+        self._tell(None if isinstance(status, Unsettled) else status)
+
+    def _tell(self, returncode: int | None) -> None:
         if returncode is None:
             returncode = _UNKNOWN_RETURNCODE
             _log.warning(
@@ -234,8 +259,17 @@ class _Watched:
                 self.pid,
                 returncode,
             )
-        callback, args = handler
-        callback(self.pid, returncode, *args)
+        self.callback(self.pid, returncode, *self.args)
+
+    def _leave_table(self) -> None:
+        if self._table.get(self.pid) is self:
+            del self._table[self.pid]
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._leave_table()
+            self.stopped = True
+        self._close()
 
     def _release(self) -> None:
         self._stop_reading()

@@ -328,7 +328,7 @@ def test_signals(backend: Backend, library: Any) -> None:
         for send, number in (
             (lambda process: process.terminate(), signal.SIGTERM),
             (lambda process: process.kill(), signal.SIGKILL),
-            (lambda process: process.send_signal(signal.SIGHUP), signal.SIGHUP),
+            (lambda process: process.send_signal(signal.SIGUSR1), signal.SIGUSR1),
         ):
             async with await library.open_process(["sleep", "1000"]) as process:
                 send(process)

@@ -6,6 +6,7 @@ which pytest-asyncio makes by its loop factories.
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -199,7 +200,7 @@ async def test_what_the_transport_tells() -> None:
 
 async def test_signals_by_the_transport() -> None:
     for send, status in (
-        (lambda t: t.send_signal(signal.SIGHUP), -1),
+        (lambda t: t.send_signal(signal.SIGUSR1), -signal.SIGUSR1),
         (lambda t: t.terminate(), -15),
         (lambda t: t.kill(), -9),
     ):
@@ -306,6 +307,38 @@ async def test_another_protocol_can_take_over() -> None:
     transport.close()
 
 
+@pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
+async def test_a_protocol_that_raises_when_it_is_to_pause(name: str) -> None:
+    reported: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: reported.append(context))
+
+    def raising(self: Recorder) -> None:
+        raise ZeroDivisionError(name)
+
+    protocol_class = type("Raising", (Recorder,), {name: raising})
+    transport, protocol = await loop.subprocess_exec(protocol_class, "cat")
+    stdin: Any = transport.get_pipe_transport(0)
+    stdin.write(b"x" * 500_000)
+    stdin.close()
+    await protocol.over
+    assert [str(context["exception"]) for context in reported] == [name]
+    assert len(protocol.output[1]) == 500_000
+    transport.close()
+
+
+async def test_a_protocol_that_knows_nothing_at_all() -> None:
+    reported: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: reported.append(context))
+    nothing: Any = object
+    transport, _ = await loop.subprocess_exec(nothing, "echo", "out")
+    await until(lambda: any("connection_lost" in context["message"] for context in reported))
+    assert all(isinstance(context["exception"], AttributeError) for context in reported)
+    assert transport.get_returncode() == 0
+    transport.close()
+
+
 CALLBACKS = (
     "connection_made",
     "pipe_data_received",
@@ -334,6 +367,75 @@ async def test_a_protocol_that_raises(name: str) -> None:
     assert transport.get_returncode() == 0
     assert protocol.output[1] == b"out\n"
     transport.close()
+
+
+async def test_the_return_code_is_there_after_the_wait() -> None:
+    """However much is learned in one turn of the loop."""
+
+    async def one() -> int | None:
+        process = await asyncio.create_subprocess_exec("/bin/false")
+        await process.wait()
+        return process.returncode
+
+    assert await asyncio.gather(*(one() for _ in range(100))) == [1] * 100
+
+    start = asyncio.ensure_future(asyncio.create_subprocess_exec("/bin/false"))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # start and exit come in one turn
+    process = await start
+    await process.communicate()
+    assert process.returncode == 1
+    with pytest.raises(ProcessLookupError):
+        process.kill()
+
+
+class Interrupting(Recorder):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_in_connection_made_leaves_nothing() -> None:
+    async def main() -> None:
+        await connected_with(Interrupting)
+
+    async def connected_with(protocol: Any) -> None:
+        await asyncio.get_running_loop().subprocess_exec(protocol, "sleep", "60")
+
+    for factory in (aiopidfd.EventLoop, aiopidfd.UvloopEventLoop):
+        loop = factory()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main())
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+class Failing(aiopidfd.EventLoop):
+    """Its add_reader fails at the n-th call: epoll_ctl(2) says ENOMEM or ENOSPC."""
+
+    left = 0
+
+    def add_reader(self, *args: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().add_reader(*args)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+@pytest.mark.parametrize("library", [asyncio, aiopidfd])
+def test_a_loop_that_takes_no_more_descriptors(nth: int, library: Any) -> None:
+    """The program is killed, and nothing is left: the fixture counts."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.left = nth  # type: ignore[attr-defined]
+        pipes = {"stdin": -1, "stdout": -1, "stderr": -1}
+        with pytest.raises(OSError, match="No space left on device"):
+            await library.create_subprocess_exec("sleep", "60", **pipes)
+        await turns()
+
+    with asyncio.Runner(loop_factory=Failing) as runner:
+        runner.run(main())
 
 
 # Errors -----------------------------------------------------------------------------------------
@@ -576,6 +678,36 @@ def test_a_loop_that_was_closed_while_the_program_runs(
     assert kinds == {ResourceWarning}
     texts = [text for _, text in given]
     assert any(text.startswith("unclosed transport <SubprocessTransport pid=") for text in texts)
+
+
+@pytest.mark.parametrize("plain", LOOPS.values(), ids=LOOPS)
+def test_a_loop_that_was_closed_while_the_program_was_started(
+    plain: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """The coroutine is thrown away: no "Event loop is closed" from its end."""
+
+    async def main(start: Any) -> None:
+        tasks.append(asyncio.ensure_future(start("sleep", "60")))
+        await asyncio.sleep(0)
+
+    for start in (asyncio.create_subprocess_exec, aiopidfd.create_subprocess_exec):
+        tasks: list[asyncio.Future[Any]] = []
+        loop = plain()
+        reported: list[str] = []
+        loop.set_exception_handler(
+            lambda loop, context, reported=reported: reported.append(context["message"])
+        )
+        loop.run_until_complete(main(start))
+        loop.close()
+        unraisable = []
+        before, sys.unraisablehook = sys.unraisablehook, unraisable.append
+        try:
+            tasks.clear()
+            gc.collect()
+        finally:
+            sys.unraisablehook = before
+        assert unraisable == []
+        assert reported == ["Task was destroyed but it is pending!"]  # asyncio's word for it
 
 
 def test_a_script_without_the_extras() -> None:

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,12 +20,13 @@ import aiopidfd
 from . import fresh
 from .conftest import open_fds
 from .hosts import HOSTS, Seen
-from .support import hang_guard, until
+from .support import gate, hang_guard, until
 
 HAVE_WATCHERS = sys.version_info < (3, 14)
 
 if HAVE_WATCHERS:
     from aiopidfd import PidfdChildWatcher
+    from aiopidfd import watcher as watcher_module
 
 has_watchers = pytest.mark.skipif(not HAVE_WATCHERS, reason="Python 3.14 has no child watchers")
 knows_status = pytest.mark.skipif(
@@ -228,6 +230,44 @@ class TestHandlers:
         (left,) = {*pids} - {told.calls[0][0]}
         os.waitpid(left, 0)
 
+    async def test_removed_by_another_thread_while_its_turn_is_waited_for(
+        self, watcher: "PidfdChildWatcher"
+    ) -> None:
+        """It is left alone then, although the loop has seen its exit."""
+        loop = asyncio.get_running_loop()
+        told = Told()
+        for _ in range(10):
+            with gate() as (first, release, _w):
+                pid = start("exit 3")
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+                def remove(pid: int = pid, first: int = first) -> None:
+                    loop.remove_reader(first)
+                    thread = threading.Thread(target=watcher.remove_child_handler, args=(pid,))
+                    thread.start()
+                    thread.join()
+
+                loop.add_reader(first, remove)  # called before the child's, in the same turn
+                release()
+                watcher.add_child_handler(pid, told)
+                await asyncio.sleep(0.005)
+                assert os.waitpid(pid, 0)[0] == pid
+        assert told.calls == []
+
+    async def test_a_loop_that_takes_no_more_descriptors(
+        self, watcher: "PidfdChildWatcher", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = Told()
+        pid = start("exit 3")
+        failing = Mock(side_effect=OSError(28, "No space left on device"))
+        monkeypatch.setattr(watcher_module._Watched, "_begin", failing)
+        with pytest.raises(OSError, match="No space left"):
+            watcher.add_child_handler(pid, told)
+        monkeypatch.undo()
+        watcher.add_child_handler(pid, told)
+        await until(lambda: told.calls)
+        assert told.calls == [(pid, 3)]
+
     async def test_a_child_that_was_reaped_before(
         self, watcher: "PidfdChildWatcher", caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -336,6 +376,27 @@ class TestLoops:
             return told.calls == [(pid, 3)]  # type: ignore[return-value]
 
         assert asyncio.run(main())
+
+    def test_a_second_handler_on_another_loop_is_called_there(
+        self, watcher: "PidfdChildWatcher"
+    ) -> None:
+        async def add(pid: int, told: Told) -> None:
+            watcher.add_child_handler(pid, told)
+
+        async def main(pid: int, told: Told) -> None:
+            watcher.add_child_handler(pid, told)
+            with hang_guard():
+                await until(lambda: told.calls)
+
+        first, second = Told(), Told()
+        pid = start("sleep 0.02; exit 3")
+        stopped, running = asyncio.new_event_loop(), asyncio.new_event_loop()
+        stopped.run_until_complete(add(pid, first))
+        running.run_until_complete(main(pid, second))
+        stopped.run_until_complete(asyncio.sleep(0))
+        for loop in (stopped, running):
+            loop.close()
+        assert (first.calls, second.calls) == ([], [(pid, 3)])
 
     def test_removed_from_another_thread(self, watcher: "PidfdChildWatcher") -> None:
         async def main() -> None:
