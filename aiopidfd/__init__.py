@@ -30,8 +30,11 @@ from typing import TYPE_CHECKING, Any
 
 from .child import Child, spawn
 from .exits import wait_pid, wait_pidfd
+from .handle import NoHandleError
 from .kernel import Answer, Kernel, kernel
 from .loops import EventLoop, install, uninstall
+from .pidfd import PidFd
+from .pidinfo import Ids, ProcessInfo
 from .plan import Options
 from .process import (
     Process,
@@ -61,11 +64,15 @@ __all__ = [
     "Child",
     "CompletedProcess",
     "EventLoop",
+    "Ids",
     "Kernel",
+    "NoHandleError",
     "Options",
+    "PidFd",
     "PipeReader",
     "PipeWriter",
     "Process",
+    "ProcessInfo",
     "SubprocessError",
     "SubprocessTransport",
     "TextProcess",

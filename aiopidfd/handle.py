@@ -1,12 +1,19 @@
 """What every handle to a running program has, whatever loop it is for."""
 
+import contextlib
+import errno
+import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .child import Child
 from .plan import StrOrBytesPath
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "NoHandleError"]
+
+
+class NoHandleError(ProcessLookupError):
+    """There is no pidfd to be had: the program has exited and that is known."""
 
 
 class Handle:
@@ -42,6 +49,25 @@ class Handle:
     def pidfd(self) -> int:
         """The program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it."""
         return self._child.pidfd
+
+    @contextlib.contextmanager
+    def handle(self) -> Iterator[int]:
+        """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
+
+            with process.handle() as pidfd:
+                signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
+
+        Raises:
+            NoHandleError: the program has exited and that is known.
+        """
+        try:
+            fd = self._child.native.dup_pidfd()
+        except ProcessLookupError:
+            raise NoHandleError(errno.ESRCH, "the program has exited") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     @property
     def guardian_pid(self) -> int:

@@ -181,3 +181,15 @@ def test_group(tmp_path: Path, backend: str) -> None:
     assert any('"GET / HTTP/1.1" 200' in line for line in lines)
     assert lines[-2].startswith("fetched ")
     assert lines[-1] == "the server has ended: -15"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whether we may ptrace is the machine's own rule")
+def test_handover(tmp_path: Path) -> None:
+    result = run("handover.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, *rest = result.stdout.splitlines()
+    assert first == "the old server has ended: 0"
+    assert [line.split(maxsplit=1)[1] for line in rest] == [
+        "answers of the old server",
+        "answers of the new server",
+    ]

@@ -209,6 +209,17 @@ static PyObject *child_send_signal(PyObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *child_dup_pidfd(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    int fd = spawner_dup_pidfd(child_of(self));
+    if (fd < 0) {
+        errno = -fd;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromLong(fd);
+}
+
 static PyObject *child_dup_watch(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -252,6 +263,7 @@ static PyMethodDef child_methods[] = {
     {"kill", child_kill, METH_NOARGS, "SIGKILL now, or as soon as the program is known."},
     {"send_signal", child_send_signal, METH_O, "Signals the program through its pidfd."},
     {"give_up_status", child_give_up_status, METH_NOARGS, "An ORPHANED child that exited becomes UNKNOWN."},
+    {"dup_pidfd", child_dup_pidfd, METH_NOARGS, "A duplicate of the program's pidfd, while it runs."},
     {"dup_watch", child_dup_watch, METH_NOARGS, "A new descriptor that is readable when poll() has news."},
     {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},
     {"result", child_result, METH_NOARGS, "(code, status, rusage or None) of a child that EXITED."},
@@ -385,6 +397,20 @@ static PyObject *native_probe(PyObject *module, PyObject *unused)
                          "close_range", probe.close_range, "exit_info", probe.exit_info);
 }
 
+static PyObject *native_pidfd_getfd(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int pidfd, number;
+    if (!PyArg_ParseTuple(args, "ii:pidfd_getfd", &pidfd, &number))
+        return NULL;
+    long fd = SYS(__NR_pidfd_getfd, pidfd, number, 0);
+    if (fd < 0) {
+        errno = (int)-fd;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromLong(fd);
+}
+
 static PyObject *native_exit_status(PyObject *module, PyObject *arg)
 {
     (void)module;
@@ -412,6 +438,8 @@ static PyMethodDef module_methods[] = {
     {"exit_status", native_exit_status, METH_O,
      "exit_status(pidfd) -> (code, status) of a process that has exited and is no child of ours. OSError: EAGAIN: "
      "perhaps later; else it cannot be known."},
+    {"pidfd_getfd", native_pidfd_getfd, METH_VARARGS,
+     "pidfd_getfd(pidfd, number): a duplicate of a descriptor of another process, close-on-exec."},
     {"probe", native_probe, METH_NOARGS, "What the kernel answers to each call: 0 or an errno."},
     {NULL, NULL, 0, NULL},
 };

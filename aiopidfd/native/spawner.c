@@ -683,6 +683,16 @@ void spawner_give_up_status(struct child *child)
     unlock(mask);
 }
 
+int spawner_dup_pidfd(struct child *child)
+{
+    uint64_t mask = lock();
+    int result = -ESRCH;
+    if (is_running(child) && !disown_in_copy(child))
+        result = (int)SYS(__NR_fcntl, child->pidfd, F_DUPFD_CLOEXEC, 3);
+    unlock(mask);
+    return result;
+}
+
 int spawner_dup_watch(struct child *child)
 {
     uint64_t mask = lock();

@@ -93,6 +93,9 @@ void spawner_close(struct child *child);
 /* The program's pidfd while it runs as far as is known, else -1. */
 int spawner_pidfd(struct child *child);
 
+/* A duplicate of it; or -errno: -ESRCH when the program does not run as far as is known. */
+int spawner_dup_pidfd(struct child *child);
+
 /* Sends a signal to the program through its pidfd: 0 or -errno; -ESRCH when it has exited. */
 int spawner_signal(struct child *child, int sig);
 
