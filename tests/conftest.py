@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,15 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     # A file may bring loops of its own.
     return getattr(item.module, "LOOPS", LOOPS)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_at_a_terminal() -> None:
+    """A shell's background job ignores some, and so would all that we start."""
+    defaults = {signal.SIGINT: signal.default_int_handler}
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, defaults.get(number, signal.SIG_DFL))
 
 
 @pytest.fixture(scope="session", autouse=True)
