@@ -225,7 +225,8 @@ def start(
         raise ValueError(
             "preexec_fn is not supported: between clone and exec no Python can run safely. Use the "
             "option for what it does: cwd, umask, user, group, extra_groups, start_new_session, "
-            "process_group, restore_signals"
+            "process_group, restore_signals, rlimits, nice, cpu_affinity, die_with_parent, ... "
+            "(see aiopidfd.Options)"
         )
     if startupinfo is not None:
         raise ValueError("startupinfo is only supported on Windows platforms")

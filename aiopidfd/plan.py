@@ -19,11 +19,11 @@ from typing import Any, TypeAlias, TypedDict
 from warnings import warn
 
 from . import _native
+from .limits import Step, bond_steps, limit_steps
 
 __all__ = ["Command", "Env", "Options", "Plan", "StrOrBytesPath", "make_plan"]
 
 StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
 Command: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
 Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
 
@@ -57,6 +57,14 @@ class Options(TypedDict, total=False):
     close_fds: bool
     pass_fds: Iterable[int]
     pipesize: int
+    rlimits: Mapping[str | int, int | tuple[int, int]] | None
+    nice: int | None
+    cpu_affinity: Iterable[int] | None
+    scheduler: tuple[int, int] | None
+    ioprio: tuple[int, int] | None
+    oom_score_adj: int | None
+    no_new_privs: bool
+    die_with_parent: bool | int
 
 
 @dataclass(slots=True)
@@ -105,6 +113,14 @@ def make_plan(
     process_group: int | None = None,
     restore_signals: bool = True,
     close_fds: bool = True,
+    rlimits: Mapping[str | int, int | tuple[int, int]] | None = None,
+    nice: int | None = None,
+    cpu_affinity: Iterable[int] | None = None,
+    scheduler: tuple[int, int] | None = None,
+    ioprio: tuple[int, int] | None = None,
+    oom_score_adj: int | None = None,
+    no_new_privs: bool = False,
+    die_with_parent: bool | int = False,
 ) -> Plan:
     """Check a command and its options and lay out the steps of its child.
 
@@ -115,7 +131,7 @@ def make_plan(
             the numbers.
         pass_fds: what else stays open in the child, under its own number.
 
-    The others are subprocess.Popen's.
+    The others are subprocess.Popen's, and those of limits.py.
 
     Raises:
         TypeError, ValueError: bad arguments, with subprocess's own messages.
@@ -141,8 +157,12 @@ def make_plan(
         add(("start_new_session", (_native.SYS_setsid,)))
     if process_group is not None and _integer("process_group", process_group) >= 0:
         add(("process_group", (_native.SYS_setpgid, 0, process_group)))
+    # Before the ids: what they allow may be needed for it.
+    steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
     ids = _id_steps(user, group, extra_groups)
     steps += ids
+    # After them: a change of ids undoes the second (PR_SET_PDEATHSIG(2const)).
+    steps += bond_steps(no_new_privs, die_with_parent)
     if close_fds:
         steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
 

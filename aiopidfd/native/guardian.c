@@ -71,12 +71,20 @@ static void child_main(void *opaque)
         SYS(__NR_rt_sigaction, SIGCHLD, &ignore, 0, SIGSET_BYTES);
     }
 
+    long opened = -EBADF;
     for (unsigned long i = 0; i < record->n_steps; i++) {
         const struct step *step = &record->steps[i];
-        long result = SYS(step->nr, step->arg[0], step->arg[1], step->arg[2], step->arg[3], step->arg[4]);
+        long first = step->arg[0] == STEP_OPENED ? opened : step->arg[0];
+        long result = SYS(step->nr, first, step->arg[1], step->arg[2], step->arg[3], step->arg[4]);
         if (result < 0)
             child_fails(record, (int)i, result);
+        if (step->nr == __NR_openat)
+            opened = result;
     }
+
+    /* The guardian was killed: nobody will reap us, and a PR_SET_PDEATHSIG came too late to tell. */
+    if (SYS(__NR_getppid) != record->guardian_pid)
+        die(127);
 
     SYS(__NR_rt_sigprocmask, SIG_SETMASK, &record->sigmask, 0, SIGSET_BYTES);
 

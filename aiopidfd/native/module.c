@@ -472,6 +472,16 @@ static const struct {
     {"SYS_setgroups", __NR_setgroups},
     {"SYS_setregid", __NR_setregid},
     {"SYS_setreuid", __NR_setreuid},
+    {"SYS_prlimit64", __NR_prlimit64},
+    {"SYS_setpriority", __NR_setpriority},
+    {"SYS_sched_setaffinity", __NR_sched_setaffinity},
+    {"SYS_sched_setscheduler", __NR_sched_setscheduler},
+    {"SYS_ioprio_set", __NR_ioprio_set},
+    {"SYS_prctl", __NR_prctl},
+    {"SYS_openat", __NR_openat},
+    {"SYS_write", __NR_write},
+    {"SYS_close", __NR_close},
+    {"OPENED", STEP_OPENED},
 };
 
 static int module_exec(PyObject *module)

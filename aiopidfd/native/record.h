@@ -20,6 +20,9 @@ struct step {
     long arg[5];
 };
 
+/* In the place of the first argument: what the last openat(2) among the steps has returned. */
+enum { STEP_OPENED = -0x4F50454E };
+
 /* What had been tried when it failed, for `failed_step`; a step's index is 0 or more. */
 enum { FAILED_CLONE = -1, FAILED_EXEC = -2, FAILED_GUARDIAN = -3 /* it was killed */ };
 
