@@ -12,7 +12,7 @@ from typing import Final
 from . import _native
 from .ready import readable, sleep
 
-__all__ = ["PATIENCE", "WALL", "Unsettled", "exit_status", "wait_pid", "wait_pidfd"]
+__all__ = ["PATIENCE", "WALL", "Patience", "Unsettled", "exit_status", "wait_pid", "wait_pidfd"]
 
 # Seconds, in all, until whoever reaps a process that has exited has done so: only then can others
 # be told its status (ioctl PIDFD_GET_INFO, Linux 6.15). One that reaps at all does so at once.
@@ -27,6 +27,26 @@ class Unsettled(enum.Enum):
     RUNS = "it runs"
     NOT_YET = "it has exited, and its parent has not reaped it"
     UNKNOWN = "it has exited, and the kernel cannot tell how"
+
+
+class Patience:
+    """How long to sleep until whoever reaps a process has done so: ever longer, not for ever."""
+
+    def __init__(self) -> None:
+        """None was needed yet."""
+        self._next, self._sum = 0.001, 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether PATIENCE has passed."""
+        return self._sum >= PATIENCE
+
+    def next(self) -> float:
+        """Seconds."""
+        delay = self._next
+        self._sum += delay
+        self._next *= 2
+        return delay
 
 
 async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
@@ -84,15 +104,14 @@ async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
 
 
 async def _wait(pidfd: int, reap: bool) -> int | None:
-    waited, delay = 0.0, 0.001
+    patience = Patience()
     while isinstance(status := exit_status(pidfd, reap=reap), Unsettled):
         if status is Unsettled.RUNS:
             await readable(pidfd)
-        elif status is Unsettled.UNKNOWN or waited >= PATIENCE:
+        elif status is Unsettled.UNKNOWN or patience.over:
             return None
         else:
-            await sleep(delay)
-            waited, delay = waited + delay, delay * 2
+            await sleep(patience.next())
     return status
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from . import _native
-from .exits import PATIENCE, Unsettled, exit_status
+from .exits import Patience, Unsettled, exit_status
 from .handle import Handle
 from .pidinfo import ProcessInfo, process_info
 from .ready import readable, sleep
@@ -274,14 +274,14 @@ class PidFd:
             ValueError: the handle is closed, perhaps while this waits.
         """
         with self._waiting() as (fd, epoll):
-            delays = _Delays()
+            patience = Patience()
             while isinstance(status := self._status(fd, reap), Unsettled):
                 if status is Unsettled.RUNS:
                     await readable(epoll.fileno())
-                elif status is Unsettled.UNKNOWN or delays.over:
+                elif status is Unsettled.UNKNOWN or patience.over:
                     return None
                 else:
-                    await sleep(delays.next())
+                    await sleep(patience.next())
             return status
 
     def wait_blocking(self, timeout: float | None = None, *, reap: bool = True) -> int | None:
@@ -297,16 +297,16 @@ class PidFd:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._waiting() as (fd, epoll):
-            delays = _Delays()
+            patience = Patience()
             while isinstance(status := self._status(fd, reap), Unsettled):
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if status is Unsettled.RUNS:
                     if not epoll.poll(left) and left == 0:
                         raise TimeoutError(errno.ETIMEDOUT, "the process still runs")
-                elif status is Unsettled.UNKNOWN or delays.over:
+                elif status is Unsettled.UNKNOWN or patience.over:
                     return None
                 else:
-                    time.sleep(delays.next())
+                    time.sleep(patience.next())
             return status
 
     def _status(self, fd: int, reap: bool) -> int | Unsettled:
@@ -381,23 +381,6 @@ class PidFd:
                 os.close(directory)
                 raise
             return directory
-
-
-class _Delays:
-    """How long to sleep until whoever reaps it has done so: not for ever."""
-
-    def __init__(self) -> None:
-        self._next, self._sum = 0.001, 0.0
-
-    @property
-    def over(self) -> bool:
-        return self._sum >= PATIENCE
-
-    def next(self) -> float:
-        delay = self._next
-        self._sum += delay
-        self._next *= 2
-        return delay
 
 
 def _check(fd: int) -> None:

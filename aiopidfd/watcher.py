@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from .exits import PATIENCE, WALL, Unsettled, exit_status
+from .exits import WALL, Patience, Unsettled, exit_status
 
 __all__ = ["PidfdChildWatcher"]
 
@@ -172,7 +172,7 @@ class _Watched:
         self._lock = watcher._lock  # noqa: SLF001
         self._table = watcher._watched  # noqa: SLF001
         self._reading = False
-        self._waited, self._delay = 0.0, 0.001
+        self._patience = Patience()
         self._pidfd = -1
         with contextlib.suppress(ProcessLookupError):  # reaped by others before we were asked
             self._pidfd = os.pidfd_open(pid)
@@ -239,14 +239,12 @@ class _Watched:
             status = exit_status(self._pidfd, reap=True)
             if status is Unsettled.RUNS:
                 return
-            wait = status is Unsettled.NOT_YET and self._waited < PATIENCE
+            wait = status is Unsettled.NOT_YET and not self._patience.over
             if not wait:
                 self._leave_table()
         if wait:
             self._stop_reading()
-            self.loop.call_later(self._delay, self._on_exit)
-            self._waited += self._delay
-            self._delay *= 2
+            self.loop.call_later(self._patience.next(), self._on_exit)
             return
         self._release()
         self._tell(None if isinstance(status, Unsettled) else status)
