@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from .. import _native
 from ..child import FINAL, Child, start
 from ..ending import KILL_DEADLINE
-from ..exits import PATIENCE
+from ..exits import Patience
 from ..handle import Handle
 from ..plan import Command, Options
 from ..ready import readable
@@ -138,16 +138,15 @@ class Process(Handle, anyio.abc.Process):
 
 
 async def _until_exited(child: Child) -> None:
-    delay = 0.001
+    patience = Patience()
     while (state := child.advance()) not in FINAL:
         await readable(child.native.watch_fd)
         if state == child.advance() == _native.ORPHANED:
             # Its guardian was killed, and whoever adopted it has not reaped it yet.
-            if delay > PATIENCE:
+            if patience.over:
                 child.native.give_up_status()
             else:
-                await anyio.sleep(delay)
-                delay *= 2
+                await anyio.sleep(patience.next())
     child.native.close()
 
 
