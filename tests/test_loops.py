@@ -213,13 +213,15 @@ async def test_signals_by_the_transport() -> None:
 
 async def test_signals_before_the_exit_is_known() -> None:
     """The guardian has reaped it, but the loop has had no turn."""
-    process = await asyncio.create_subprocess_exec("/bin/true")
-    while exists(process.pid):
-        time.sleep(0.001)
+    with gate() as (held, release, _):
+        process = await asyncio.create_subprocess_exec(*sh("read x"), stdin=held)
+        release()
+        while exists(process.pid):
+            time.sleep(0.001)
     assert process.returncode is None
     for send in (lambda: process.send_signal(signal.SIGTERM), process.terminate, process.kill):
         send()
-    assert await process.wait() == 0
+    assert await process.wait() == 1  # of read, at the end of its input
 
 
 async def test_close_kills_and_everything_is_told() -> None:

@@ -16,7 +16,7 @@ import pytest
 import aiopidfd
 from aiopidfd import DEVNULL, PIPE, STDOUT
 
-from .support import exists, hang_guard, python, sh, turns, until
+from .support import exists, gate, hang_guard, python, sh, turns, until
 
 SUBJECTS = {
     "aiopidfd": SimpleNamespace(
@@ -538,13 +538,15 @@ async def test_signals_after_the_exit_was_collected(subject: Any) -> None:
 
 async def test_signals_before_the_exit_is_known() -> None:
     """The guardian has reaped it, but the loop has had no turn: as a zombie it takes them."""
-    process = await aiopidfd.create_subprocess_exec("/bin/true")
-    while exists(process.pid):
-        time.sleep(0.001)
+    with gate() as (held, release, _):
+        process = await aiopidfd.create_subprocess_exec(*sh("read x"), stdin=held)
+        release()
+        while exists(process.pid):
+            time.sleep(0.001)
     assert process.returncode is None
     for send in (lambda: process.send_signal(signal.SIGTERM), process.terminate, process.kill):
         send()
-    assert await process.wait() == 0
+    assert await process.wait() == 1  # of read, at the end of its input
 
 
 # The object
