@@ -149,26 +149,33 @@ def test_lines_of_a_program_that_does_not_exist(tmp_path: Path) -> None:
     assert "No such file or directory: 'no-such-program'" in result.stderr
 
 
-def test_one_line(tmp_path: Path) -> None:
+def run_one_line(folder: Path) -> list[list[str]]:
+    """Its table, without the heading."""
     # Without -W error: uvloop warns of the processes that it has lost.
     result = subprocess.run(
         [sys.executable, EXAMPLES / "one_line.py"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
-    assert [row[:2] for row in rows] == [
-        [program, line]
-        for program in ("asyncio", "uvloop", "anyio on trio")
-        for line in ("without", "with")
-    ]
-    for theirs, ours in zip(rows[::2], rows[1::2], strict=True):
-        assert int(theirs[2].removesuffix("/20")) < 20
-        assert int(theirs[3]) > 0
-        assert ours[2:] == ["20/20", "0", "3 (20x)"]
+    return [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
+
+
+def test_one_line(tmp_path: Path) -> None:
+    robbed = set()
+    for _ in range(5):  # the thieves need not win every time
+        rows = run_one_line(tmp_path)
+        assert [row[1] for row in rows] == ["without", "with"] * 3
+        for theirs, ours in zip(rows[::2], rows[1::2], strict=True):
+            assert theirs[0] == ours[0]
+            assert ours[2:] == ["20/20", "0", "3 (20x)"]
+            if theirs[2] != "20/20" and int(theirs[3]) > 0:
+                robbed.add(theirs[0])
+        if len(robbed) == 3:
+            break
+    assert robbed == {"asyncio", "uvloop", "anyio on trio"}
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

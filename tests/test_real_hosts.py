@@ -255,11 +255,11 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_example(tmp_path: Path, example: str) -> None:
+def run_example(example: str, folder: Path) -> tuple[list[str], list[str]]:
+    """What it prints of aiopidfd and of asyncio."""
     result = subprocess.run(
         [sys.executable, *EXAMPLES[example], ROOT / "examples" / example],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": SOURCES},
         capture_output=True,
         text=True,
@@ -268,11 +268,20 @@ def test_example(tmp_path: Path, example: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/500" in line]
     ours, theirs = rows
-    assert ours == ["aiopidfd", "500/500", "0", "0", "7 (500x)"]
-    library, right, reaped, signals, reported = theirs
-    assert library == "asyncio"
-    lost = 500 - int(right.removesuffix("/500"))
+    return ours, theirs
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example(tmp_path: Path, example: str) -> None:
+    for _ in range(5):  # the host need not win against any of 500
+        ours, theirs = run_example(example, tmp_path)
+        assert ours == ["aiopidfd", "500/500", "0", "0", "7 (500x)"]
+        library, right, reaped, signals, reported = theirs
+        assert library == "asyncio"
+        lost = 500 - int(right.removesuffix("/500"))
+        assert int(reaped) == lost
+        assert int(signals) > 0
+        if lost:
+            break
     assert lost > 0
-    assert int(reaped) == lost
-    assert int(signals) > 0
     assert "255 (" in reported or "ProcessLookupError (" in reported
