@@ -46,7 +46,8 @@ class PidFd:
 
         Args:
             fd: a pidfd; this object closes it. `from_fd` leaves it to you.
-            kill_on_close: SIGKILL the process when this is closed or dropped.
+            kill_on_close: SIGKILL the process when this is closed or dropped; not by a forked copy
+                of us, and not if we are killed ourselves.
 
         Raises:
             OSError: EBADF: it is not a pidfd, and is still yours.
@@ -55,6 +56,7 @@ class PidFd:
         os.set_inheritable(fd, False)
         self._fd = fd
         self._kill_on_close = kill_on_close
+        self._owner = os.getpid()
         self._users = 0
         self._closed = False
         self._wake: int | None = None  # an eventfd, once somebody waits
@@ -190,7 +192,7 @@ class PidFd:
         with self._lock:
             if self._closed:
                 return
-            if self._kill_on_close:
+            if self._kill_on_close and self._owner == os.getpid():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     signal.pidfd_send_signal(self._fd, signal.SIGKILL)
             self._closed = True

@@ -284,6 +284,19 @@ def test_kill_on_close() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
 
 
+def test_a_forked_copy_does_not_kill_on_close() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid, kill_on_close=True)
+        copy = os.fork()
+        if copy == 0:
+            handle.close()
+            os._exit(0)
+        assert os.waitpid(copy, 0)[1] == 0
+        with pytest.raises(TimeoutError):
+            handle.wait_blocking(0.02, reap=False)
+        handle.close()
+
+
 # Signals
 
 
