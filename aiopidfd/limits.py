@@ -95,8 +95,8 @@ def _limits(name: Any, limits: Any) -> tuple[int, int]:
     for limit in both:
         if not -1 <= limit <= _UNLIMITED:
             raise ValueError(f"{option} is out of range: {limit}")
-    # RLIM_INFINITY is -1 in Python.
-    soft, hard = (_UNLIMITED if limit == resource.RLIM_INFINITY else limit for limit in both)
+    # resource.RLIM_INFINITY is -1 before Python 3.15, and from then on the kernel's own number.
+    soft, hard = (_UNLIMITED if limit == -1 else limit for limit in both)
     if soft > hard:
         raise ValueError(f"{option}: the soft limit is above the hard one")
     return soft, hard

@@ -48,13 +48,17 @@ async def test_rlimits_by_any_name(name: Any) -> None:
 
 
 async def test_several_rlimits() -> None:
-    rlimits = {"NOFILE": 64, "FSIZE": (1 << 20, resource.RLIM_INFINITY), "CPU": (5, 10)}
+    rlimits: dict[str, Any] = {
+        "NOFILE": 64,
+        "FSIZE": (1 << 20, resource.RLIM_INFINITY),
+        "CPU": (5, 10),
+    }
     found = await in_python(
         "[resource.getrlimit(r) for r in"
         " (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU)]",
         rlimits=rlimits,
     )
-    assert found == [(64, 64), (1 << 20, -1), (5, 10)]
+    assert found == [(64, 64), (1 << 20, resource.RLIM_INFINITY), (5, 10)]
     assert resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY  # ours
 
 
@@ -69,6 +73,12 @@ async def test_a_limit_that_is_raised_before_the_ids_change() -> None:
     raised = {"NOFILE": hard + 1}
     found = await output("/bin/sh", "-c", "ulimit -Hn", rlimits=raised, user=65534)
     assert int(found) == hard + 1
+
+
+@pytest.mark.parametrize("unlimited", [-1, 2**64 - 1, resource.RLIM_INFINITY])
+async def test_no_limit_by_any_number(unlimited: int) -> None:
+    found = await output("/bin/sh", "-c", "ulimit -Hf", rlimits={"FSIZE": unlimited})
+    assert found == "unlimited\n"
 
 
 BAD_RLIMITS: list[tuple[Any, type[Exception], str]] = [
