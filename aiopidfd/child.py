@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Unpack
 
 from . import _native
+from .exits import PATIENCE, returncode
 from .kernel import clone_call, other_clone_call
 from .plan import Command, Options, Plan, check_fds, make_plan
 from .stdio import Descriptors, Stdio
@@ -23,9 +24,6 @@ __all__ = ["Child", "spawn"]
 
 logger = logging.getLogger("aiopidfd")
 
-# How long, in all, to wait for whoever adopted an orphan to reap it: only then can the kernel tell
-# its status (ioctl PIDFD_GET_INFO, Linux 6.15). An init that reaps at all does so at once.
-ORPHAN_PATIENCE: Final = 2.0
 UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
 
 FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
@@ -108,7 +106,7 @@ class Child:
         code, status, usage = self._native.result()
         if usage is not None:
             self.rusage = resource.struct_rusage(usage)
-        self.returncode = status if code == os.CLD_EXITED else -status
+        self.returncode = returncode(code, status)
 
     def failure(self) -> OSError:
         """The error of a child whose state is FAILED or FOREIGN."""
@@ -151,7 +149,7 @@ class Child:
             if self._wait_for_news(left) and state == self._native.state == _native.ORPHANED:
                 # It has exited, and whoever adopted it has not reaped it yet.
                 now = time.monotonic()
-                orphan_deadline = orphan_deadline or now + ORPHAN_PATIENCE
+                orphan_deadline = orphan_deadline or now + PATIENCE
                 if now >= orphan_deadline and self.advance() == _native.ORPHANED:
                     self._native.give_up_status()
                 time.sleep(0.001)

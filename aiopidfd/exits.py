@@ -7,12 +7,24 @@ import fcntl
 import os
 import select
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from . import _native
 from .ready import readable, sleep
 
-__all__ = ["PATIENCE", "WALL", "Patience", "Unsettled", "exit_status", "wait_pid", "wait_pidfd"]
+__all__ = [
+    "PATIENCE",
+    "WALL",
+    "Patience",
+    "Unsettled",
+    "exit_status",
+    "has_exited",
+    "returncode",
+    "until_settled",
+    "wait_pid",
+    "wait_pidfd",
+]
 
 # Seconds, in all, until whoever reaps a process that has exited has done so: only then can others
 # be told its status (ioctl PIDFD_GET_INFO, Linux 6.15). One that reaps at all does so at once.
@@ -77,7 +89,7 @@ async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
         raise ValueError(f"not a process id: {pid}")
     pidfd = os.pidfd_open(pid)
     try:
-        return await _wait(pidfd, reap)
+        return await until_settled(lambda: exit_status(pidfd, reap=reap), pidfd)
     finally:
         os.close(pidfd)
 
@@ -98,16 +110,17 @@ async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
     # Any number of tasks may wait for one process, but a loop has one reader for a descriptor.
     copy = fcntl.fcntl(pidfd, fcntl.F_DUPFD_CLOEXEC, 3)
     try:
-        return await _wait(copy, reap)
+        return await until_settled(lambda: exit_status(copy, reap=reap), copy)
     finally:
         os.close(copy)
 
 
-async def _wait(pidfd: int, reap: bool) -> int | None:
+async def until_settled(look: Callable[[], int | Unsettled], fd: int) -> int | None:
+    """Look, until there is a status or there will be none; `fd` is readable when to look again."""
     patience = Patience()
-    while isinstance(status := exit_status(pidfd, reap=reap), Unsettled):
+    while isinstance(status := look(), Unsettled):
         if status is Unsettled.RUNS:
-            await readable(pidfd)
+            await readable(fd)
         elif status is Unsettled.UNKNOWN or patience.over:
             return None
         else:
@@ -122,16 +135,16 @@ def exit_status(pidfd: int, *, reap: bool) -> int | Unsettled:
         pidfd: the process's.
         reap: reap it if it is a child of ours that has exited.
     """
-    if not _has_exited(pidfd):  # a thread group is not over when its first thread is a zombie
+    if not has_exited(pidfd):  # a thread group is not over when its first thread is a zombie
         return Unsettled.RUNS
     with contextlib.suppress(ChildProcessError):  # no child of ours, or reaped by others
         options = os.WEXITED | os.WNOHANG | WALL | (0 if reap else os.WNOWAIT)
         result = os.waitid(os.P_PIDFD, pidfd, options)
         if result is None:  # somebody traces it, and is to be told first
             return Unsettled.NOT_YET
-        return _returncode(result.si_code, result.si_status)
+        return returncode(result.si_code, result.si_status)
     try:
-        return _returncode(*_native.exit_status(pidfd))
+        return returncode(*_native.exit_status(pidfd))
     except BlockingIOError:  # EAGAIN
         return Unsettled.NOT_YET
     except OSError as exc:
@@ -140,11 +153,13 @@ def exit_status(pidfd: int, *, reap: bool) -> int | Unsettled:
         return Unsettled.UNKNOWN
 
 
-def _has_exited(pidfd: int) -> bool:
+def has_exited(pidfd: int) -> bool:
+    """Whether the process of a pidfd is over, now."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))
 
 
-def _returncode(code: int, status: int) -> int:
+def returncode(code: int, status: int) -> int:
+    """What waitid(2) tells, as subprocess puts it: the exit status, or minus the signal."""
     return status if code == os.CLD_EXITED else -status

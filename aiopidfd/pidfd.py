@@ -14,10 +14,9 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from . import _native
-from .exits import Patience, Unsettled, exit_status
+from .exits import Patience, Unsettled, exit_status, until_settled
 from .handle import Handle
 from .pidinfo import ProcessInfo, process_info
-from .ready import readable, sleep
 
 __all__ = ["PidFd"]
 
@@ -276,15 +275,7 @@ class PidFd:
             ValueError: the handle is closed, perhaps while this waits.
         """
         with self._waiting() as (fd, epoll):
-            patience = Patience()
-            while isinstance(status := self._status(fd, reap), Unsettled):
-                if status is Unsettled.RUNS:
-                    await readable(epoll.fileno())
-                elif status is Unsettled.UNKNOWN or patience.over:
-                    return None
-                else:
-                    await sleep(patience.next())
-            return status
+            return await until_settled(lambda: self._status(fd, reap), epoll.fileno())
 
     def wait_blocking(self, timeout: float | None = None, *, reap: bool = True) -> int | None:
         """Wait as `wait` does, blocking this thread. The GIL is not held meanwhile.

@@ -71,10 +71,7 @@ class BaseProcess(Handle):
         Raises:
             ChildProcessError: this process is a forked copy of the one that started the program.
         """
-        await self._watch.exited()
-        if self.returncode is None:
-            raise self._child.failure()
-        return self.returncode
+        return await self._watch.returncode()
 
     async def aclose(self, *, grace: float = GRACE) -> None:
         """End the program if it runs, reap it, and close the pipes. `async with` does this.

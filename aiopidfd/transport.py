@@ -190,11 +190,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     async def _wait(self) -> int:
         """Wait for the exit, whoever holds the pipes: asyncio.subprocess.Process calls this."""
-        await self._watch.exited()
-        code = self._watch.child.returncode
-        if code is None:
-            raise self._watch.child.failure()
-        return code
+        return await self._watch.returncode()
 
     def _on_exit(self) -> None:
         if self.get_returncode() is not None:  # else we are a forked copy, and it is not ours

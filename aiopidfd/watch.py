@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable
 
 from . import _native
-from .child import FINAL, ORPHAN_PATIENCE, Child
+from .child import FINAL, Child
+from .exits import PATIENCE
 
 __all__ = ["Watch"]
 
@@ -94,6 +95,17 @@ class Watch:
             if callback in self._exit:
                 self._exit.remove(callback)
 
+    async def returncode(self) -> int:
+        """Wait for the exit; the return code.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the child's parent.
+        """
+        await self.exited()
+        if self.child.returncode is None:
+            raise self.child.failure()
+        return self.child.returncode
+
     @property
     def over(self) -> bool:
         """Whether the child has exited, or never started."""
@@ -127,7 +139,7 @@ class Watch:
 
     def _wait_for_reaper(self) -> None:
         """An orphan has exited, but its status is known only once its new parent has reaped it."""
-        if self._patience > ORPHAN_PATIENCE:
+        if self._patience > PATIENCE:
             self.child.native.give_up_status()
             self._on_news()
             return

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from .child import UNKNOWN_RETURNCODE
 from .exits import WALL, Patience, Unsettled, exit_status
 
 __all__ = ["PidfdChildWatcher"]
 
 _log = logging.getLogger("asyncio")  # the warning is asyncio's own, and users look for it there
-
-_UNKNOWN_RETURNCODE = 255  # as asyncio has it
 
 with warnings.catch_warnings():
     # Python 3.12 and 3.13 warn whoever sets a watcher, and that is who should know.
@@ -251,7 +250,7 @@ class _Watched:
 
     def _tell(self, returncode: int | None) -> None:
         if returncode is None:
-            returncode = _UNKNOWN_RETURNCODE
+            returncode = UNKNOWN_RETURNCODE
             _log.warning(
                 "child process pid %d exit status already read: will report returncode %d",
                 self.pid,

@@ -4,7 +4,6 @@ import contextlib
 import io
 import multiprocessing.popen_spawn_posix
 import os
-import select
 import signal
 import subprocess
 from multiprocessing import context, reduction, spawn, util
@@ -14,6 +13,7 @@ from typing import Any
 from .. import _native
 from ..child import Child
 from ..child import spawn as spawn_child
+from ..exits import has_exited
 from .tracker import tracker_fd
 
 __all__ = ["Popen"]
@@ -37,7 +37,7 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Look whether the worker has exited; with flag 0, wait for it. Returns `returncode`."""
-        if self.returncode is None and (not flag or self._has_exited()):
+        if self.returncode is None and (not flag or has_exited(self.sentinel)):
             return self.wait()  # once it has exited, the guardian is about to tell the status
         return self.returncode
 
@@ -49,11 +49,6 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
             with contextlib.suppress(subprocess.TimeoutExpired, ChildProcessError):
                 self.returncode = self._child.wait(timeout)
         return self.returncode
-
-    def _has_exited(self) -> bool:
-        poller = select.poll()
-        poller.register(self.sentinel, select.POLLIN)
-        return bool(poller.poll(0))
 
     def _send_signal(self, sig: int) -> None:
         with contextlib.suppress(ProcessLookupError):
