@@ -335,7 +335,7 @@ async def test_a_protocol_that_knows_nothing_at_all() -> None:
     loop.set_exception_handler(lambda loop, context: reported.append(context))
     nothing: Any = object
     transport, _ = await loop.subprocess_exec(nothing, "echo", "out")
-    await until(lambda: any("connection_lost" in context["message"] for context in reported))
+    await until(lambda: any(".connection_lost" in context["message"] for context in reported))
     assert all(isinstance(context["exception"], AttributeError) for context in reported)
     assert transport.get_returncode() == 0
     transport.close()
