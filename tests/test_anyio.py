@@ -820,7 +820,7 @@ def test_cancelled_at_each_await(backend: Backend, call: Callable[[], Any]) -> N
                 await stepped(call(), actions.get)
             assert not child_pids(), f"a child is left by the one cancelled at {number}"
             if not scope.cancel_called:
-                assert number >= 2
+                assert number >= 1
                 return
         raise AssertionError("it never comes to its end")
 
@@ -945,10 +945,11 @@ def test_a_second_cancellation_by_asyncio_kills_and_reaps(
     backend: Backend, tmp_path: Path, function: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
     ready = tmp_path / "ready"
-    stubborn = f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"
+    # It gets its input only once we know that it runs: before that a cancellation kills at once.
+    stubborn = f"trap '' TERM; read line; touch {ready}; while :; do sleep 0.1; done"
 
     async def body() -> None:
-        task = asyncio.create_task(function(stubborn, grace=math.inf))
+        task = asyncio.create_task(function(stubborn, input=b"go\n", grace=math.inf))
         await until(ready.exists)
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=0.2)

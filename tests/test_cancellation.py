@@ -133,8 +133,9 @@ async def test_run_process_is_reaped_when_the_cancellation_arrives() -> None:
 
 async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    stubborn = f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"
-    task = asyncio.create_task(aiopidfd.run_process(stubborn, grace=1000))
+    # It gets its input only once we know that it runs: before that a cancellation kills at once.
+    stubborn = f"trap '' TERM; read line; touch {ready}; while :; do sleep 0.1; done"
+    task = asyncio.create_task(aiopidfd.run_process(stubborn, input=b"go\n", grace=1000))
     while not ready.exists():
         await asyncio.sleep(0.01)
     task.cancel()

@@ -26,6 +26,7 @@ import uvloop
 import aiopidfd
 
 from .hosts import HOSTS, Seen
+from .held_exec import held_exec
 from .support import HOLD_STDOUT, exists, gate, hang_guard, sh, turns, until, warnings_given
 
 
@@ -684,12 +685,12 @@ def test_a_loop_that_was_closed_while_the_program_runs(
 
 @pytest.mark.parametrize("plain", LOOPS.values(), ids=LOOPS)
 def test_a_loop_that_was_closed_while_the_program_was_started(
-    plain: Callable[[], asyncio.AbstractEventLoop],
+    plain: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
 ) -> None:
     """The coroutine is thrown away: no "Event loop is closed" from its end."""
 
-    async def main(start: Any) -> None:
-        tasks.append(asyncio.ensure_future(start("sleep", "60")))
+    async def main(start: Any, program: str) -> None:
+        tasks.append(asyncio.ensure_future(start(program, "-c", "sleep 60")))
         await asyncio.sleep(0)
 
     for start in (asyncio.create_subprocess_exec, aiopidfd.create_subprocess_exec):
@@ -699,15 +700,16 @@ def test_a_loop_that_was_closed_while_the_program_was_started(
         loop.set_exception_handler(
             lambda loop, context, reported=reported: reported.append(context["message"])
         )
-        loop.run_until_complete(main(start))
-        loop.close()
-        unraisable = []
-        before, sys.unraisablehook = sys.unraisablehook, unraisable.append
-        try:
-            tasks.clear()
-            gc.collect()
-        finally:
-            sys.unraisablehook = before
+        with held_exec(tmp_path) as held:  # else it may run by then
+            loop.run_until_complete(main(start, held.path))
+            loop.close()
+            unraisable = []
+            before, sys.unraisablehook = sys.unraisablehook, unraisable.append
+            try:
+                tasks.clear()
+                gc.collect()
+            finally:
+                sys.unraisablehook = before
         assert unraisable == []
         assert reported == ["Task was destroyed but it is pending!"]  # asyncio's word for it
 
