@@ -25,8 +25,8 @@ import uvloop
 
 import aiopidfd
 
-from .hosts import HOSTS, Seen
 from .held_exec import held_exec
+from .hosts import HOSTS, Seen
 from .support import HOLD_STDOUT, exists, gate, hang_guard, sh, turns, until, warnings_given
 
 
