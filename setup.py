@@ -28,6 +28,7 @@ if platform.machine() == "aarch64":
 HEADERS = [
     NATIVE + name
     for name in (
+        "children.h",
         "clone.h",
         "fds.h",
         "jail.h",
@@ -37,9 +38,10 @@ HEADERS = [
         "record.h",
         "spawner.h",
         "syscall.h",
+        "tree.h",
     )
 ]
-AFTER_CLONE = [NATIVE + name for name in ("guardian.c", "jail.c", "clone.c")]
+AFTER_CLONE = [NATIVE + name for name in ("guardian.c", "children.c", "jail.c", "clone.c")]
 
 setup(
     libraries=[
@@ -57,7 +59,7 @@ setup(
             "aiopidfd._native",
             sources=[
                 NATIVE + name
-                for name in ("module.c", "spawner.c", "life.c", "probe.c", "pidinfo.c")
+                for name in ("module.c", "spawner.c", "life.c", "probe.c", "pidinfo.c", "tree.c")
             ],
             depends=[*HEADERS, *AFTER_CLONE],
             extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Final, Unpack
 
@@ -156,7 +157,7 @@ class Child:
         return state
 
     def _wait_for_news(self, timeout: float | None) -> bool:
-        """Wait for the guardian, or the orphan, on a descriptor that no one else can close."""
+        """Wait for the guardian, or the orphan, on descriptors that no one else can close."""
         try:
             watched = self._native.dup_watch()
         except ProcessLookupError:
@@ -164,7 +165,8 @@ class Child:
         try:
             return _wait_readable(watched, timeout)
         finally:
-            os.close(watched)
+            for fd in watched:
+                os.close(fd)
 
     def wait_started(self) -> None:
         """Block until the program was exec'd. The GIL is not held meanwhile.
@@ -173,7 +175,7 @@ class Child:
             OSError: it could not be; the child is reaped and all is closed.
         """
         while (state := self.advance()) in (_native.STARTING, _native.DYING):
-            _wait_readable(self._native.watch_fd, None)
+            _wait_readable((self._native.watch_fd,), None)
         if state in (_native.FAILED, _native.FOREIGN):
             self._native.close()
             raise self.failure()
@@ -253,6 +255,7 @@ def start(
             native = _native.spawn(
                 call,
                 plan.private_memory,
+                plan.contain,
                 plan.steps,
                 plan.paths,
                 plan.argv,
@@ -322,7 +325,8 @@ def foreign() -> ChildProcessError:
     return ChildProcessError(errno.ECHILD, "the child belongs to the process that forked this one")
 
 
-def _wait_readable(fd: int, timeout: float | None) -> bool:
+def _wait_readable(fds: Iterable[int], timeout: float | None) -> bool:
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))

@@ -65,6 +65,7 @@ class Options(TypedDict, total=False):
     oom_score_adj: int | None
     no_new_privs: bool
     die_with_parent: bool | int
+    contain: bool
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Plan:
     steps: tuple[Step, ...]
     blame: tuple[str, ...]  # by step: the option that asked for it
     private_memory: bool
+    contain: bool
 
     def error(self, errno: int, step: int) -> OSError:
         """The OSError for a start that failed at `step`, as subprocess would raise it."""
@@ -121,6 +123,7 @@ def make_plan(
     oom_score_adj: int | None = None,
     no_new_privs: bool = False,
     die_with_parent: bool | int = False,
+    contain: bool = False,
 ) -> Plan:
     """Check a command and its options and lay out the steps of its child.
 
@@ -162,7 +165,7 @@ def make_plan(
     ids = _id_steps(user, group, extra_groups)
     steps += ids
     # After them: a change of ids undoes the second (PR_SET_PDEATHSIG(2const)).
-    steps += bond_steps(no_new_privs, die_with_parent)
+    steps += bond_steps(no_new_privs, die_with_parent or contain)
     if close_fds:
         steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
 
@@ -178,6 +181,7 @@ def make_plan(
         # A change of ids in a memory map that is ours too would make us undumpable, and would put
         # a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE).
         private_memory=bool(ids),
+        contain=bool(contain),
     )
 
 

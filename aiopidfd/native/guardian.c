@@ -8,12 +8,14 @@
  *
  *   - No libc, no errno, no TLS, no allocation, no stack protector, no lazily bound symbol: only
  *     raw system calls. We share the spawning thread's TLS, and that thread runs on or may be gone.
- *     CI checks that the compiled file needs no outside symbol but clone_process and aiopidfd_jail.
+ *     CI checks that the compiled file needs no outside symbol but those of clone.c, jail.c and
+ *     children.c, and that those need none.
  *   - Touch nothing but the record. The spawner keeps it mapped until we cannot run any more.
  *   - No signal handler of the host program ever runs here: every signal is blocked when we start
  *     and stays blocked in the guardian; the child unblocks only after all handlers were reset.
  *   - A descriptor in the shared table belongs to the spawner: we never close one there.
  */
+#include "children.h"
 #include "jail.h"
 #include "record.h"
 #include "syscall.h"
@@ -27,6 +29,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <time.h>
 
 enum { KERNEL_NSIG = 64, SIGSET_BYTES = 8 };
 
@@ -146,41 +149,46 @@ static long start_child(struct record *record)
     return clone_process(&request, child_main, record);
 }
 
-/* Leave the descriptor table that we share with our parent, with only the lifelines: else we would
- * keep a pipe's writer or a listening socket of its alive. Unsharing copies no more of the table
- * than what lies below the first closed range (close_range(2), Linux 5.9). Returns 0 where memory is
- * out: then the table is still the parent's, and nothing in it is ours to close. */
+/* Leave the descriptor table that we share with our parent, with only what we wait on and what we tell
+ * by: else we would keep a pipe's writer or a listening socket of its alive. Unsharing copies no more of
+ * the table than what lies below the first closed range (close_range(2), Linux 5.9). Returns 0 where
+ * memory is out: then the table is still the parent's, and nothing in it is ours to close. */
 static int leave_descriptor_table(const struct record *record)
 {
-    int low = record->life_fd, high = record->self_fd;
-    if (low > high) {
-        low = record->self_fd;
-        high = record->life_fd;
-    }
-    if (SYS(__NR_close_range, high + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
+    int keep[] = {record->life_fd, record->self_fd, record->ready_fd};
+    enum { N = sizeof keep / sizeof *keep };
+    for (int i = 1; i < N; i++)
+        for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
+            int higher = keep[k - 1];
+            keep[k - 1] = keep[k];
+            keep[k] = higher;
+        }
+    if (SYS(__NR_close_range, keep[N - 1] + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
         return 0;
-    if (low > 0)
-        SYS(__NR_close_range, 0, low - 1, 0);
-    if (high > low + 1)
-        SYS(__NR_close_range, low + 1, high - 1, 0);
+    for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
+        if (keep[i] > next)
+            SYS(__NR_close_range, next, keep[i] - 1, 0);
     return 1;
 }
 
-/* Reaps the child, and whatever orphan of its the kernel gave to us as their subreaper.
- * Returns 1 once the child itself is reaped, its status in the record. */
-static int reap(struct record *record, int options)
+/* Reaps whatever has exited: the program (then *over is set, its status is in the record), and orphans
+ * of it that the kernel gave to us as their subreaper. Returns -ECHILD once there is no child left. */
+static long reap(struct record *record, int options, int *over)
 {
     for (;;) {
         siginfo_t info;
         info.si_pid = 0; /* waitid leaves it alone when nothing has changed */
-        long result = SYS(__NR_waitid, P_ALL, 0, &info, WEXITED | __WALL | options, &record->usage);
+        struct rusage *usage = *over ? NULL : &record->usage;
+        long result = SYS(__NR_waitid, P_ALL, 0, &info, WEXITED | __WALL | options, usage);
+        if (result == -EINTR)
+            continue;
         if (result < 0 || info.si_pid == 0)
-            return 0;
-        if (info.si_pid != record->child_pid)
+            return result;
+        if (info.si_pid != record->child_pid || *over)
             continue;
         record->code = info.si_code;
         record->status = info.si_status;
-        return 1;
+        *over = 1;
     }
 }
 
@@ -191,41 +199,130 @@ static int open_sigchld(void)
     return (int)SYS(__NR_signalfd4, -1, &mask, SIGSET_BYTES, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Sleeps until the child has exited, or we have no one to tell: the parent died (its pidfd), or
- * exec'd (the life pipe's last writer is gone: it is close-on-exec). */
-static __attribute__((noreturn)) void guard(struct record *record)
+static int64_t now_ms(void)
 {
-    enum { CHILD, LIFE, SELF };
-    enum { TRY_AGAIN_NS = 100 * 1000 * 1000 };
-    struct pollfd fds[3];
-    fds[CHILD].fd = -1;
-    fds[LIFE].fd = record->life_fd;
-    fds[SELF].fd = record->self_fd;
-    for (int i = 0; i < 3; i++)
-        fds[i].events = POLLIN;
-    int left = 0;
+    struct timespec now;
+    now.tv_sec = now.tv_nsec = 0;
+    SYS(__NR_clock_gettime, CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void tell(const struct record *record)
+{
+    uint64_t one = 1;
+    SYS(__NR_write, record->ready_fd, &one, sizeof one);
+}
+
+enum { CHILD, LIFE, SELF, N_FDS };
+
+/* What a guardian can be woken by, and what it knows. */
+struct guard {
+    struct pollfd fds[N_FDS];
+    int children_fd;
+    int contain;
+    int left;   /* the descriptor table of the parent */
+    int jailed;
+    int over;   /* the program is reaped */
+    int told;   /* the parent has been told so, by other means than our end */
+    int alone;  /* the parent is gone */
+    int ending; /* everything is being killed */
+    int64_t deadline;
+};
+
+enum {
+    TRY_AGAIN_MS = 100,
+    KILL_AGAIN_MS = 10,
+    KILL_DEADLINE_MS = 5000, /* what sleeps uninterruptibly in the kernel dies when it wakes */
+};
+
+/* Closes the parent's files to us, and us in. Where memory is out it is tried again later. */
+static void settle(struct guard *guard, const struct record *record)
+{
+    if (!guard->left)
+        guard->left = leave_descriptor_table(record);
+    if (!guard->left || guard->jailed)
+        return;
+    if (guard->fds[CHILD].fd < 0)
+        guard->fds[CHILD].fd = open_sigchld();
+    if (guard->contain && guard->children_fd < 0) {
+        guard->children_fd = aiopidfd_children_open();
+        if (guard->children_fd == -EMFILE || guard->children_fd == -ENFILE || guard->children_fd == -ENOMEM)
+            return;
+        if (guard->children_fd < 0) { /* was looked at before the start: /proc has changed since */
+            SYS(__NR_kill, record->child_pid, SIGKILL); /* rather than that it runs uncontained */
+            guard->contain = 0;
+        }
+    }
+    aiopidfd_jail(guard->contain);
+    guard->jailed = 1;
+}
+
+static void sleep_until_news(struct guard *guard)
+{
+    int ms = guard->ending && !guard->told ? KILL_AGAIN_MS : TRY_AGAIN_MS;
+    int for_ever = guard->jailed && !guard->ending && guard->fds[CHILD].fd >= 0;
+    struct timespec wait;
+    wait.tv_sec = 0;
+    wait.tv_nsec = ms * 1000000L;
+    for (int i = 0; i < N_FDS; i++)
+        guard->fds[i].revents = 0;
+    SYS(__NR_ppoll, guard->fds, N_FDS, for_ever ? NULL : &wait, NULL, SIGSET_BYTES);
+}
+
+static void begin_to_end(struct guard *guard)
+{
+    if (!guard->ending)
+        guard->deadline = now_ms() + KILL_DEADLINE_MS;
+    guard->ending = 1;
+}
+
+/* Sleeps until the program has exited, or we have no one to tell: the parent died (its pidfd), or
+ * exec'd (the life pipe's last writer is gone: it is close-on-exec). Then leaves: at once, or when what
+ * else the program has started is gone too, if that is to be killed (contain) or waited for. */
+static __attribute__((noreturn)) void stand_guard(struct record *record)
+{
+    struct guard guard;
+    guard.fds[CHILD].fd = guard.children_fd = -1;
+    guard.fds[LIFE].fd = record->life_fd;
+    guard.fds[SELF].fd = record->self_fd;
+    for (int i = 0; i < N_FDS; i++)
+        guard.fds[i].events = POLLIN;
+    guard.contain = record->contain;
+    guard.left = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
+    guard.deadline = 0;
     for (;;) {
-        if (!left && (left = leave_descriptor_table(record))) {
-            fds[CHILD].fd = open_sigchld();
-            aiopidfd_jail();
-        }
-        /* Where memory was out, neither can be had for now: look every now and then. */
-        struct timespec wait;
-        wait.tv_sec = 0;
-        wait.tv_nsec = TRY_AGAIN_NS;
-        for (int i = 0; i < 3; i++)
-            fds[i].revents = 0;
-        SYS(__NR_ppoll, fds, 3, fds[CHILD].fd < 0 ? &wait : NULL, NULL, SIGSET_BYTES);
-        if (fds[CHILD].revents || fds[CHILD].fd < 0) {
-            char signal_info[128]; /* struct signalfd_siginfo: only taken off the queue, and first: */
-            SYS(__NR_read, fds[CHILD].fd, signal_info, sizeof signal_info);
-            if (reap(record, WNOHANG)) { /* ... a later exit then raises the signal anew */
+        settle(&guard, record);
+        sleep_until_news(&guard);
+        /* Taken off the queue first: an exit that comes later then raises the signal anew. */
+        char signal_info[128]; /* struct signalfd_siginfo */
+        if (guard.fds[CHILD].revents)
+            SYS(__NR_read, guard.fds[CHILD].fd, signal_info, sizeof signal_info);
+        if (reap(record, WNOHANG, &guard.over) == -ECHILD) {
+            if (guard.over)
                 atomic_store(&record->phase, PHASE_EXITED);
-                die(0);
-            }
-        }
-        if (fds[LIFE].revents || fds[SELF].revents)
             die(0);
+        }
+        if (!guard.alone && (guard.fds[LIFE].revents || guard.fds[SELF].revents)) {
+            if (!guard.contain)
+                die(0);
+            guard.alone = 1;
+            guard.fds[LIFE].fd = guard.fds[SELF].fd = -1;
+            begin_to_end(&guard);
+        }
+        if (guard.over && guard.contain)
+            begin_to_end(&guard);
+        if (guard.ending)
+            aiopidfd_children_kill(guard.children_fd);
+        int too_long = guard.ending && now_ms() > guard.deadline;
+        if (guard.alone && too_long)
+            die(0);
+        if (guard.over && !guard.told && (!guard.contain || too_long)) {
+            atomic_store(&record->phase, PHASE_EXITED);
+            if (!guard.contain && !atomic_load(&record->stay_requested))
+                die(0); /* the orphans go to the next subreaper */
+            guard.told = 1;
+            tell(record);
+        }
     }
 }
 
@@ -244,7 +341,8 @@ void aiopidfd_guardian(void *opaque)
         guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
     if (record->error) {
-        reap(record, 0);
+        int over = 0;
+        reap(record, 0, &over);
         guardian_fails(record, record->failed_step, -record->error);
     }
 
@@ -253,7 +351,6 @@ void aiopidfd_guardian(void *opaque)
     if (atomic_load(&record->kill_requested))
         SYS(__NR_kill, pid, SIGKILL);
 
-    uint64_t one = 1;
-    SYS(__NR_write, record->ready_fd, &one, sizeof one);
-    guard(record);
+    tell(record);
+    stand_guard(record);
 }

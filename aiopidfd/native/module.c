@@ -7,9 +7,11 @@
 #include "record.h"
 #include "spawner.h"
 #include "syscall.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 extern char **environ;
@@ -223,7 +225,19 @@ static PyObject *child_dup_pidfd(PyObject *self, PyObject *unused)
 static PyObject *child_dup_watch(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    int fd = spawner_dup_watch(child_of(self));
+    int fds[2];
+    int result = spawner_dup_watch(child_of(self), fds);
+    if (result < 0) {
+        errno = -result;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return fds[1] < 0 ? Py_BuildValue("(i)", fds[0]) : Py_BuildValue("(ii)", fds[0], fds[1]);
+}
+
+static PyObject *child_stay(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    int fd = spawner_stay(child_of(self));
     if (fd < 0) {
         errno = -fd;
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -264,7 +278,9 @@ static PyMethodDef child_methods[] = {
     {"send_signal", child_send_signal, METH_O, "Signals the program through its pidfd."},
     {"give_up_status", child_give_up_status, METH_NOARGS, "An ORPHANED child that exited becomes UNKNOWN."},
     {"dup_pidfd", child_dup_pidfd, METH_NOARGS, "A duplicate of the program's pidfd, while it runs."},
-    {"dup_watch", child_dup_watch, METH_NOARGS, "A new descriptor that is readable when poll() has news."},
+    {"dup_watch", child_dup_watch, METH_NOARGS, "New descriptors, of which one is readable when poll() has news."},
+    {"stay", child_stay, METH_NOARGS,
+     "The guardian stays until all that the program started is gone. A duplicate of its pidfd."},
     {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},
     {"result", child_result, METH_NOARGS, "(code, status, rusage or None) of a child that EXITED."},
     {NULL, NULL, 0, NULL},
@@ -320,14 +336,14 @@ struct state {
 
 static PyObject *native_spawn(PyObject *module, PyObject *args)
 {
-    int call, private_memory;
+    int call, private_memory, contain;
     PyObject *steps, *paths, *argv, *env, *fds, *result = NULL;
-    if (!PyArg_ParseTuple(args, "ipOOOOO:spawn", &call, &private_memory, &steps, &paths, &argv, &env, &fds))
+    if (!PyArg_ParseTuple(args, "ippOOOOO:spawn", &call, &private_memory, &contain, &steps, &paths, &argv, &env, &fds))
         return NULL;
     if (call != CALL_CLONE && !(call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
         return PyErr_Format(PyExc_ValueError, "no such way to clone: %d", call);
 
-    struct plan plan = {.call = (enum clone_call)call, .private_memory = private_memory};
+    struct plan plan = {.call = (enum clone_call)call, .private_memory = private_memory, .contain = contain};
     struct plan_step *c_steps = borrow_steps(steps, &plan.n_steps);
     const char **c_paths = c_steps ? borrow_strings(paths) : NULL;
     const char **c_argv = c_paths ? borrow_strings(argv) : NULL;
@@ -411,6 +427,70 @@ static PyObject *native_pidfd_getfd(PyObject *module, PyObject *args)
     return PyLong_FromLong(fd);
 }
 
+/* ---- A tree ---------------------------------------------------------------------------------- */
+
+static PyObject *native_signal_tree(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int pid, pidfd, sig, signalled, denied, error;
+    if (!PyArg_ParseTuple(args, "iii:signal_tree", &pid, &pidfd, &sig))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = tree_signal(pid, pidfd, sig, &signalled, &denied);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("iii", signalled, denied, -error);
+}
+
+/* Members that were found, their pidfds taken over. */
+struct found {
+    int (*member)[2];
+    size_t n, room;
+};
+
+static int find(void *arg, int pid, int pidfd)
+{
+    struct found *found = arg;
+    if (found->n == found->room) {
+        size_t room = found->room ? 2 * found->room : 64;
+        int(*larger)[2] = realloc(found->member, room * sizeof *larger);
+        if (!larger)
+            return 0;
+        found->member = larger;
+        found->room = room;
+    }
+    found->member[found->n][0] = pid;
+    found->member[found->n++][1] = pidfd;
+    return 1;
+}
+
+static PyObject *native_list_tree(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int pid, pidfd, error;
+    if (!PyArg_ParseTuple(args, "ii:list_tree", &pid, &pidfd))
+        return NULL;
+    struct found found = {0};
+    Py_BEGIN_ALLOW_THREADS
+    error = tree_visit(pid, pidfd, find, &found);
+    Py_END_ALLOW_THREADS
+    PyObject *list = error < 0 ? NULL : PyList_New((Py_ssize_t)found.n);
+    if (error < 0) {
+        errno = -error;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    for (size_t i = 0; list && i < found.n; i++) {
+        PyObject *pair = Py_BuildValue("ii", found.member[i][0], found.member[i][1]);
+        if (!pair)
+            Py_CLEAR(list);
+        else
+            PyList_SetItem(list, (Py_ssize_t)i, pair);
+    }
+    for (size_t i = 0; !list && i < found.n; i++)
+        SYS(__NR_close, found.member[i][1]);
+    free(found.member);
+    return list;
+}
+
 static PyObject *native_exit_status(PyObject *module, PyObject *arg)
 {
     (void)module;
@@ -430,11 +510,15 @@ static PyObject *native_exit_status(PyObject *module, PyObject *arg)
 
 static PyMethodDef module_methods[] = {
     {"spawn", native_spawn, METH_VARARGS,
-     "spawn(call, private_memory, steps, paths, argv, env, fds) -> Child. Returns before the exec. "
+     "spawn(call, private_memory, contain, steps, paths, argv, env, fds) -> Child. Returns before the exec. "
      "Takes the descriptors out of the list `fds`, which it closes when the program has them."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
+    {"signal_tree", native_signal_tree, METH_VARARGS,
+     "signal_tree(pid, pidfd, signal) -> (signalled, denied, errno): every descendant of a process."},
+    {"list_tree", native_list_tree, METH_VARARGS,
+     "list_tree(pid, pidfd) -> [(pid, pidfd)]: every descendant of a process. The pidfds are the caller's."},
     {"exit_status", native_exit_status, METH_O,
      "exit_status(pidfd) -> (code, status) of a process that has exited and is no child of ours. OSError: EAGAIN: "
      "perhaps later; else it cannot be known."},

@@ -91,6 +91,20 @@ int pidinfo_pid(int pidfd)
     return number > 0 ? number : 0;
 }
 
+int pidinfo_parent(int pidfd, int pid)
+{
+    struct pidfd_info info = {.mask = 0};
+    if (SYS(__NR_ioctl, pidfd, GET_INFO, &info) == 0) /* Linux 6.13 */
+        return (int)info.ppid;
+    char text[1024];
+    const char *fields = read_stat(pid, text, sizeof text);
+    int parent;
+    if (!fields || sscanf(fields, " %*c %d", &parent) != 1)
+        return 0;
+    /* That was about this process if it is not reaped yet. */
+    return SYS(__NR_pidfd_send_signal, pidfd, 0, 0, 0) == -ESRCH ? 0 : parent;
+}
+
 /* Whether exit_code is shown to us, who may be less privileged than the process: else it reads 0.
  * The link asks for the same right (ptrace(2), PTRACE_MODE_READ_FSCREDS). */
 static int may_look(int pid)

@@ -31,7 +31,8 @@ enum phase {
     PHASE_STARTING = 0,
     PHASE_RUNNING, /* the program was exec'd: child_pid and child_pidfd are valid */
     PHASE_FAILED,  /* error and failed_step are valid, the child (if any) is reaped */
-    PHASE_EXITED,  /* code, status and usage are valid, the child is reaped */
+    PHASE_EXITED,  /* code, status and usage are valid, the child is reaped. Then the guardian ends,
+                      unless it stays for what else the program has started */
 };
 
 /* Whether a child may run, where only the child itself can tell that it was born (clone(2)): decided
@@ -44,7 +45,9 @@ struct record {
     unsigned long size;
     enum clone_call call;
     int private_memory;   /* the child gets a memory map of its own: it will change ids */
-    int ready_fd;         /* eventfd, written when the program was exec'd */
+    int ready_fd;         /* eventfd, written when the program was exec'd; again when the guardian
+                             stays although the program has exited */
+    int contain;          /* nothing that the program started outlives it, or us */
     int life_fd;          /* life.h: the descriptors that the guardian keeps */
     int self_fd;
     uint64_t sigmask;     /* the caller's; the child gets it back last */
@@ -59,6 +62,7 @@ struct record {
 
     /* Written by the spawner while the others run. */
     atomic_int kill_requested; /* nobody wants the program any more: kill it once it is known */
+    atomic_int stay_requested; /* somebody deals with the whole tree: stay while there is any of it */
 
     /* Written by the guardian and the child. */
     atomic_int phase;

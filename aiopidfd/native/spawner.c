@@ -84,12 +84,17 @@ static void close_handed_over(struct child *child)
     child->n_fds = 0;
 }
 
-static void close_fds(struct child *child)
+static void close_all_but_guardian(struct child *child)
 {
     close_fd(&child->watch_fd);
-    close_fd(&child->guardian_fd);
     close_fd(&child->ready_fd);
     close_fd(&child->pidfd);
+}
+
+static void close_fds(struct child *child)
+{
+    close_all_but_guardian(child);
+    close_fd(&child->guardian_fd);
 }
 
 /* ---- The list -------------------------------------------------------------------------------- */
@@ -207,6 +212,7 @@ static struct record *record_new(const struct plan *plan)
     record->size = size;
     record->call = plan->call;
     record->private_memory = plan->private_memory;
+    record->contain = plan->contain;
     record->guardian_stack = block;
     record->child_stack = block + STACK_SIZE;
     record->stack_size = STACK_SIZE;
@@ -342,7 +348,7 @@ static int prepare(struct child *child, const struct plan *plan)
     child->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     if (child->watch_fd < 0)
         return -errno;
-    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    child->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     if (child->ready_fd < 0)
         return -errno;
     int error = move_above_stdio(&child->watch_fd);
@@ -395,6 +401,18 @@ static int is_final(const struct child *child)
     return child->state >= CHILD_EXITED;
 }
 
+/* The program's exit is known, and its guardian has stayed for the rest of the tree. */
+static int has_guardian_left(const struct child *child)
+{
+    return child->state == CHILD_EXITED && child->record;
+}
+
+/* Nothing will ever move any more. */
+static int is_over(const struct child *child)
+{
+    return is_final(child) && !has_guardian_left(child);
+}
+
 static int is_readable(int fd)
 {
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
@@ -411,8 +429,9 @@ static int guardian_gone(const struct child *child)
     return info.si_pid != 0;
 }
 
-/* The guardian's last act in the shared table is the write to ready_fd, so the descriptor may not be
- * closed, and its number not be reused, before that was read (or the guardian is dead). */
+/* The guardian's last act in the shared table is a write to ready_fd (the first one, as a rule), so the
+ * descriptor may not be closed, and its number not be reused, before the guardian is dead, or has told
+ * that it stays, which it does once. */
 static int ready_was_written(const struct child *child)
 {
     uint64_t count;
@@ -428,7 +447,6 @@ static void collect_start(struct child *child)
     /* After unshare(CLONE_NEWPID) or setns() both live in another pid namespace than we do. */
     if (record->guardian_pid != child->guardian_pid)
         child->pid = pidinfo_pid(child->pidfd);
-    close_watched_fd(child, &child->ready_fd);
     close_handed_over(child);
     child->state = CHILD_RUNNING;
 }
@@ -482,6 +500,7 @@ static void collect_failure(struct child *child)
     child->state = CHILD_FAILED;
 }
 
+/* How the program ended. The guardian may still be there: then the record is, too. */
 static void collect_exit(struct child *child)
 {
     const struct record *record = child->record;
@@ -529,12 +548,19 @@ static void advance(struct child *child)
 {
     if (disown_in_copy(child))
         return;
+    if (has_guardian_left(child)) {
+        if (guardian_gone(child))
+            record_free(&child->record);
+        return;
+    }
     if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING) {
         int gone = guardian_gone(child); /* before the phase is read: then the phase is its last */
         int phase = atomic_load(&child->record->phase);
         int running = phase == PHASE_RUNNING || phase == PHASE_EXITED;
         if (child->state == CHILD_STARTING && running && (gone || ready_was_written(child)))
             collect_start(child);
+        if (!gone && child->state == CHILD_RUNNING && phase == PHASE_EXITED && is_readable(child->ready_fd))
+            collect_exit(child); /* left unread: whoever polls it shall find it readable */
         if (!gone)
             return;
         switch (phase) {
@@ -561,6 +587,7 @@ static void advance(struct child *child)
         /* The place in the epoll set that this gives back serves for the program's pidfd. */
         if (child->state == CHILD_ORPHANED || child->state == CHILD_DYING) {
             close_watched_fd(child, &child->guardian_fd);
+            close_watched_fd(child, &child->ready_fd);
             watch(child, child->pidfd, EPOLLIN);
         }
     }
@@ -585,11 +612,13 @@ static int sweep(void)
     int left = 0;
     for (struct child *child = children, *next; child; child = next) {
         next = child->next;
+        if (!child->abandoned && !has_guardian_left(child))
+            continue;
+        if (!is_over(child))
+            advance(child);
         if (!child->abandoned)
             continue;
-        if (!is_final(child))
-            advance(child);
-        if (is_final(child))
+        if (is_over(child))
             dispose(child);
         else
             left++;
@@ -602,7 +631,7 @@ static int sweep(void)
 enum child_state spawner_poll(struct child *child)
 {
     uint64_t mask = lock();
-    if (!is_final(child))
+    if (!is_over(child))
         advance(child);
     enum child_state state = child->state;
     unlock(mask);
@@ -612,8 +641,10 @@ enum child_state spawner_poll(struct child *child)
 void spawner_close(struct child *child)
 {
     uint64_t mask = lock();
-    if (is_final(child))
+    if (is_over(child))
         close_fds(child);
+    else if (is_final(child))
+        close_all_but_guardian(child); /* which is reaped by a later poll or sweep */
     unlock(mask);
 }
 
@@ -683,26 +714,47 @@ void spawner_give_up_status(struct child *child)
     unlock(mask);
 }
 
+static int duplicate(int fd)
+{
+    return (int)SYS(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+}
+
 int spawner_dup_pidfd(struct child *child)
 {
     uint64_t mask = lock();
     int result = -ESRCH;
     if (is_running(child) && !disown_in_copy(child))
-        result = (int)SYS(__NR_fcntl, child->pidfd, F_DUPFD_CLOEXEC, 3);
+        result = duplicate(child->pidfd);
     unlock(mask);
     return result;
 }
 
-int spawner_dup_watch(struct child *child)
+int spawner_dup_watch(struct child *child, int fds[2])
 {
     uint64_t mask = lock();
     int result = -ESRCH;
-    if (disown_in_copy(child))
-        result = -ESRCH;
-    else if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING)
-        result = (int)SYS(__NR_fcntl, child->guardian_fd, F_DUPFD_CLOEXEC, 3);
-    else if (!is_final(child))
-        result = (int)SYS(__NR_fcntl, child->pidfd, F_DUPFD_CLOEXEC, 3);
+    fds[0] = fds[1] = -1;
+    if (!is_final(child) && !disown_in_copy(child)) {
+        int guarded = child->state == CHILD_STARTING || child->state == CHILD_RUNNING;
+        result = fds[0] = duplicate(guarded ? child->guardian_fd : child->pidfd);
+        if (result >= 0 && guarded)
+            result = fds[1] = duplicate(child->ready_fd);
+        if (result < 0)
+            close_fd(&fds[0]);
+    }
+    unlock(mask);
+    return result < 0 ? result : 0;
+}
+
+int spawner_stay(struct child *child)
+{
+    uint64_t mask = lock();
+    int result = -ESRCH;
+    if ((child->state == CHILD_RUNNING || has_guardian_left(child)) && !disown_in_copy(child)) {
+        atomic_store(&child->record->stay_requested, 1);
+        wake_guardian(child);
+        result = duplicate(child->guardian_fd);
+    }
     unlock(mask);
     return result;
 }
@@ -712,9 +764,9 @@ void spawner_release(struct child *child)
     uint64_t mask = lock();
     if (child->state == CHILD_STARTING)
         kill_program(child); /* nobody has heard of it yet, and now nobody will */
-    if (!is_final(child))
+    if (!is_over(child))
         advance(child);
-    if (is_final(child))
+    if (is_over(child))
         dispose(child);
     else
         child->abandoned = 1;

@@ -23,6 +23,7 @@ struct plan_step {
 struct plan {
     enum clone_call call;
     int private_memory;
+    int contain; /* kill all that is left when the program has exited, or we have */
     size_t n_steps;
     const struct plan_step *steps;
     const char *const *paths;
@@ -33,7 +34,7 @@ struct plan {
 };
 
 /*
- *   STARTING --> RUNNING --> EXITED
+ *   STARTING --> RUNNING --> EXITED (the guardian may stay: see spawner_stay)
  *      |  |         |
  *      |  |         +-- the guardian was killed --> ORPHANED --> EXITED | UNKNOWN
  *      |  +--> FAILED
@@ -68,7 +69,8 @@ struct child {
     /* spawner.c's own */
     struct record *record;
     int guardian_fd;  /* the guardian's pidfd; -1 once it is gone */
-    int ready_fd;     /* eventfd the guardian writes when the program was exec'd; -1 after STARTING */
+    int ready_fd;     /* eventfd the guardian writes when the program was exec'd, and again when it
+                         stays although the program has exited */
     int owner; /* the process that spawned it; a raw copy of it is not */
     int *fds;
     size_t n_fds;
@@ -105,9 +107,14 @@ void spawner_kill(struct child *child);
 /* Stop waiting for the status of an ORPHANED child that has exited: UNKNOWN. */
 void spawner_give_up_status(struct child *child);
 
-/* A new descriptor that is readable when there is news and stays so, for waiters in any number of
- * threads; or -errno: -ESRCH in a final state. */
-int spawner_dup_watch(struct child *child);
+/* New descriptors of which one is readable when there is news and stays so, for waiters in any number
+ * of threads; the second may be -1. 0 or -errno: -ESRCH in a final state. */
+int spawner_dup_watch(struct child *child, int fds[2]);
+
+/* From now on the guardian stays until all that the program has started is gone, its own exit
+ * notwithstanding. Returns a duplicate of the guardian's pidfd, which is readable then; or -errno:
+ * -ESRCH when the guardian is gone. */
+int spawner_stay(struct child *child);
 
 /* Gives the child up. If it is STARTING it is killed; else it lives on, and its guardian is reaped by
  * a later spawner_sweep(). */

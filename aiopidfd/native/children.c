@@ -1,0 +1,53 @@
+#include "children.h"
+#include "syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+static int is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The numbers in /proc must be those that kill(2) takes: after unshare(CLONE_NEWPID), or under a
+ * foreign mount, they are of another pid namespace. */
+static int proc_is_ours(void)
+{
+    char name[16];
+    long length = SYS(__NR_readlinkat, AT_FDCWD, "/proc/self", name, sizeof name);
+    long pid = 0;
+    for (long i = 0; i < length; i++) {
+        if (!is_digit(name[i]))
+            return 0;
+        pid = pid * 10 + (name[i] - '0');
+    }
+    return pid > 0 && pid == SYS(__NR_getpid);
+}
+
+int aiopidfd_children_open(void)
+{
+    if (!proc_is_ours())
+        return -ENOTSUP;
+    return (int)SYS(__NR_openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+}
+
+void aiopidfd_children_kill(int fd)
+{
+    /* Read on, never at an offset: only then is what one read cuts off continued by the next, whatever
+     * has become of the list (seq_file). A number counts when the space after it was seen. */
+    char text[512];
+    long pid = 0, length;
+    SYS(__NR_lseek, fd, 0, SEEK_SET);
+    while ((length = SYS(__NR_read, fd, text, sizeof text)) > 0)
+        for (long i = 0; i < length; i++) {
+            if (is_digit(text[i])) {
+                pid = pid * 10 + (text[i] - '0');
+                continue;
+            }
+            if (pid > 0)
+                SYS(__NR_kill, pid, SIGKILL);
+            pid = 0;
+        }
+}
