@@ -1,16 +1,19 @@
-"""How a running program is brought to its end: asked, given time, killed, reaped."""
+"""How a running program is brought to its end: its tree asked, given time, killed, reaped."""
 
 import asyncio
 import contextlib
-from typing import Final
+import logging
+import time
+from signal import SIGTERM
 
+from .child import Child
+from .ready import sleep
+from .tree import KILL_DEADLINE, Tree, kill_now
 from .watch import Watch
 
-__all__ = ["end"]
+__all__ = ["end", "end_tree"]
 
-# After SIGKILL a program is gone at once, unless it sleeps uninterruptibly in the kernel. Then its
-# caller goes on, and it is reaped when it wakes.
-KILL_DEADLINE: Final = 5.0
+logger = logging.getLogger("aiopidfd")
 
 
 async def end(watch: Watch, grace: float) -> None:
@@ -19,7 +22,7 @@ async def end(watch: Watch, grace: float) -> None:
     A cancellation kills at once; it is raised when that is done.
 
     Raises:
-        PermissionError: we may not signal the program.
+        PermissionError: we may not signal the program, or what is left of its tree.
     """
     if watch.over:
         return
@@ -30,7 +33,7 @@ async def end(watch: Watch, grace: float) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError as exc:
             cancelled = exc
-            _kill_quietly(watch)
+            kill_now(watch.child)
     if cancelled is not None:
         if not task.cancelled():
             task.exception()  # retrieved: the cancellation goes first
@@ -40,18 +43,62 @@ async def end(watch: Watch, grace: float) -> None:
 
 async def _end(watch: Watch, grace: float) -> None:
     try:
-        with contextlib.suppress(ProcessLookupError):
-            if grace > 0:
-                watch.child.terminate()
-                if await watch.exited(timeout=grace):
-                    return
-            watch.child.kill()
+        await end_tree(watch.child, grace)
         await watch.exited(timeout=KILL_DEADLINE)
     except asyncio.CancelledError:  # the loop itself is going down
-        _kill_quietly(watch)
+        kill_now(watch.child)
         raise
 
 
-def _kill_quietly(watch: Watch) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        watch.child.kill()
+async def end_tree(child: Child, grace: float) -> None:
+    """SIGTERM to a program's whole tree, `grace` seconds, SIGKILL; on asyncio and on trio.
+
+    Where the tree cannot be found the program alone is ended, with a warning in the log.
+
+    Raises:
+        PermissionError: as `end`.
+    """
+    try:
+        tree = Tree(child)
+    except ProcessLookupError:  # not there yet, or any more
+        child.abandon()
+        return
+    except OSError as exc:
+        await _end_alone(child, grace, exc)
+        return
+    with tree:
+        try:
+            if grace > 0:
+                tree.signal(SIGTERM)
+                _check_permission(child)
+                if await tree.wait_for(grace):
+                    return
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await tree.kill()
+        except PermissionError:
+            raise
+        except OSError as exc:
+            await _end_alone(child, grace, exc)
+
+
+def _check_permission(child: Child) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(0)
+
+
+async def _end_alone(child: Child, grace: float, reason: OSError) -> None:
+    logger.warning(
+        "The program with pid %d is ended, but what it has started perhaps is not: %s",
+        child.pid,
+        reason,
+    )
+    with contextlib.suppress(ProcessLookupError):
+        if grace > 0:
+            child.terminate()
+            deadline = time.monotonic() + grace
+            while time.monotonic() < deadline:  # no descriptor is to be had, perhaps
+                if child.poll() is not None:
+                    return
+                await sleep(0.01)
+        child.kill()

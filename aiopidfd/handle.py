@@ -5,9 +5,15 @@ import errno
 import os
 import resource
 from collections.abc import Iterator, Sequence
+from signal import SIGTERM
+from typing import TYPE_CHECKING
 
 from .child import Child
 from .plan import StrOrBytesPath
+from .tree import Tree, denied_error
+
+if TYPE_CHECKING:
+    from .pidfd import PidFd
 
 __all__ = ["Handle", "NoHandleError"]
 
@@ -17,7 +23,7 @@ class NoHandleError(ProcessLookupError):
 
 
 class Handle:
-    """A program: who it is, how it ended, and its signals. All but the streams and the waiting."""
+    """A program: who it is, how it ended, and its signals. All but the streams and its own end."""
 
     _child: Child
 
@@ -95,3 +101,90 @@ class Handle:
     def kill(self) -> None:
         """Send SIGKILL. Raises as `send_signal`."""
         self._child.kill()
+
+    def children(self) -> list["PidFd"]:
+        """All that the program has started and that is there now, and what those have started.
+
+        Daemons too, which have left their parent and their session. Parents come before their
+        children. A handle to each, to be closed (or dropped):
+
+            for child in process.children():
+                with child:
+                    print(child.getpid())
+
+        From this call on the guardian stays as long as there is any of them, after the program's
+        own exit too; and so for the other calls that deal with the tree.
+
+        Raises:
+            ProcessLookupError: the program has exited, and no one has kept track of its tree.
+            OSError: EMFILE; ENOTSUP, ENOSYS: /proc cannot tell (see docs/trees.md).
+        """
+        from .pidfd import PidFd  # which knows us
+
+        handles: list[PidFd] = []
+        with Tree(self._child) as tree:
+            members = tree.members()
+        try:
+            while members:
+                pid, fd = members.pop(0)
+                handle = PidFd.owning(fd)
+                if pid != self.pid:
+                    handles.append(handle)
+        finally:
+            for _, fd in members:
+                os.close(fd)
+        return handles
+
+    def terminate_tree(self) -> None:
+        """Send SIGTERM to the program and to all that it has started, each by its pidfd.
+
+        Once: what is started meanwhile may not get it. `kill_tree` leaves nothing.
+
+        Raises:
+            ProcessLookupError: as `children`.
+            PermissionError: some may not be signalled (kill(2)); the others have got it.
+            OSError: as `children`.
+        """
+        with Tree(self._child) as tree:
+            if tree.signal(SIGTERM)[1]:
+                raise denied_error()
+
+    async def kill_tree(self) -> bool:
+        """SIGKILL to the program and to all that it has started, until there is nothing left.
+
+        On any asyncio loop and on trio. What keeps forking is killed faster than it forks; what
+        sleeps uninterruptibly in the kernel is left after 5 seconds, and dies when it wakes.
+
+        Returns:
+            Whether nothing is left.
+
+        Raises:
+            PermissionError: all that is left may not be signalled (kill(2)).
+            OSError: as `children`.
+        """
+        try:
+            with Tree(self._child) as tree:
+                return await tree.kill()
+        except ProcessLookupError:
+            return True
+
+    async def wait_tree(self) -> int:
+        """Wait until the program has exited, and all that it has started is gone too.
+
+        On any asyncio loop and on trio. A cancelled wait leaves them alone. What the program left
+        behind before anybody dealt with its tree, when it exited, is not waited for.
+
+        Returns:
+            The program's return code.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            OSError: EMFILE.
+        """
+        with contextlib.suppress(ProcessLookupError), Tree(self._child) as tree:
+            await tree.wait()
+        return await self.wait()
+
+    async def wait(self) -> int:
+        """Wait for the program's exit; the return code."""
+        raise NotImplementedError

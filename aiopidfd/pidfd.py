@@ -80,7 +80,7 @@ class PidFd:
             OSError: EINVAL: the kernel has no handles to threads; EMFILE and the like.
         """
         fd = os.pidfd_open(pid, _PIDFD_THREAD if thread else 0)
-        return cls._owning(fd, kill_on_close)
+        return cls.owning(fd, kill_on_close)
 
     @classmethod
     def from_fd(cls, fd: int, *, kill_on_close: bool = False) -> Self:
@@ -90,7 +90,7 @@ class PidFd:
             OSError: EBADF: it is not a pidfd.
         """
         _check(fd)
-        return cls._owning(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), kill_on_close)
+        return cls.owning(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), kill_on_close)
 
     @classmethod
     def from_proc(cls, directory: int, *, kill_on_close: bool = False) -> Self:
@@ -140,10 +140,10 @@ class PidFd:
             raise EOFError("the connection has ended")
         if not fds:
             raise OSError(errno.EBADF, "no descriptor came with the message")
-        return cls._owning(fds[0], False)
+        return cls.owning(fds[0], False)
 
     @classmethod
-    def _owning(cls, fd: int, kill_on_close: bool) -> Self:
+    def owning(cls, fd: int, kill_on_close: bool) -> Self:
         try:
             return cls(fd, kill_on_close=kill_on_close)
         except BaseException:

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypedDict
 from warnings import warn
 
 from . import _native
+from .containment import check_containment
 from .limits import Step, bond_steps, limit_steps
 
 __all__ = ["Command", "Env", "Options", "Plan", "StrOrBytesPath", "make_plan"]
@@ -165,7 +166,9 @@ def make_plan(
     ids = _id_steps(user, group, extra_groups)
     steps += ids
     # After them: a change of ids undoes the second (PR_SET_PDEATHSIG(2const)).
-    steps += bond_steps(no_new_privs, die_with_parent or contain)
+    if contain:
+        check_containment()
+    steps += bond_steps(no_new_privs, die_with_parent or bool(contain))
     if close_fds:
         steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
 

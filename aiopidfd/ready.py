@@ -1,10 +1,11 @@
 """Waiting for a descriptor, and for time, on whatever loop runs: any asyncio loop, or trio."""
 
 import asyncio
+import math
 import sys
 from typing import Any
 
-__all__ = ["readable", "sleep"]
+__all__ = ["readable", "readable_within", "sleep"]
 
 
 async def readable(fd: int) -> None:
@@ -13,22 +14,33 @@ async def readable(fd: int) -> None:
     Raises:
         RuntimeError: no loop runs here.
     """
+    await readable_within(fd, math.inf)
+
+
+async def readable_within(fd: int, seconds: float) -> bool:
+    """The same for so long at most; whether it is readable."""
     trio = _trio()
     if trio is not None:
-        await trio.lowlevel.wait_readable(fd)
-        return
+        with trio.move_on_after(seconds):
+            await trio.lowlevel.wait_readable(fd)
+            return True
+        return False
     loop = asyncio.get_running_loop()
-    news: asyncio.Future[None] = loop.create_future()
+    news: asyncio.Future[bool] = loop.create_future()
 
-    def wake() -> None:
+    def wake(is_readable: bool) -> None:
         if not news.done():
-            news.set_result(None)
+            news.set_result(is_readable)
 
-    loop.add_reader(fd, wake)
+    # A timer and no cancellation: whose scopes we are in is not known here.
+    timer = None if seconds == math.inf else loop.call_later(seconds, wake, False)
+    loop.add_reader(fd, wake, True)
     try:
-        await news
+        return await news
     finally:
         loop.remove_reader(fd)
+        if timer is not None:
+            timer.cancel()
 
 
 async def sleep(seconds: float) -> None:

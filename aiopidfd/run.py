@@ -10,6 +10,7 @@ from .process import DRAIN, GRACE, Process, check_bytes, open_process
 from .seconds import check_seconds
 from .stdio import Stdio
 from .text import decode_output, text_encoding
+from .tree import kill_now
 
 __all__ = ["input_bytes", "run_process"]
 
@@ -183,7 +184,7 @@ async def run_process(
         raise subprocess.TimeoutExpired(command, timeout or 0, out, err) from None
     except GeneratorExit:  # nothing can be awaited any more
         if process is not None:
-            process._watch.child.abandon()  # noqa: SLF001
+            kill_now(process._child)  # noqa: SLF001
         raise
     except BaseException:
         if process is not None:

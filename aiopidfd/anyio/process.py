@@ -1,7 +1,6 @@
 """`open_process` and the `Process` that it returns: anyio's interface, with invisible programs."""
 
 import asyncio
-import contextlib
 import os
 import warnings
 from signal import SIGKILL, SIGTERM
@@ -14,12 +13,13 @@ from anyio.lowlevel import checkpoint
 
 from .. import _native
 from ..child import FINAL, Child, start
-from ..ending import KILL_DEADLINE
+from ..ending import end_tree
 from ..exits import Patience
 from ..handle import Handle
 from ..plan import Command, Options
 from ..ready import readable
 from ..stdio import Descriptors, Stdio
+from ..tree import KILL_DEADLINE, kill_now
 from .streams import ReceivePipe, SendPipe
 
 __all__ = ["Process", "end", "open_process"]
@@ -114,8 +114,8 @@ class Process(Handle, anyio.abc.Process):
         self.send_signal(SIGKILL)
 
     def abandon(self) -> None:
-        """SIGKILL, and no more: for where nothing can be awaited."""
-        self._child.abandon()
+        """SIGKILL to its tree, and no more: for where nothing can be awaited."""
+        kill_now(self._child)
 
     async def aclose(self) -> None:
         """Close the pipes and wait for the exit. Cancelled, kill the program and reap it."""
@@ -123,7 +123,7 @@ class Process(Handle, anyio.abc.Process):
         try:
             await self.wait()
         except GeneratorExit:  # thrown away: nothing can be awaited any more
-            self._child.abandon()
+            kill_now(self._child)
             raise
         except BaseException:
             await end(self, 0)
@@ -174,22 +174,17 @@ async def _until_started(child: Child) -> None:
 
 
 async def end(process: Process, grace: float) -> None:
-    """SIGTERM, `grace` seconds, SIGKILL, reap; returns when it is over or the kernel holds it.
+    """SIGTERM to its tree, `grace` seconds, SIGKILL, reap; or leave what the kernel holds.
 
     Shielded. asyncio's own cancellation comes through a shield: that kills at once, and is raised
     when the program is reaped.
 
     Raises:
-        PermissionError: we may not signal the program.
+        PermissionError: we may not signal the program, or what is left of its tree.
     """
     try:
-        with anyio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
-            if grace > 0:
-                process.terminate()
-                with anyio.move_on_after(grace):
-                    await process.wait()
-                    return
-            process.kill()
+        with anyio.CancelScope(shield=True):
+            await end_tree(process._child, grace)  # noqa: SLF001
         with anyio.move_on_after(KILL_DEADLINE, shield=True):
             await process.wait()
     except BaseException as exc:

@@ -3,8 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <unistd.h>
+
+/* sched(7); the C library's header is at odds with the kernel's. */
+struct sched_param {
+    int sched_priority;
+};
 
 static int is_digit(char c)
 {
@@ -33,11 +39,13 @@ int aiopidfd_children_open(void)
     return (int)SYS(__NR_openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 }
 
-void aiopidfd_children_kill(int fd)
+void aiopidfd_children_kill(int fd, int outrun)
 {
     /* Read on, never at an offset: only then is what one read cuts off continued by the next, whatever
      * has become of the list (seq_file). A number counts when the space after it was seen. */
-    char text[512];
+    char text[256]; /* short: what is listed shall be killed before it has forked and gone */
+    struct sched_param lowest;
+    lowest.sched_priority = 0;
     long pid = 0, length;
     SYS(__NR_lseek, fd, 0, SEEK_SET);
     while ((length = SYS(__NR_read, fd, text, sizeof text)) > 0)
@@ -46,8 +54,11 @@ void aiopidfd_children_kill(int fd)
                 pid = pid * 10 + (text[i] - '0');
                 continue;
             }
-            if (pid > 0)
+            if (pid > 0) {
+                if (outrun)
+                    SYS(__NR_sched_setscheduler, pid, SCHED_IDLE, &lowest);
                 SYS(__NR_kill, pid, SIGKILL);
+            }
             pid = 0;
         }
 }

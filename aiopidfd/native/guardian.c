@@ -232,6 +232,7 @@ struct guard {
 enum {
     TRY_AGAIN_MS = 100,
     KILL_AGAIN_MS = 10,
+    OUTRUN_AFTER_MS = 50,
     KILL_DEADLINE_MS = 5000, /* what sleeps uninterruptibly in the kernel dies when it wakes */
 };
 
@@ -311,9 +312,10 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
         }
         if (guard.over && guard.contain)
             begin_to_end(&guard);
+        int64_t left = guard.ending ? guard.deadline - now_ms() : KILL_DEADLINE_MS;
+        int too_long = left < 0;
         if (guard.ending)
-            aiopidfd_children_kill(guard.children_fd);
-        int too_long = guard.ending && now_ms() > guard.deadline;
+            aiopidfd_children_kill(guard.children_fd, left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS);
         if (guard.alone && too_long)
             die(0);
         if (guard.over && !guard.told && (!guard.contain || too_long)) {

@@ -471,7 +471,7 @@ static PyObject *native_list_tree(PyObject *module, PyObject *args)
         return NULL;
     struct found found = {0};
     Py_BEGIN_ALLOW_THREADS
-    error = tree_visit(pid, pidfd, find, &found);
+    error = tree_visit(pid, pidfd, 1, find, &found);
     Py_END_ALLOW_THREADS
     PyObject *list = error < 0 ? NULL : PyList_New((Py_ssize_t)found.n);
     if (error < 0) {

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ struct walk {
     struct member root;
     tree_visitor visit;
     void *arg;
+    int deep;
     int error;
 };
 
@@ -123,7 +125,8 @@ static void walk_below(struct walk *walk, const struct member *parent)
             continue;
         }
         int taken = walk->visit(walk->arg, member.pid, member.pidfd);
-        walk_below(walk, &member);
+        if (walk->deep)
+            walk_below(walk, &member);
         if (!taken)
             close(member.pidfd);
     }
@@ -143,12 +146,12 @@ static int check_proc(void)
     return access("/proc/thread-self/children", F_OK) == 0 ? 0 : -ENOSYS;
 }
 
-int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg)
+int tree_visit(int pid, int pidfd, int deep, tree_visitor visit, void *arg)
 {
     int error = check_proc();
     if (error < 0)
         return error;
-    struct walk walk = {.root = {pid, pidfd}, .visit = visit, .arg = arg};
+    struct walk walk = {.root = {pid, pidfd}, .visit = visit, .arg = arg, .deep = deep};
     walk_below(&walk, &walk.root);
     return walk.error;
 }
@@ -169,8 +172,16 @@ static int send(void *arg, int pid, int pidfd)
 
 int tree_signal(int pid, int pidfd, int sig, int *signalled, int *denied)
 {
+    /* Killing, a few times over, and only those next to the root: their children come there. That is
+     * fast, and what forks meanwhile is outrun. */
+    int deep = sig != SIGKILL, passes = deep ? 1 : 8, error = 0;
     struct signalling signalling = {.sig = sig};
-    int error = tree_visit(pid, pidfd, send, &signalling);
+    for (int pass = 0; pass < passes && error == 0; pass++) {
+        signalling.signalled = signalling.denied = 0;
+        error = tree_visit(pid, pidfd, deep, send, &signalling);
+        if (signalling.signalled == 0)
+            break;
+    }
     *signalled = signalling.signalled;
     *denied = signalling.denied;
     return error;

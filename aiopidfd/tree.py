@@ -1,0 +1,132 @@
+"""A program's tree: all that it has started, and what that has started, wherever it has gone.
+
+The program's guardian is a child subreaper (PR_SET_CHILD_SUBREAPER(2const), Linux 3.4): what loses
+its parent, by a double fork for one, becomes the guardian's child. So the tree is what descends
+from the guardian, and /proc lists that (proc_tid_children(5), CONFIG_PROC_CHILDREN).
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from typing import Final, Self
+
+from . import _native
+from .child import Child
+from .containment import explained
+from .exits import has_exited
+from .ready import readable, readable_within
+
+__all__ = ["KILL_DEADLINE", "Tree", "denied_error", "kill_now"]
+
+# After SIGKILL a program is gone at once, unless it sleeps uninterruptibly in the kernel. Then its
+# caller goes on, and it is reaped when it wakes.
+KILL_DEADLINE: Final = 5.0  # seconds
+
+_KILL_AGAIN: Final = 0.01  # seconds: what was born during one pass is found by the next
+
+
+class Tree:
+    """The processes of a program's tree, for as long as this is open.
+
+    While it is, and from then on, the guardian stays until all of them are gone. Of a program whose
+    guardian was killed, the tree is what still descends from the program itself.
+    """
+
+    def __init__(self, child: Child) -> None:
+        """Hold the guardian, which then stays.
+
+        Raises:
+            ProcessLookupError: it is gone: the program has exited, and what it left is no one's.
+            OSError: EMFILE.
+        """
+        self._child = child
+        self._root = child.guardian_pid
+        try:
+            self._fd = child.native.stay()
+        except ProcessLookupError:
+            self._fd = child.native.dup_pidfd()
+            self._root = child.pid
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Let go of the guardian, and reap it if it has ended."""
+        os.close(self._fd)
+        self._child.advance()
+
+    @property
+    def gone(self) -> bool:
+        """Whether there is nothing left of it."""
+        return has_exited(self._fd)
+
+    async def wait(self) -> None:
+        """Wait until there is nothing left of it."""
+        await readable(self._fd)
+
+    async def wait_for(self, seconds: float) -> bool:
+        """The same for so long; whether that has come."""
+        return await readable_within(self._fd, seconds)
+
+    def members(self) -> list[tuple[int, int]]:
+        """(pid, pidfd) of each process there is now; the pidfds are the caller's to close.
+
+        Raises:
+            OSError: as `signal`.
+        """
+        try:
+            return [*dict(_native.list_tree(self._root, self._fd)).items()]
+        except OSError as exc:
+            raise explained(exc) from None
+
+    def signal(self, sig: int) -> tuple[int, int]:
+        """Send a signal to each process there is now, each by its pidfd.
+
+        Returns:
+            How many have got it (a zombie gets it too), and how many we may not signal.
+
+        Raises:
+            OSError: ENOTSUP, ENOSYS: /proc does not tell what the tree is. EMFILE and the like.
+        """
+        if self._root == self._child.pid:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(sig)
+        signalled, denied, error = _native.signal_tree(self._root, self._fd, sig)
+        if error:
+            raise explained(OSError(error, os.strerror(error)))
+        return signalled, denied
+
+    async def kill(self) -> bool:
+        """SIGKILL them, and what they have started meanwhile, until there is nothing left.
+
+        Returns:
+            Whether that has come within KILL_DEADLINE.
+
+        Raises:
+            PermissionError: all that is left are processes that we may not signal.
+            OSError: as `signal`.
+        """
+        deadline = time.monotonic() + KILL_DEADLINE
+        while True:
+            signalled, denied = self.signal(signal.SIGKILL)
+            if await self.wait_for(_KILL_AGAIN):
+                return True
+            if denied and (not signalled or time.monotonic() > deadline):
+                raise denied_error()
+            if time.monotonic() > deadline:
+                return False
+
+
+def denied_error() -> PermissionError:
+    """The error for processes that run with ids that we may not signal."""
+    return PermissionError(errno.EPERM, "part of the program's tree may not be signalled (kill(2))")
+
+
+def kill_now(child: Child) -> None:
+    """SIGKILL to all there is now, the program first of all; for where nothing can be awaited."""
+    with contextlib.suppress(OSError), Tree(child) as tree:
+        tree.signal(signal.SIGKILL)
+    child.abandon()
