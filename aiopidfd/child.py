@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Unpack
 
 from . import _native
+from .cgroups import Cgroup
 from .exits import PATIENCE, returncode
 from .kernel import clone_call, other_clone_call
 from .plan import Command, Options, Plan, check_fds, make_plan
@@ -225,8 +226,8 @@ def start(
         raise ValueError(
             "preexec_fn is not supported: between clone and exec no Python can run safely. Use the "
             "option for what it does: cwd, umask, user, group, extra_groups, start_new_session, "
-            "process_group, restore_signals, rlimits, nice, cpu_affinity, die_with_parent, ... "
-            "(see aiopidfd.Options)"
+            "process_group, restore_signals, rlimits, nice, cpu_affinity, cgroup, "
+            "die_with_parent, ... (see aiopidfd.Options)"
         )
     if startupinfo is not None:
         raise ValueError("startupinfo is only supported on Windows platforms")
@@ -241,28 +242,39 @@ def start(
     if pipesize is not None and not isinstance(pipesize, int):
         raise TypeError("pipesize must be an integer")
     passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
-    descriptors.open(stdin, stdout, stderr, passed, -1 if pipesize is None else pipesize)
+    where = rest.pop("cgroup", None)
+    descriptors.open(stdin, stdout, stderr, passed, -1 if pipesize is None else pipesize, where)
+    cgroup = None
+    if descriptors.cgroup is not None:
+        cgroup = Cgroup(descriptors.cgroup, None if isinstance(where, int) else where)
+        cgroup.check()
+        if rest.get("contain"):
+            descriptors.hold_kill(cgroup.open_kill())
     plan = make_plan(
         command,
         shell=shell,
         dups=descriptors.dups,
         pass_fds=passed,
         close_fds=close_fds,
+        cgroup=cgroup,
         **rest,
     )
     while True:
+        laid_out = plan.for_call(call)
         try:
             native = _native.spawn(
                 call,
-                plan.private_memory,
-                plan.contain,
-                plan.steps,
-                plan.paths,
-                plan.argv,
-                plan.env,
+                laid_out.private_memory,
+                laid_out.contain,
+                -1 if cgroup is None else cgroup.fd,
+                descriptors.kill,
+                laid_out.steps,
+                laid_out.paths,
+                laid_out.argv,
+                laid_out.env,
                 descriptors.child_ends,
             )
-            return Child(native, plan)
+            return Child(native, laid_out)
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise

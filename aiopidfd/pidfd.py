@@ -143,7 +143,7 @@ class PidFd:
         return cls.owning(fds[0], False)
 
     @classmethod
-    def owning(cls, fd: int, kill_on_close: bool) -> Self:
+    def owning(cls, fd: int, kill_on_close: bool = False) -> Self:
         try:
             return cls(fd, kill_on_close=kill_on_close)
         except BaseException:

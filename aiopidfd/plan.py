@@ -12,13 +12,14 @@ import resource
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fcntl import F_SETFD
 from signal import SIGPIPE, SIGXFSZ
 from typing import Any, TypeAlias, TypedDict
 from warnings import warn
 
 from . import _native
+from .cgroups import Cgroup
 from .containment import check_containment
 from .limits import Step, bond_steps, limit_steps
 
@@ -58,6 +59,7 @@ class Options(TypedDict, total=False):
     close_fds: bool
     pass_fds: Iterable[int]
     pipesize: int
+    cgroup: StrOrBytesPath | int | None
     rlimits: Mapping[str | int, int | tuple[int, int]] | None
     nice: int | None
     cpu_affinity: Iterable[int] | None
@@ -83,6 +85,21 @@ class Plan:
     blame: tuple[str, ...]  # by step: the option that asked for it
     private_memory: bool
     contain: bool
+    cgroup: Cgroup | None
+
+    def for_call(self, call: int) -> "Plan":
+        """The plan as it is where processes are made by `call`.
+
+        clone(2) puts no process into a cgroup: the child enters it itself, before all else.
+        """
+        if self.cgroup is None or call == _native.CALL_CLONE3:
+            return self
+        entering = self.cgroup.by_hand()
+        return replace(
+            self,
+            steps=(*(step for _, step in entering), *self.steps),
+            blame=(*(option for option, _ in entering), *self.blame),
+        )
 
     def error(self, errno: int, step: int) -> OSError:
         """The OSError for a start that failed at `step`, as subprocess would raise it."""
@@ -90,10 +107,12 @@ class Plan:
         if step == _native.FAILED_EXEC:
             return OSError(errno, reason, self.executable)
         if step == _native.FAILED_CLONE:
-            return OSError(errno, reason)
+            return OSError(errno, reason) if self.cgroup is None else self.cgroup.clone_error(errno)
         if step == _native.FAILED_GUARDIAN:
             return OSError(errno, "its guardian was killed while it started", self.executable)
         option = self.blame[step]
+        if option == "cgroup" and self.cgroup is not None:
+            return self.cgroup.error(errno)
         if option == "cwd":
             return OSError(errno, reason, self.cwd)
         return OSError(errno, f"{reason} (for the option {option})")
@@ -105,6 +124,7 @@ def make_plan(
     shell: bool,
     dups: Sequence[tuple[int, int]],
     pass_fds: frozenset[int],
+    cgroup: Cgroup | None = None,
     executable: StrOrBytesPath | None = None,
     cwd: StrOrBytesPath | None = None,
     env: Env | None = None,
@@ -134,6 +154,7 @@ def make_plan(
         dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be one of
             the numbers.
         pass_fds: what else stays open in the child, under its own number.
+        cgroup: the one that it is put into.
 
     The others are subprocess.Popen's, and those of limits.py.
 
@@ -185,6 +206,7 @@ def make_plan(
         # a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE).
         private_memory=bool(ids),
         contain=bool(contain),
+        cgroup=cgroup,
     )
 
 

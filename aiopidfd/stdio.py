@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any, Protocol, Self, TypeAlias
 
+from .plan import StrOrBytesPath
+
 __all__ = ["Descriptors", "Stdio"]
 
 
@@ -38,23 +40,34 @@ class Descriptors:
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
             empties this list when it takes them over.
         dups: pairs (descriptor of ours, number in the child), for the plan.
+        cgroup: the directory of the child's cgroup, or None. One of `child_ends`.
+        kill: what kills all of that cgroup, for the guardian, or -1. One of `child_ends`.
     """
 
-    __slots__ = ("child_ends", "dups", "ours")
+    __slots__ = ("cgroup", "child_ends", "dups", "kill", "ours")
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self.ours: list[int | None] = [None, None, None]
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
+        self.cgroup: int | None = None
+        self.kill = -1
 
     def open(
-        self, stdin: Stdio, stdout: Stdio, stderr: Stdio, pass_fds: Iterable[int], pipesize: int
+        self,
+        stdin: Stdio,
+        stdout: Stdio,
+        stderr: Stdio,
+        pass_fds: Iterable[int],
+        pipesize: int,
+        cgroup: StrOrBytesPath | int | None,
     ) -> None:
         """Open or duplicate everything.
 
         Raises:
-            OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE.
+            OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE; what open(2) says of
+                the cgroup's path.
             ValueError: STDOUT for anything but stderr.
             TypeError: something that is neither a choice nor a file.
         """
@@ -70,6 +83,8 @@ class Descriptors:
         for fd in pass_fds:
             if choices.get(fd) is None:
                 sources[fd] = self._duplicate(fd, "pass_fds")
+        if cgroup is not None:
+            self.cgroup = self._directory(cgroup, "cgroup")
         for target, choice in choices.items():
             if choice == PIPE:
                 sources[target] = self._pipe(target, pipesize)
@@ -78,6 +93,12 @@ class Descriptors:
         if stderr == STDOUT:
             sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout(), "stderr")
         self.dups = [(sources[target], target) for target in sorted(sources)]
+
+    def hold_kill(self, fd: int | None) -> None:
+        """Own a descriptor as `kill`."""
+        if fd is not None:
+            self.kill = self._above_stdio(fd)
+            self.child_ends.append(self.kill)
 
     def hand_over(self, number: int) -> int | None:
         """Our end of the pipe to stdin (0), stdout (1) or stderr (2): the caller's from now on."""
@@ -134,6 +155,19 @@ class Descriptors:
             raise OSError(exc.errno, f"{exc.strerror} (for the option {option})") from None
         self.child_ends.append(copy)
         return copy
+
+    def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
+        if isinstance(where, int):
+            return self._duplicate(where, option)
+        if not isinstance(where, (str, bytes, os.PathLike)):
+            kind = type(where).__name__
+            raise TypeError(f"{option} must be a path or a directory's descriptor, not {kind}")
+        try:
+            fd = self._above_stdio(os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as exc:
+            raise OSError(exc.errno, f"{exc.strerror} (for the option {option})", where) from None
+        self.child_ends.append(fd)
+        return fd
 
     @staticmethod
     def _above_stdio(fd: int) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .test_cgroup import directory_of_ours
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -189,6 +191,25 @@ def test_group(tmp_path: Path, backend: str) -> None:
     # Before or after what the server says of it: two processes write.
     assert any(line.startswith("fetched ") for line in lines)
     assert lines[-1] == "the server has ended: -15"
+
+
+def test_in_cgroup(tmp_path: Path) -> None:
+    result = run("in_cgroup.py", cwd=tmp_path)
+    if result.returncode == 2:
+        pytest.skip(f"no writable cgroup v2: {result.stderr.strip()}")
+    assert (result.returncode, result.stderr) == (3, "")
+    lines = result.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["memory.max", "pids.max"]
+    assert re.fullmatch(r"0::/.*in-cgroup-\w+", lines[2])
+    assert lines[3] == "status: 3"
+    assert lines[-1] == "left behind and killed: 1"
+    assert not list(directory_of_ours().glob("in-cgroup-*"))
+
+
+def test_in_cgroup_where_none_can_be_made(tmp_path: Path) -> None:
+    result = run("in_cgroup.py", "--below", tmp_path, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == f"no cgroup can be made: {tmp_path} is not a cgroup v2\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="whether we may ptrace is the machine's own rule")

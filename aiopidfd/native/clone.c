@@ -8,10 +8,17 @@
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
 
-/* clone_args version 0 (64 bytes, Linux 5.3): all that is needed here. */
+/* Linux 5.7, clone3 only. */
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+/* clone_args version 2 (Linux 5.7). Without a cgroup version 0 is passed (64 bytes, Linux 5.3). */
 struct clone3_args {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+    uint64_t set_tid, set_tid_size, cgroup;
 };
+enum { VERSION_0_SIZE = 64 };
 
 /* The two entry points below return twice: in the caller with the pid or -errno, and not at all in
  * the child, which calls entry(arg) on the new stack. Written in assembly because C cannot say
@@ -178,6 +185,12 @@ long clone_process(const struct clone_request *request, void (*entry)(void *), v
         args.stack = (uint64_t)(uintptr_t)request->stack;
         args.stack_size = request->stack_size;
         args.tls = 0;
+        if (request->cgroup < 0)
+            return aiopidfd_clone3(&args, VERSION_0_SIZE, entry, arg);
+        args.flags |= CLONE_INTO_CGROUP;
+        args.set_tid = 0;
+        args.set_tid_size = 0;
+        args.cgroup = (uint64_t)request->cgroup;
         return aiopidfd_clone3(&args, sizeof args, entry, arg);
     }
 #endif

@@ -144,6 +144,7 @@ static long start_child(struct record *record)
     request.exit_signal = SIGCHLD;
     request.pidfd = &record->child_pidfd;
     request.born = (int *)&record->born;
+    request.cgroup = record->cgroup;
     request.stack = record->child_stack;
     request.stack_size = record->stack_size;
     return clone_process(&request, child_main, record);
@@ -155,9 +156,9 @@ static long start_child(struct record *record)
  * memory is out: then the table is still the parent's, and nothing in it is ours to close. */
 static int leave_descriptor_table(const struct record *record)
 {
-    int keep[] = {record->life_fd, record->self_fd, record->ready_fd};
+    int keep[] = {record->life_fd, record->self_fd, record->ready_fd, record->kill_fd};
     enum { N = sizeof keep / sizeof *keep };
-    for (int i = 1; i < N; i++)
+    for (int i = 1; i < N; i++) /* in order; a -1 comes first */
         for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
             int higher = keep[k - 1];
             keep[k - 1] = keep[k];
@@ -314,6 +315,8 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
             begin_to_end(&guard);
         int64_t left = guard.ending ? guard.deadline - now_ms() : KILL_DEADLINE_MS;
         int too_long = left < 0;
+        if (guard.ending && record->kill_fd >= 0)
+            SYS(__NR_write, record->kill_fd, "1", 1);
         if (guard.ending)
             aiopidfd_children_kill(guard.children_fd, left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS);
         if (guard.alone && too_long)

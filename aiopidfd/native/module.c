@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 extern char **environ;
 
@@ -336,14 +337,21 @@ struct state {
 
 static PyObject *native_spawn(PyObject *module, PyObject *args)
 {
-    int call, private_memory, contain;
+    int call, private_memory, contain, cgroup, kill_fd;
     PyObject *steps, *paths, *argv, *env, *fds, *result = NULL;
-    if (!PyArg_ParseTuple(args, "ippOOOOO:spawn", &call, &private_memory, &contain, &steps, &paths, &argv, &env, &fds))
+    if (!PyArg_ParseTuple(args, "ippiiOOOOO:spawn", &call, &private_memory, &contain, &cgroup, &kill_fd, &steps,
+                          &paths, &argv, &env, &fds))
         return NULL;
     if (call != CALL_CLONE && !(call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
         return PyErr_Format(PyExc_ValueError, "no such way to clone: %d", call);
 
-    struct plan plan = {.call = (enum clone_call)call, .private_memory = private_memory, .contain = contain};
+    struct plan plan = {
+        .call = (enum clone_call)call,
+        .private_memory = private_memory,
+        .contain = contain,
+        .cgroup = cgroup,
+        .kill_fd = kill_fd,
+    };
     struct plan_step *c_steps = borrow_steps(steps, &plan.n_steps);
     const char **c_paths = c_steps ? borrow_strings(paths) : NULL;
     const char **c_argv = c_paths ? borrow_strings(argv) : NULL;
@@ -491,6 +499,18 @@ static PyObject *native_list_tree(PyObject *module, PyObject *args)
     return list;
 }
 
+static PyObject *native_filesystem(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int fd = PyObject_AsFileDescriptor(arg);
+    if (fd < 0)
+        return NULL;
+    struct statfs stat;
+    if (fstatfs(fd, &stat) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromLong((long)stat.f_type);
+}
+
 static PyObject *native_exit_status(PyObject *module, PyObject *arg)
 {
     (void)module;
@@ -510,8 +530,9 @@ static PyObject *native_exit_status(PyObject *module, PyObject *arg)
 
 static PyMethodDef module_methods[] = {
     {"spawn", native_spawn, METH_VARARGS,
-     "spawn(call, private_memory, contain, steps, paths, argv, env, fds) -> Child. Returns before the exec. "
-     "Takes the descriptors out of the list `fds`, which it closes when the program has them."},
+     "spawn(call, private_memory, contain, cgroup, kill_fd, steps, paths, argv, env, fds) -> Child. Returns before "
+     "the exec. Takes the descriptors out of the list `fds`, cgroup and kill_fd among them, and closes them: when "
+     "the program has them, but kill_fd when it is over."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
@@ -522,6 +543,7 @@ static PyMethodDef module_methods[] = {
     {"exit_status", native_exit_status, METH_O,
      "exit_status(pidfd) -> (code, status) of a process that has exited and is no child of ours. OSError: EAGAIN: "
      "perhaps later; else it cannot be known."},
+    {"filesystem", native_filesystem, METH_O, "The type of the file system that a descriptor's file is on: statfs(2)."},
     {"pidfd_getfd", native_pidfd_getfd, METH_VARARGS,
      "pidfd_getfd(pidfd, number): a duplicate of a descriptor of another process, close-on-exec."},
     {"probe", native_probe, METH_NOARGS, "What the kernel answers to each call: 0 or an errno."},

@@ -45,9 +45,11 @@ struct record {
     unsigned long size;
     enum clone_call call;
     int private_memory;   /* the child gets a memory map of its own: it will change ids */
+    int cgroup;           /* clone3: the directory of the cgroup that the child is born into, or -1 */
     int ready_fd;         /* eventfd, written when the program was exec'd; again when the guardian
                              stays although the program has exited */
     int contain;          /* nothing that the program started outlives it, or us */
+    int kill_fd;          /* for that: kills a cgroup that is the program's own; or -1 */
     int life_fd;          /* life.h: the descriptors that the guardian keeps */
     int self_fd;
     uint64_t sigmask;     /* the caller's; the child gets it back last */

@@ -80,7 +80,8 @@ static void close_watched_fd(struct child *child, int *fd)
 static void close_handed_over(struct child *child)
 {
     for (size_t i = 0; i < child->n_fds; i++)
-        close_fd(&child->fds[i]);
+        if (child->fds[i] != child->kill_fd)
+            close_fd(&child->fds[i]);
     child->n_fds = 0;
 }
 
@@ -88,6 +89,7 @@ static void close_all_but_guardian(struct child *child)
 {
     close_fd(&child->watch_fd);
     close_fd(&child->ready_fd);
+    close_fd(&child->kill_fd);
     close_fd(&child->pidfd);
 }
 
@@ -213,6 +215,8 @@ static struct record *record_new(const struct plan *plan)
     record->call = plan->call;
     record->private_memory = plan->private_memory;
     record->contain = plan->contain;
+    record->kill_fd = plan->kill_fd;
+    record->cgroup = plan->cgroup;
     record->guardian_stack = block;
     record->child_stack = block + STACK_SIZE;
     record->stack_size = STACK_SIZE;
@@ -316,6 +320,7 @@ static int start_guardian(struct child *child, uint64_t caller_mask)
     request.exit_signal = 0;
     request.pidfd = &child->guardian_fd;
     request.born = NULL;
+    request.cgroup = -1; /* the guardian stays where we are */
     request.stack = record->guardian_stack;
     request.stack_size = record->stack_size;
     long pid = clone_process(&request, aiopidfd_guardian, record);
@@ -364,7 +369,7 @@ struct child *spawner_spawn(const struct plan *plan, int *error)
         *error = ENOMEM;
         return NULL;
     }
-    child->guardian_fd = child->pidfd = child->ready_fd = child->watch_fd = -1;
+    child->guardian_fd = child->pidfd = child->ready_fd = child->kill_fd = child->watch_fd = -1;
     int result = prepare(child, plan);
     if (result == 0) {
         uint64_t mask = lock();
@@ -383,6 +388,7 @@ struct child *spawner_spawn(const struct plan *plan, int *error)
             } else {
                 memcpy(child->fds, plan->fds, plan->n_fds * sizeof *child->fds);
                 child->n_fds = plan->n_fds;
+                child->kill_fd = plan->kill_fd;
             }
             unlock(mask);
             return child;

@@ -24,6 +24,8 @@ struct plan {
     enum clone_call call;
     int private_memory;
     int contain; /* kill all that is left when the program has exited, or we have */
+    int cgroup; /* directory of the cgroup that the program is born into (clone3 only), or -1; among `fds` */
+    int kill_fd; /* cgroup.kill of it, for `contain`; or -1; among `fds` */
     size_t n_steps;
     const struct plan_step *steps;
     const char *const *paths;
@@ -72,6 +74,7 @@ struct child {
     int ready_fd;     /* eventfd the guardian writes when the program was exec'd, and again when it
                          stays although the program has exited */
     int owner; /* the process that spawned it; a raw copy of it is not */
+    int kill_fd; /* the guardian's copy is of it: as ready_fd */
     int *fds;
     size_t n_fds;
     int abandoned;
