@@ -46,7 +46,16 @@ class Child:
             in `ru_maxrss` what it shared with us before exec, so it is never below our own size.
     """
 
-    __slots__ = ("__weakref__", "_native", "_pid", "_plan", "args", "returncode", "rusage")
+    __slots__ = (
+        "__weakref__",
+        "_native",
+        "_pid",
+        "_plan",
+        "args",
+        "doomed",
+        "returncode",
+        "rusage",
+    )
 
     def __init__(self, native: _native.Child, plan: Plan) -> None:
         """Wrap what the native spawner returned. Use `spawn` instead."""
@@ -54,6 +63,7 @@ class Child:
         self._plan = plan
         self._pid = 0
         self.args = plan.args
+        self.doomed = False  # it was killed, and nobody wants to hear that it still runs
         self.returncode: int | None = None
         self.rusage: resource.struct_rusage | None = None
 
@@ -201,6 +211,7 @@ class Child:
 
     def abandon(self) -> None:
         """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
+        self.doomed = True
         self._native.kill()
 
 

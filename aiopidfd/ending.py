@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import time
 from signal import SIGTERM
@@ -69,12 +70,12 @@ async def end_tree(child: Child, grace: float) -> None:
     with tree:
         try:
             if grace > 0:
-                tree.signal(SIGTERM)
-                _check_permission(child)
+                _ask(child, tree)
                 if await tree.wait_for(grace):
                     return
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
+            child.doomed = True
             await tree.kill()
         except PermissionError:
             raise
@@ -82,9 +83,16 @@ async def end_tree(child: Child, grace: float) -> None:
             await _end_alone(child, grace, exc)
 
 
-def _check_permission(child: Child) -> None:
+def _ask(child: Child, tree: Tree) -> None:
+    try:
+        tree.signal(SIGTERM)
+    except OSError as exc:
+        if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        with contextlib.suppress(ProcessLookupError):  # not all of it could be held at once
+            child.terminate()
     with contextlib.suppress(ProcessLookupError):
-        child.send_signal(0)
+        child.send_signal(0)  # PermissionError, if we have no right to
 
 
 async def _end_alone(child: Child, grace: float, reason: OSError) -> None:
@@ -102,3 +110,4 @@ async def _end_alone(child: Child, grace: float, reason: OSError) -> None:
                     return
                 await sleep(0.01)
         child.kill()
+        child.doomed = True

@@ -71,6 +71,9 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         self._closing = True
         if self._fd < 0:
             return
+        if self._loop.is_closed():  # nobody is told any more
+            self._close_fd()
+            return
         self._forget_readiness()
         self._close_fd()
         self._loop.call_soon(self._lose_connection, exc)

@@ -107,7 +107,7 @@ class BaseProcess(Handle):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and the loop still reaps it."""
         watch: Watch | None = getattr(self, "_watch", None)
-        if watch is not None and watch.alive:
+        if watch is not None and watch.alive and not watch.child.doomed:
             message = f"subprocess {self.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 

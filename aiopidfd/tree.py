@@ -91,10 +91,8 @@ class Tree:
         Raises:
             OSError: ENOTSUP, ENOSYS: /proc does not tell what the tree is. EMFILE and the like.
         """
-        if self._root == self._child.pid:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.send_signal(sig)
-        signalled, denied, error = _native.signal_tree(self._root, self._fd, sig)
+        orphaned = self._root == self._child.pid
+        signalled, denied, error = _native.signal_tree(self._root, self._fd, orphaned, sig)
         if error:
             raise explained(OSError(error, os.strerror(error)))
         return signalled, denied

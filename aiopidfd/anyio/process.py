@@ -132,7 +132,7 @@ class Process(Handle, anyio.abc.Process):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and a later spawn reaps it."""
         child: Child | None = getattr(self, "_child", None)
-        if child is not None and child.advance() not in FINAL:
+        if child is not None and not child.doomed and child.advance() not in FINAL:
             message = f"subprocess {child.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 

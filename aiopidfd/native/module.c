@@ -440,11 +440,11 @@ static PyObject *native_pidfd_getfd(PyObject *module, PyObject *args)
 static PyObject *native_signal_tree(PyObject *module, PyObject *args)
 {
     (void)module;
-    int pid, pidfd, sig, signalled, denied, error;
-    if (!PyArg_ParseTuple(args, "iii:signal_tree", &pid, &pidfd, &sig))
+    int pid, pidfd, root_too, sig, signalled, denied, error;
+    if (!PyArg_ParseTuple(args, "iipi:signal_tree", &pid, &pidfd, &root_too, &sig))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-    error = tree_signal(pid, pidfd, sig, &signalled, &denied);
+    error = tree_signal(pid, pidfd, root_too, sig, &signalled, &denied);
     Py_END_ALLOW_THREADS
     return Py_BuildValue("iii", signalled, denied, -error);
 }
@@ -479,7 +479,7 @@ static PyObject *native_list_tree(PyObject *module, PyObject *args)
         return NULL;
     struct found found = {0};
     Py_BEGIN_ALLOW_THREADS
-    error = tree_visit(pid, pidfd, 1, find, &found);
+    error = tree_visit(pid, pidfd, find, &found);
     Py_END_ALLOW_THREADS
     PyObject *list = error < 0 ? NULL : PyList_New((Py_ssize_t)found.n);
     if (error < 0) {
@@ -537,7 +537,7 @@ static PyMethodDef module_methods[] = {
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
     {"signal_tree", native_signal_tree, METH_VARARGS,
-     "signal_tree(pid, pidfd, signal) -> (signalled, denied, errno): every descendant of a process."},
+     "signal_tree(pid, pidfd, root_too, signal) -> (signalled, denied, errno): every descendant of a process."},
     {"list_tree", native_list_tree, METH_VARARGS,
      "list_tree(pid, pidfd) -> [(pid, pidfd)]: every descendant of a process. The pidfds are the caller's."},
     {"exit_status", native_exit_status, METH_O,

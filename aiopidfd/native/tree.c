@@ -21,7 +21,6 @@ struct walk {
     struct member root;
     tree_visitor visit;
     void *arg;
-    int deep;
     int error;
 };
 
@@ -108,31 +107,57 @@ static int belongs(const struct walk *walk, const struct member *parent, const s
     return of == walk->root.pid && is_there(&walk->root);
 }
 
-static void walk_below(struct walk *walk, const struct member *parent)
+/* Opens a number if it is that of a child of the parent, still. */
+static int open_member(struct walk *walk, const struct member *parent, int pid, struct member *member)
+{
+    member->pid = pid;
+    member->pidfd = (int)SYS(__NR_pidfd_open, pid, 0);
+    if (member->pidfd < 0) {
+        if (member->pidfd != -ESRCH && member->pidfd != -EINVAL) /* gone; a thread by now */
+            walk->error = member->pidfd;
+        return 0;
+    }
+    if (belongs(walk, parent, member))
+        return 1;
+    close(member->pidfd);
+    return 0;
+}
+
+static void visit_children(struct walk *walk, const struct member *parent)
 {
     struct pids pids = {0};
     int error = list_children(parent, &pids);
-    for (size_t i = 0; i < pids.n; i++) {
-        struct member member = {.pid = pids.pid[i]};
-        member.pidfd = (int)SYS(__NR_pidfd_open, member.pid, 0);
-        if (member.pidfd < 0) {
-            if (member.pidfd != -ESRCH && member.pidfd != -EINVAL) /* gone; a thread by now */
-                error = member.pidfd;
-            continue;
-        }
-        if (!belongs(walk, parent, &member)) {
-            close(member.pidfd);
-            continue;
-        }
-        int taken = walk->visit(walk->arg, member.pid, member.pidfd);
-        if (walk->deep)
-            walk_below(walk, &member);
-        if (!taken)
-            close(member.pidfd);
-    }
-    free(pids.pid);
     if (error < 0)
         walk->error = error;
+    struct member member;
+    for (size_t i = 0; i < pids.n; i++)
+        if (open_member(walk, parent, pids.pid[i], &member) && !walk->visit(walk->arg, member.pid, member.pidfd))
+            close(member.pidfd);
+    free(pids.pid);
+}
+
+/* A member, then all below it. Its children are held before it is visited: a signal may be its end, and
+ * then they are somewhere else. Returns whether the visitor has taken its pidfd over. */
+static int visit_all(struct walk *walk, const struct member *parent, int visit_it)
+{
+    struct pids pids = {0};
+    int error = list_children(parent, &pids), taken = 0;
+    struct member *members = calloc(pids.n + 1, sizeof *members);
+    size_t n = 0;
+    if (!members)
+        error = -ENOMEM;
+    for (size_t i = 0; members && i < pids.n; i++)
+        n += (size_t)open_member(walk, parent, pids.pid[i], &members[n]);
+    if (error < 0)
+        walk->error = error;
+    free(pids.pid);
+    if (visit_it)
+        taken = walk->visit(walk->arg, parent->pid, parent->pidfd);
+    for (size_t i = 0; i < n; i++)
+        if (!visit_all(walk, &members[i], 1))
+            close(members[i].pidfd);
+    free(members);
+    return taken;
 }
 
 /* The numbers in /proc must be those of our own pid namespace. */
@@ -146,14 +171,13 @@ static int check_proc(void)
     return access("/proc/thread-self/children", F_OK) == 0 ? 0 : -ENOSYS;
 }
 
-int tree_visit(int pid, int pidfd, int deep, tree_visitor visit, void *arg)
+int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg)
 {
     int error = check_proc();
-    if (error < 0)
-        return error;
-    struct walk walk = {.root = {pid, pidfd}, .visit = visit, .arg = arg, .deep = deep};
-    walk_below(&walk, &walk.root);
-    return walk.error;
+    struct walk walk = {.root = {pid, pidfd}, .visit = visit, .arg = arg};
+    if (error == 0)
+        visit_all(&walk, &walk.root, 0);
+    return error < 0 ? error : walk.error;
 }
 
 struct signalling {
@@ -170,19 +194,22 @@ static int send(void *arg, int pid, int pidfd)
     return 0;
 }
 
-int tree_signal(int pid, int pidfd, int sig, int *signalled, int *denied)
+int tree_signal(int pid, int pidfd, int root_too, int sig, int *signalled, int *denied)
 {
-    /* Killing, a few times over, and only those next to the root: their children come there. That is
-     * fast, and what forks meanwhile is outrun. */
-    int deep = sig != SIGKILL, passes = deep ? 1 : 8, error = 0;
     struct signalling signalling = {.sig = sig};
-    for (int pass = 0; pass < passes && error == 0; pass++) {
+    struct walk walk = {.root = {pid, pidfd}, .visit = send, .arg = &signalling};
+    int error = check_proc();
+    if (error == 0 && (sig != SIGKILL || root_too))
+        visit_all(&walk, &walk.root, root_too);
+    /* Killing below a guardian: only those next to it, for what they leave behind comes there; and a few
+     * times over. That is fast, and what forks meanwhile is outrun. */
+    for (int pass = 0; pass < 8 && error == 0 && walk.error == 0 && sig == SIGKILL && !root_too; pass++) {
         signalling.signalled = signalling.denied = 0;
-        error = tree_visit(pid, pidfd, deep, send, &signalling);
+        visit_children(&walk, &walk.root);
         if (signalling.signalled == 0)
             break;
     }
     *signalled = signalling.signalled;
     *denied = signalling.denied;
-    return error;
+    return error < 0 ? error : walk.error;
 }

@@ -6,14 +6,17 @@
 /* Called for a descendant. Returns whether it has taken the pidfd over. */
 typedef int (*tree_visitor)(void *arg, int pid, int pidfd);
 
-/* Visits the children of a process, or with `deep` all descendants, parents before their children: as far as they are there when
- * they are looked for (a process that forks meanwhile may have more, one may be visited twice).
+/* Visits every descendant of a process, parents before their children, as far as they are there when
+ * they are looked for: one that forks meanwhile may have more, and one may be visited twice. Takes a
+ * descriptor for each process that is next to the path to the one that is visited.
  *
  * 0 or -errno: -ENOTSUP where /proc is not there or tells of another pid namespace, -ENOSYS where the
- * kernel lists no children (CONFIG_PROC_CHILDREN), -EMFILE and the like, when not all were visited. */
-int tree_visit(int pid, int pidfd, int deep, tree_visitor visit, void *arg);
+ * kernel lists no children (CONFIG_PROC_CHILDREN); -EMFILE and the like, when not all were visited. */
+int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg);
 
-/* Sends a signal to every descendant. Counts those that got it, and those that we may not signal. */
-int tree_signal(int pid, int pidfd, int sig, int *signalled, int *denied);
+/* Sends a signal to every descendant, and to the process itself if `root_too`. Counts those that got it,
+ * and those that we may not signal. If it is a subreaper, and not to be signalled, then SIGKILL goes to
+ * its own children alone: what these leave behind becomes its children, for the next call. */
+int tree_signal(int pid, int pidfd, int root_too, int sig, int *signalled, int *denied);
 
 #endif
