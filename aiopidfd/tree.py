@@ -24,7 +24,7 @@ __all__ = ["KILL_DEADLINE", "Tree", "denied_error", "kill_now"]
 # caller goes on, and it is reaped when it wakes.
 KILL_DEADLINE: Final = 5.0  # seconds
 
-_KILL_AGAIN: Final = 0.01  # seconds: what was born during one pass is found by the next
+_KILL_AGAIN: Final = 0.002  # seconds: what was born during one pass is found by the next
 
 
 class Tree:
@@ -43,11 +43,13 @@ class Tree:
         """
         self._child = child
         self._root = child.guardian_pid
+        self._orphaned = False
         try:
             self._fd = child.native.stay()
         except ProcessLookupError:
             self._fd = child.native.dup_pidfd()
             self._root = child.pid
+            self._orphaned = True
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -91,11 +93,7 @@ class Tree:
         Raises:
             OSError: ENOTSUP, ENOSYS: /proc does not tell what the tree is. EMFILE and the like.
         """
-        orphaned = self._root == self._child.pid
-        signalled, denied, error = _native.signal_tree(self._root, self._fd, orphaned, sig)
-        if error:
-            raise explained(OSError(error, os.strerror(error)))
-        return signalled, denied
+        return _checked(*_native.signal_tree(self._root, self._fd, self._orphaned, sig))
 
     async def kill(self) -> bool:
         """SIGKILL them, and what they have started meanwhile, until there is nothing left.
@@ -109,7 +107,10 @@ class Tree:
         """
         deadline = time.monotonic() + KILL_DEADLINE
         while True:
-            signalled, denied = self.signal(signal.SIGKILL)
+            if self._orphaned:
+                signalled, denied = self.signal(signal.SIGKILL)
+            else:
+                signalled, denied = _checked(*_native.kill_next(self._root, self._fd))
             if await self.wait_for(_KILL_AGAIN):
                 return True
             if denied and (not signalled or time.monotonic() > deadline):
@@ -118,13 +119,19 @@ class Tree:
                 return False
 
 
+def _checked(signalled: int, denied: int, error: int) -> tuple[int, int]:
+    if error:
+        raise explained(OSError(error, os.strerror(error)))
+    return signalled, denied
+
+
 def denied_error() -> PermissionError:
     """The error for processes that run with ids that we may not signal."""
     return PermissionError(errno.EPERM, "part of the program's tree may not be signalled (kill(2))")
 
 
 def kill_now(child: Child) -> None:
-    """SIGKILL to all there is now, the program first of all; for where nothing can be awaited."""
+    """SIGKILL to all there is now; for where nothing can be awaited."""
     with contextlib.suppress(OSError), Tree(child) as tree:
         tree.signal(signal.SIGKILL)
     child.abandon()

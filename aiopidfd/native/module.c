@@ -449,6 +449,18 @@ static PyObject *native_signal_tree(PyObject *module, PyObject *args)
     return Py_BuildValue("iii", signalled, denied, -error);
 }
 
+static PyObject *native_kill_next(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int pid, pidfd, signalled, denied, error;
+    if (!PyArg_ParseTuple(args, "ii:kill_next", &pid, &pidfd))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = tree_kill_next(pid, pidfd, &signalled, &denied);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("iii", signalled, denied, -error);
+}
+
 /* Members that were found, their pidfds taken over. */
 struct found {
     int (*member)[2];
@@ -538,6 +550,8 @@ static PyMethodDef module_methods[] = {
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
     {"signal_tree", native_signal_tree, METH_VARARGS,
      "signal_tree(pid, pidfd, root_too, signal) -> (signalled, denied, errno): every descendant of a process."},
+    {"kill_next", native_kill_next, METH_VARARGS,
+     "kill_next(pid, pidfd) -> (signalled, denied, errno): the children of a subreaper."},
     {"list_tree", native_list_tree, METH_VARARGS,
      "list_tree(pid, pidfd) -> [(pid, pidfd)]: every descendant of a process. The pidfds are the caller's."},
     {"exit_status", native_exit_status, METH_O,

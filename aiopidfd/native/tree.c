@@ -199,15 +199,22 @@ int tree_signal(int pid, int pidfd, int root_too, int sig, int *signalled, int *
     struct signalling signalling = {.sig = sig};
     struct walk walk = {.root = {pid, pidfd}, .visit = send, .arg = &signalling};
     int error = check_proc();
-    if (error == 0 && (sig != SIGKILL || root_too))
+    if (error == 0)
         visit_all(&walk, &walk.root, root_too);
-    /* Killing below a guardian: only those next to it, for what they leave behind comes there; and a few
-     * times over. That is fast, and what forks meanwhile is outrun. */
-    for (int pass = 0; pass < 8 && error == 0 && walk.error == 0 && sig == SIGKILL && !root_too; pass++) {
+    *signalled = signalling.signalled;
+    *denied = signalling.denied;
+    return error < 0 ? error : walk.error;
+}
+
+int tree_kill_next(int pid, int pidfd, int *signalled, int *denied)
+{
+    enum { PASSES = 8 };
+    struct signalling signalling = {.sig = SIGKILL, .signalled = 1};
+    struct walk walk = {.root = {pid, pidfd}, .visit = send, .arg = &signalling};
+    int error = check_proc();
+    for (int pass = 0; pass < PASSES && error == 0 && walk.error == 0 && signalling.signalled; pass++) {
         signalling.signalled = signalling.denied = 0;
         visit_children(&walk, &walk.root);
-        if (signalling.signalled == 0)
-            break;
     }
     *signalled = signalling.signalled;
     *denied = signalling.denied;

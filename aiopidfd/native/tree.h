@@ -15,8 +15,11 @@ typedef int (*tree_visitor)(void *arg, int pid, int pidfd);
 int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg);
 
 /* Sends a signal to every descendant, and to the process itself if `root_too`. Counts those that got it,
- * and those that we may not signal. If it is a subreaper, and not to be signalled, then SIGKILL goes to
- * its own children alone: what these leave behind becomes its children, for the next call. */
+ * and those that we may not signal. */
 int tree_signal(int pid, int pidfd, int root_too, int sig, int *signalled, int *denied);
+
+/* SIGKILL to the children of a subreaper, a few times over. What they leave behind becomes its children:
+ * called until it has none this leaves nothing, and is fast enough to outrun what forks meanwhile. */
+int tree_kill_next(int pid, int pidfd, int *signalled, int *denied);
 
 #endif
