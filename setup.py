@@ -31,6 +31,7 @@ HEADERS = [
         "children.h",
         "clone.h",
         "fds.h",
+        "fork.h",
         "jail.h",
         "life.h",
         "pidinfo.h",
@@ -41,7 +42,9 @@ HEADERS = [
         "tree.h",
     )
 ]
-AFTER_CLONE = [NATIVE + name for name in ("guardian.c", "children.c", "jail.c", "clone.c")]
+AFTER_CLONE = [
+    NATIVE + name for name in ("guardian.c", "children.c", "jail.c", "clone.c", "fork.c")
+]
 
 setup(
     libraries=[

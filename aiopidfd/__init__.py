@@ -8,7 +8,8 @@
 For code that cannot be changed there are event loops (`EventLoop`, `UvloopEventLoop`, their
 policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
 and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
-`aiopidfd.multiprocessing` for worker processes.
+`aiopidfd.multiprocessing` for worker processes. `run_in_fork` runs a Python function in a forked
+process, `fork` is below it.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from .child import Child, spawn
 from .exits import wait_pid, wait_pidfd
+from .fork import fork
 from .handle import NoHandleError
 from .kernel import Answer, Kernel, kernel
 from .loops import EventLoop, install, uninstall
@@ -43,6 +45,7 @@ from .process import (
     create_subprocess_shell,
 )
 from .run import run_process
+from .run_in_fork import NoResultError, run_in_fork
 from .streams import PipeReader, PipeWriter
 from .text import TextReader, TextWriter
 from .transport import SubprocessTransport
@@ -67,6 +70,7 @@ __all__ = [
     "Ids",
     "Kernel",
     "NoHandleError",
+    "NoResultError",
     "Options",
     "PidFd",
     "PipeReader",
@@ -81,8 +85,10 @@ __all__ = [
     "TimeoutExpired",
     "create_subprocess_exec",
     "create_subprocess_shell",
+    "fork",
     "install",
     "kernel",
+    "run_in_fork",
     "run_process",
     "spawn",
     "uninstall",

@@ -1,11 +1,13 @@
 """Waiting for a descriptor, and for time, on whatever loop runs: any asyncio loop, or trio."""
 
 import asyncio
+import contextlib
 import math
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["readable", "readable_within", "sleep"]
+__all__ = ["readable", "readable_within", "shielded", "sleep"]
 
 
 async def readable(fd: int) -> None:
@@ -46,6 +48,33 @@ async def readable_within(fd: int, seconds: float) -> bool:
 async def sleep(seconds: float) -> None:
     """Let others run for so long."""
     await (_trio() or asyncio).sleep(seconds)
+
+
+async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> None:
+    """Await to its end, though we are cancelled, but for `timeout` seconds at most.
+
+    asyncio's own cancellation is raised afterwards.
+    """
+    trio = _trio()
+    if trio is not None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
+            await wait()
+        return
+
+    async def bounded() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await wait()
+
+    task = asyncio.get_running_loop().create_task(bounded())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
 
 
 def _trio() -> Any:

@@ -222,3 +222,14 @@ def test_handover(tmp_path: Path) -> None:
         "answers of the old server",
         "answers of the new server",
     ]
+
+
+def test_in_fork(tmp_path: Path) -> None:
+    result = run("in_fork.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "primes below 100: 25",
+        "primes below 10,000: 1229",
+        "primes below 200,000: 17984",
+        "primes below 200,001: lost: returncode -6",
+    ]

@@ -109,14 +109,15 @@ async def test_a_listening_socket_that_we_close_is_closed() -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_the_guardian_keeps_the_lifelines_alone() -> None:
+async def test_the_guardian_keeps_what_it_waits_on_and_tells_by_alone() -> None:
     async with await aiopidfd.create_subprocess_exec("sleep", "1000") as process:
         async with asyncio.timeout(30):
-            while len(fds := os.listdir(f"/proc/{process.guardian_pid}/fd")) > 3:
+            while len(fds := os.listdir(f"/proc/{process.guardian_pid}/fd")) > 4:
                 await asyncio.sleep(0.01)
         kinds = sorted(os.readlink(f"/proc/{process.guardian_pid}/fd/{fd}") for fd in fds)
-        assert kinds[:2] == ["anon_inode:[pidfd]", "anon_inode:[signalfd]"]
-        assert kinds[2].startswith("pipe:")
+        assert kinds[0].startswith("anon_inode:[eventfd]")
+        assert kinds[1:3] == ["anon_inode:[pidfd]", "anon_inode:[signalfd]"]
+        assert kinds[3].startswith("pipe:")
 
 
 # --- Hazard 4: we die, or exec something else

@@ -577,7 +577,7 @@ async def test_a_fork_bomb_is_ended_all_of_it(
         with hang_guard(300):
             await until(lambda: len(of_user(uid)) >= bound, 0.01)
             await end(process)
-            assert await process.wait() == -signal.SIGKILL
+            assert await process.wait_tree() == -signal.SIGKILL
             assert not of_user(uid)
     finally:  # in one stroke
         subprocess.run(

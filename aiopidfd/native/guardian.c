@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <linux/close_range.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 #include <poll.h>
@@ -357,5 +358,78 @@ void aiopidfd_guardian(void *opaque)
         SYS(__NR_kill, pid, SIGKILL);
 
     tell(record);
+    stand_guard(record);
+}
+
+/* ---- The guardian of a forked process (fork.c) ------------------------------------------------ */
+
+static int we_are_alone(const struct record *record)
+{
+    struct pollfd lifelines[2];
+    lifelines[0].fd = record->life_fd;
+    lifelines[1].fd = record->self_fd;
+    for (int i = 0; i < 2; i++) {
+        lifelines[i].events = POLLIN;
+        lifelines[i].revents = 0;
+    }
+    struct timespec none;
+    none.tv_sec = 0;
+    none.tv_nsec = 0;
+    return SYS(__NR_ppoll, lifelines, 2, &none, NULL, SIGSET_BYTES) > 0;
+}
+
+/* Until the word is another one, for a while at most: who should change it may be gone. */
+static void wait_on(atomic_int *word, int value)
+{
+    enum { LOOK_AGAIN_NS = 100 * 1000 * 1000 };
+    struct timespec wait;
+    wait.tv_sec = 0;
+    wait.tv_nsec = LOOK_AGAIN_NS;
+    SYS(__NR_futex, word, FUTEX_WAIT, value, &wait);
+}
+
+/* The caller's thread and the guardian are never in the C library at the same time. In a process with
+ * one thread that has no locks: a mutex is released there by a plain store, which wakes nobody. */
+void aiopidfd_wait_to_fork(struct record *record)
+{
+    while (!atomic_load(&record->may_fork)) {
+        wait_on(&record->may_fork, 0);
+        if (we_are_alone(record))
+            die(0);
+    }
+}
+
+/* The spawner opens the pidfd itself, as a guardian that is killed while it does so would leave a
+ * descriptor that nobody knows. Until it has done so the child is not reaped: its pid stays its own.
+ * Only where the guardian lives in another pid namespace, so that our number says nothing to the
+ * spawner, the guardian is asked to open it, in the table that both share. */
+static void wait_until_child_is_let_go(struct record *record)
+{
+    for (;;) {
+        int held = atomic_load(&record->held);
+        if (held == HELD_LET_GO || held == HELD_LEAVES)
+            return;
+        if (held == HELD_ASKS) {
+            record->child_pidfd = (int)SYS(__NR_pidfd_open, record->child_pid, 0);
+            atomic_compare_exchange_strong(&record->held, &held, HELD_WAITS);
+            tell(record);
+            continue;
+        }
+        wait_on(&record->held, held);
+        if (we_are_alone(record))
+            die(0);
+    }
+}
+
+void aiopidfd_forked(struct record *record, long pid)
+{
+    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
+    SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1);
+    if (pid < 0)
+        guardian_fails(record, FAILED_CLONE, pid);
+    record->child_pid = (int)pid;
+    atomic_store(&record->phase, PHASE_RUNNING);
+    tell(record); /* from here on the caller may go on, and its TLS may be gone */
+    wait_until_child_is_let_go(record);
     stand_guard(record);
 }

@@ -392,6 +392,40 @@ done:
     return result;
 }
 
+/* As os.fork(): the GIL is held all the time, and the interpreter's own handlers run around it. */
+static PyObject *native_fork(PyObject *module, PyObject *arg)
+{
+    long call = PyLong_AsLong(arg);
+    if (call == -1 && PyErr_Occurred())
+        return NULL;
+    if (call != CALL_CLONE && !(call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
+        return PyErr_Format(PyExc_ValueError, "no such way to clone: %ld", call);
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
+        return NULL;
+    }
+    struct state *state = PyModule_GetState(module);
+    PyTypeObject *type = (PyTypeObject *)state->child_type;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    ChildObject *object = (ChildObject *)allocate(type, 0);
+    if (!object)
+        return NULL;
+    int error;
+    PyOS_BeforeFork();
+    object->child = spawner_fork((enum clone_call)call, &error);
+    if (object->child || error)
+        PyOS_AfterFork_Parent();
+    else
+        PyOS_AfterFork_Child();
+    if (object->child)
+        return (PyObject *)object;
+    Py_DECREF(object);
+    if (!error)
+        Py_RETURN_NONE;
+    errno = error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 static PyObject *native_sweep(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -545,6 +579,7 @@ static PyMethodDef module_methods[] = {
      "spawn(call, private_memory, contain, cgroup, kill_fd, steps, paths, argv, env, fds) -> Child. Returns before "
      "the exec. Takes the descriptors out of the list `fds`, cgroup and kill_fd among them, and closes them: when "
      "the program has them, but kill_fd when it is over."},
+    {"fork", native_fork, METH_O, "fork(call) -> Child, RUNNING; None in the forked process."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},

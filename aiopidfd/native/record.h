@@ -10,6 +10,7 @@
 
 #include "clone.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -40,6 +41,14 @@ enum phase {
  * when the guardian was killed and no child has shown up in a while. Who comes second leaves. */
 enum claim { CLAIM_NONE = 0, CLAIM_CHILD, CLAIM_SPAWNER };
 
+/* A forked process (fork.c) waits until it is let go; decided once, by compare-and-swap. */
+enum held {
+    HELD_WAITS = 0,
+    HELD_ASKS,   /* ... and the spawner asks the guardian for the pidfd */
+    HELD_LET_GO, /* it goes on in the caller's frame */
+    HELD_LEAVES, /* it exits: the guardian was killed, or the spawner could not do its part */
+};
+
 struct record {
     /* Written before the clone, constant after it. */
     unsigned long size;
@@ -62,13 +71,22 @@ struct record {
     char *const *argv;
     char *const *envp;
 
+    /* Of a forked process only (fork.c). */
+    char *fork_stack; /* the guardian's, in a mapping of its own with a guard page; else NULL */
+    unsigned long fork_stack_size;
+    void *frame;             /* where the forked process goes on */
+    stack_t alternate_stack; /* the caller's */
+
     /* Written by the spawner while the others run. */
     atomic_int kill_requested; /* nobody wants the program any more: kill it once it is known */
     atomic_int stay_requested; /* somebody deals with the whole tree: stay while there is any of it */
+    atomic_int may_fork;       /* the caller has left the C library: the guardian may enter it */
+    atomic_int held;           /* enum held; written by the forked process too */
 
     /* Written by the guardian and the child. */
     atomic_int phase;
     atomic_int cloning; /* the guardian has come as far as the clone: there may be a child */
+    atomic_int forking; /* the guardian is inside the C library's fork(), where locks are taken */
     atomic_int claim;
     atomic_int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the
                         guardian is being killed just then: only now is child_pidfd installed */
@@ -85,5 +103,11 @@ struct record {
 
 /* The guardian's entry point; takes a struct record *. guardian.c */
 void aiopidfd_guardian(void *record) __attribute__((visibility("hidden"), noreturn));
+
+/* For a guardian that is to fork: returns when it may. guardian.c */
+void aiopidfd_wait_to_fork(struct record *record) __attribute__((visibility("hidden")));
+
+/* What is left to do for a guardian that has forked (fork.c): `pid` is the child's, or -errno. */
+void aiopidfd_forked(struct record *record, long pid) __attribute__((visibility("hidden"), noreturn));
 
 #endif

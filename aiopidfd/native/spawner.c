@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "spawner.h"
 #include "fds.h"
+#include "fork.h"
 #include "life.h"
 #include "pidinfo.h"
 #include "record.h"
@@ -8,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
@@ -236,6 +239,8 @@ static void record_free(struct record **record)
     *record = NULL;
     if (old)
         atomic_fetch_sub(&n_records, 1);
+    if (old && old->fork_stack)
+        munmap(old->fork_stack, old->fork_stack_size);
     if (old && old->private_memory)
         munmap(old->guardian_stack, old->size);
     else if (old)
@@ -323,7 +328,14 @@ static int start_guardian(struct child *child, uint64_t caller_mask)
     request.cgroup = -1; /* the guardian stays where we are */
     request.stack = record->guardian_stack;
     request.stack_size = record->stack_size;
-    long pid = clone_process(&request, aiopidfd_guardian, record);
+    void (*entry)(void *) = aiopidfd_guardian;
+    if (record->fork_stack) {
+        request.flags = CLONE_VM | CLONE_FILES; /* its child is to have our handlers */
+        request.stack = record->fork_stack;
+        request.stack_size = record->fork_stack_size;
+        entry = aiopidfd_fork_guardian;
+    }
+    long pid = clone_process(&request, entry, record);
     if (pid < 0) {
         child->guardian_fd = -1; /* a failed clone may leave a number there that is not ours */
         return (int)pid;
@@ -602,6 +614,190 @@ static void advance(struct child *child)
         if (child->state == CHILD_FAILED)
             record_free(&child->record);
     }
+}
+
+/* ---- A process without exec ------------------------------------------------------------------
+ * fork.c has the guardian's half, and the reasons. */
+
+/* For the C library's fork() and for at-fork handlers of unknown libraries; with a guard page. */
+enum { FORK_STACK_SIZE = 256 * 1024 };
+
+static int prepare_fork(struct child *child, enum clone_call call)
+{
+    static const char *const nothing[] = {NULL};
+    /* The record's pages are shared across the fork: the new process waits on one of its words. */
+    struct plan plan = {
+        .call = call,
+        .private_memory = 1,
+        .cgroup = -1,
+        .kill_fd = -1,
+        .paths = nothing,
+        .argv = nothing,
+        .envp = nothing,
+    };
+    int error = aiopidfd_fork_check();
+    if (error == 0)
+        error = prepare(child, &plan);
+    if (error < 0)
+        return error;
+    struct record *record = child->record;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = FORK_STACK_SIZE + page;
+    char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED)
+        return -ENOMEM;
+    record->fork_stack = stack;
+    record->fork_stack_size = size;
+    if (mprotect(stack, page, PROT_NONE) < 0)
+        return -ENOMEM;
+    SYS(__NR_sigaltstack, 0, &record->alternate_stack);
+    return 0;
+}
+
+struct forking {
+    struct child *child;
+    uint64_t mask;
+    int error;
+};
+
+/* Waits until the guardian has forked, or failed, or was killed. Until then it has our TLS: nothing
+ * but raw calls may be made here, and no signal may come. */
+static void wait_for_guardian(const struct child *child)
+{
+    struct pollfd fds[2] = {{.fd = child->ready_fd, .events = POLLIN}, {.fd = child->guardian_fd, .events = POLLIN}};
+    while (SYS(__NR_ppoll, fds, 2, NULL, NULL, sizeof(uint64_t)) <= 0)
+        continue;
+}
+
+/* With the lock held, which the guardian's fork() takes next. From `may_fork` on the C library is the
+ * guardian's: see aiopidfd_wait_to_fork(). */
+static long start_fork(void *opaque)
+{
+    struct forking *forking = opaque;
+    struct child *child = forking->child;
+    forking->error = start_guardian(child, forking->mask);
+    if (forking->error == 0)
+        link_child(child);
+    pthread_mutex_unlock(&mutex);
+    if (forking->error == 0) {
+        atomic_store(&child->record->may_fork, 1);
+        SYS(__NR_futex, &child->record->may_fork, FUTEX_WAKE, 1);
+        wait_for_guardian(child);
+    }
+    return 0;
+}
+
+/* As lock(), after the guardian has forked or died. If it was killed inside the C library's fork() it
+ * may have taken the locks of malloc and stdio with it: then the next malloc() of any thread would
+ * wait for ever, and nobody can give them back. Ours is taken before those and released after them. */
+static void lock_after_fork(const struct child *child)
+{
+    static const char message[] = "aiopidfd: a guardian was killed inside fork(), and the C library's locks are lost "
+                                  "with it: aborting\n";
+    enum { TRIES = 5000, PAUSE_NS = 1000 * 1000 };
+    int dead = atomic_load(&child->record->forking) && is_readable(child->guardian_fd);
+    for (int i = 0; dead && i < TRIES; i++) {
+        if (pthread_mutex_trylock(&mutex) == 0)
+            return;
+        struct timespec pause = {.tv_sec = 0, .tv_nsec = PAUSE_NS};
+        nanosleep(&pause, NULL);
+    }
+    if (dead) {
+        SYS(__NR_write, STDERR_FILENO, message, sizeof message - 1);
+        abort();
+    }
+    pthread_mutex_lock(&mutex);
+}
+
+static void decide(struct record *record, int held)
+{
+    int waits = HELD_WAITS;
+    atomic_compare_exchange_strong(&record->held, &waits, held);
+    SYS(__NR_futex, &record->held, FUTEX_WAKE, INT_MAX);
+}
+
+/* The pidfd of a child that the guardian has not reaped yet; or -errno. */
+static int open_forked(struct child *child)
+{
+    struct record *record = child->record;
+    if (record->guardian_pid == child->guardian_pid)
+        return (int)SYS(__NR_pidfd_open, record->child_pid, 0);
+    decide(record, HELD_ASKS);
+    wait_for_guardian(child);
+    return ready_was_written(child) ? record->child_pidfd : -ECHILD;
+}
+
+/* The guardian has forked, or is dead. 0 and RUNNING, or -errno. */
+static int collect_fork(struct child *child)
+{
+    struct record *record = child->record;
+    if (!ready_was_written(child))
+        return atomic_load(&record->phase) == PHASE_FAILED ? -record->error : -ECHILD;
+    int pidfd = open_forked(child);
+    if (pidfd < 0)
+        return pidfd;
+    record->child_pidfd = pidfd;
+    int error = move_above_stdio(&child->guardian_fd);
+    if (error == 0)
+        error = watch(child, child->guardian_fd, EPOLLIN);
+    /* While the guardian lived the pid was the child's own: so the pidfd is. */
+    if (error == 0 && is_readable(child->guardian_fd))
+        error = -ECHILD;
+    if (error < 0) {
+        SYS(__NR_close, pidfd);
+        record->child_pidfd = -1;
+        return error;
+    }
+    collect_start(child);
+    decide(record, HELD_LET_GO);
+    return atomic_load(&record->held) == HELD_LET_GO ? 0 : -ECHILD; /* it saw that the guardian is dead */
+}
+
+/* No such child: the forked process leaves, if there is one, and so does the guardian. */
+static void call_off_fork(struct child *child)
+{
+    decide(child->record, HELD_LEAVES);
+    SYS(__NR_pidfd_send_signal, child->guardian_fd, SIGCONT, 0, 0);
+    while (!guardian_gone(child))
+        poll(&(struct pollfd){.fd = child->guardian_fd, .events = POLLIN}, 1, -1);
+    unlink_child(child);
+    child_free(child);
+}
+
+struct child *spawner_fork(enum clone_call call, int *error)
+{
+    struct child *child = calloc(1, sizeof *child);
+    if (!child) {
+        *error = ENOMEM;
+        return NULL;
+    }
+    child->guardian_fd = child->pidfd = child->ready_fd = child->kill_fd = child->watch_fd = -1;
+    struct forking forking = {.child = child, .error = prepare_fork(child, call)};
+    if (forking.error < 0) {
+        child_free(child);
+        *error = -forking.error;
+        return NULL;
+    }
+    forking.mask = lock();
+    sweep();
+    if (aiopidfd_fork_point(&child->record->frame, start_fork, &forking) == 1) {
+        unlink_child(child); /* in the new process, whose at-fork handler has dropped all descriptors */
+        child_free(child);
+        child = NULL;
+    } else if (forking.error < 0) { /* no guardian, and not linked */
+        child_free(child);
+        child = NULL;
+    } else {
+        lock_after_fork(child);
+        forking.error = collect_fork(child);
+        if (forking.error < 0) {
+            call_off_fork(child);
+            child = NULL;
+        }
+        pthread_mutex_unlock(&mutex);
+    }
+    SYS(__NR_rt_sigprocmask, SIG_SETMASK, &forking.mask, 0, sizeof forking.mask);
+    *error = -forking.error;
+    return child;
 }
 
 /* ---- Children given up ----------------------------------------------------------------------- */

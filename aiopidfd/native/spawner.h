@@ -88,6 +88,11 @@ int spawner_init(void);
 /* Starts the program. Returns at once, or NULL with *error set (and plan->fds untouched). */
 struct child *spawner_spawn(const struct plan *plan, int *error);
 
+/* Forks this process, unseen: the new one is a guardian's child. Blocks until it runs. Twice returned
+ * from: here with the child, RUNNING, or NULL with *error set; in the new process, in which nothing of
+ * the caller's has run before, with NULL and *error 0. */
+struct child *spawner_fork(enum clone_call call, int *error);
+
 /* Moves `state` on as far as is known now; reaps the guardian. Never blocks. */
 enum child_state spawner_poll(struct child *child);
 
