@@ -47,6 +47,7 @@ from .process import (
 from .run import run_process
 from .run_in_fork import NoResultError, run_in_fork
 from .streams import PipeReader, PipeWriter
+from .terminal import PTY
 from .text import TextReader, TextWriter
 from .transport import SubprocessTransport
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEVNULL",
     "PIPE",
+    "PTY",
     "STDOUT",
     "Answer",
     "CalledProcessError",

@@ -21,6 +21,7 @@ from .exits import PATIENCE, returncode
 from .kernel import clone_call, other_clone_call
 from .plan import Command, Options, Plan, check_fds, make_plan
 from .stdio import Descriptors, Stdio
+from .terminal import PTY
 
 __all__ = ["Child", "spawn"]
 
@@ -254,7 +255,15 @@ def start(
         raise TypeError("pipesize must be an integer")
     passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
     where = rest.pop("cgroup", None)
-    descriptors.open(stdin, stdout, stderr, passed, -1 if pipesize is None else pipesize, where)
+    descriptors.open(
+        stdin,
+        stdout,
+        stderr,
+        passed,
+        -1 if pipesize is None else pipesize,
+        where,
+        rest.pop("window_size", None),
+    )
     cgroup = None
     if descriptors.cgroup is not None:
         cgroup = Cgroup(descriptors.cgroup, None if isinstance(where, int) else where)
@@ -266,6 +275,7 @@ def start(
         shell=shell,
         dups=descriptors.dups,
         pass_fds=passed,
+        terminal=min(descriptors.on_terminal, default=None),
         close_fds=close_fds,
         cgroup=cgroup,
         **rest,
@@ -307,7 +317,7 @@ def spawn(
         command: the program and its arguments, or one string.
         shell: run the command by `/bin/sh -c`.
         stdin, stdout, stderr: None to inherit, DEVNULL, a descriptor or a file; STDOUT for stderr.
-            PIPE is refused: make a pipe with `os.pipe` and pass its end.
+            PIPE and PTY are refused: make a pipe with `os.pipe` and pass its end.
         options: as everywhere, see `aiopidfd.Options`.
 
     Returns:
@@ -320,6 +330,8 @@ def spawn(
     """
     if subprocess.PIPE in (stdin, stdout, stderr):
         raise ValueError("spawn() makes no pipes: pass an end of one made with os.pipe()")
+    if PTY in (stdin, stdout, stderr):
+        raise ValueError("spawn() makes no terminals: use create_subprocess_exec()")
     with Descriptors() as descriptors:
         child = start(
             command,

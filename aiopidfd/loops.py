@@ -44,7 +44,7 @@ class SubprocessMethods:
             protocol_factory: makes the protocol, an `asyncio.SubprocessProtocol` as a rule.
             program: a path, or a name that is looked for in PATH.
             args: its arguments.
-            stdin, stdout, stderr: PIPE (the default here), DEVNULL, STDOUT for stderr, a
+            stdin, stdout, stderr: PIPE (the default here), PTY, DEVNULL, STDOUT for stderr, a
                 descriptor, a file, or None to inherit.
             options: see `aiopidfd.Options`.
 

@@ -54,11 +54,12 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         """The protocol that is told; None after its connection_lost."""
         return self._protocol  # type: ignore[no-any-return]
 
-    def _begin(self, on_ready: Callable[[], None]) -> None:
+    def _begin(self, on_ready: Callable[[], None] | None) -> None:
         """Introduce ourselves, and be told by the loop. If that fails the descriptor is closed."""
         try:
             self._protocol.connection_made(self)
-            self._loop.add_reader(self._fd, on_ready)
+            if on_ready is not None:
+                self._loop.add_reader(self._fd, on_ready)
         except BaseException:
             self._close_fd()
             raise
@@ -86,6 +87,8 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
 
 class ReadPipe(_Pipe, asyncio.ReadTransport):
     """Reads the child's output. Calls the protocol's data_received and eof_received."""
+
+    _end_errno: int | None = None  # an error that is the end of file
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
@@ -119,13 +122,16 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
         """Read what the pipe holds at this moment, and no more, without waiting."""
         if self._fd < 0 or self._paused:
             return
-        held = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0")
-        left = struct.unpack("i", held)[0]
+        left = self._held()
         while left > 0 and self.is_reading():
             data = self._read()
             if not data:
                 return
             left -= len(data)
+
+    def _held(self) -> int:
+        held = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0")
+        return struct.unpack("i", held)[0]  # type: ignore[no-any-return]
 
     def _on_readable(self) -> None:
         for _ in range(_CHUNKS_PER_TURN):
@@ -140,8 +146,10 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as exc:
-            self._finish(exc)
-            return None
+            if exc.errno != self._end_errno:
+                self._finish(exc)
+                return None
+            data = b""
         if data:
             self._protocol.data_received(data)
         else:
@@ -171,8 +179,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._low = _HIGH_WATER // 4
         self._protocol_paused = False
         self._writing = False
-        # Nothing is ever read here: it becomes ready when the last reader of the pipe is gone.
-        self._begin(self._on_reader_gone)
+        self._watch_reader()
 
     def write(self, data: Any) -> None:
         """Write bytes; what the pipe does not take now is written later, in order.
@@ -208,7 +215,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         if not self._closing:
             self._closing = True
             if not self._buffers:
-                self._finish(None)
+                self._all_written()
 
     def abort(self) -> None:
         """Close now; what was not written is lost."""
@@ -232,6 +239,14 @@ class WritePipe(_Pipe, asyncio.Transport):
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._high, self._low = high, low
         self._tell_protocol()
+
+    def _watch_reader(self) -> None:
+        # Nothing is ever read here: it becomes ready when the last reader of the pipe is gone.
+        self._begin(self._on_reader_gone)
+
+    def _all_written(self) -> None:
+        """And closing: that is the end of file."""
+        self._finish(None)
 
     def _push(self, view: memoryview) -> None:
         self._buffers.append(view)
@@ -266,7 +281,7 @@ class WritePipe(_Pipe, asyncio.Transport):
             self._writing = False
             self._loop.remove_writer(self._fd)
             if self._closing:
-                self._finish(None)
+                self._all_written()
 
     def _on_reader_gone(self) -> None:
         self._lose(BrokenPipeError(32, os.strerror(32)) if self._buffers else None)

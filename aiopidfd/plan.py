@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fcntl import F_SETFD
 from signal import SIGPIPE, SIGXFSZ
+from termios import TIOCSCTTY
 from typing import Any, TypeAlias, TypedDict
 from warnings import warn
 
@@ -60,6 +61,7 @@ class Options(TypedDict, total=False):
     pass_fds: Iterable[int]
     pipesize: int
     cgroup: StrOrBytesPath | int | None
+    window_size: tuple[int, int] | None
     rlimits: Mapping[str | int, int | tuple[int, int]] | None
     nice: int | None
     cpu_affinity: Iterable[int] | None
@@ -125,6 +127,7 @@ def make_plan(
     dups: Sequence[tuple[int, int]],
     pass_fds: frozenset[int],
     cgroup: Cgroup | None = None,
+    terminal: int | None = None,
     executable: StrOrBytesPath | None = None,
     cwd: StrOrBytesPath | None = None,
     env: Env | None = None,
@@ -155,6 +158,7 @@ def make_plan(
             the numbers.
         pass_fds: what else stays open in the child, under its own number.
         cgroup: the one that it is put into.
+        terminal: the child's number of what is to be its controlling terminal.
 
     The others are subprocess.Popen's, and those of limits.py.
 
@@ -178,9 +182,13 @@ def make_plan(
         add(("umask", (_native.SYS_umask, umask)))
     if restore_signals:
         steps += _RESTORE_SIGNALS
-    if start_new_session:
+    if start_new_session or terminal is not None:
         add(("start_new_session", (_native.SYS_setsid,)))
+    if terminal is not None:
+        add(("PTY", (_native.SYS_ioctl, terminal, TIOCSCTTY, 0)))
     if process_group is not None and _integer("process_group", process_group) >= 0:
+        if terminal is not None:
+            raise ValueError("process_group cannot go with PTY, which makes a session of its own")
         add(("process_group", (_native.SYS_setpgid, 0, process_group)))
     # Before the ids: what they allow may be needed for it.
     steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)

@@ -13,6 +13,7 @@ from .plan import Command, Options, StrOrBytesPath
 from .seconds import check_seconds
 from .stdio import Descriptors, Stdio
 from .streams import PipeReader, PipeWriter, open_reader, open_writer
+from .terminal import HasTerminal, Terminal
 from .text import TextReader, TextWriter, text_encoding
 from .watch import Watch
 
@@ -36,6 +37,7 @@ class Streams(NamedTuple):
     stdin: PipeWriter | None
     stdout: PipeReader | None
     stderr: PipeReader | None
+    terminal: Terminal | None
 
     def readers(self) -> list[PipeReader]:
         """The outputs that are pipes."""
@@ -47,9 +49,11 @@ class Streams(NamedTuple):
             self.stdin.transport.abort()
         for reader in self.readers():
             reader.close()
+        if self.terminal is not None:
+            self.terminal.close()
 
 
-class BaseProcess(Handle):
+class BaseProcess(HasTerminal, Handle):
     """What `Process` and `TextProcess` have in common: all but the streams."""
 
     def __init__(self, watch: Watch, streams: Streams) -> None:
@@ -57,6 +61,7 @@ class BaseProcess(Handle):
         self._watch = watch
         self._child = watch.child
         self._streams = streams
+        self._terminal = streams.terminal
         self._communicating = False
         watch.keep = streams  # they live while the program does, even if this handle is dropped
 
@@ -118,7 +123,7 @@ class BaseProcess(Handle):
         streams = self._streams
         if input is not None:
             if streams.stdin is None:
-                raise ValueError("input was given, but stdin is not a pipe")
+                raise ValueError("input was given, but stdin is neither PIPE nor PTY")
             if self._communicating and input:
                 raise ValueError("Cannot send input after starting communication")
             check_bytes(input)
@@ -164,9 +169,9 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
     """A running program: everything `asyncio.subprocess.Process` has, and more.
 
     Attributes:
-        stdin: `asyncio.StreamWriter` to the program, or None unless PIPE was asked for.
+        stdin: `asyncio.StreamWriter` to the program, or None unless PIPE or PTY was asked for.
         stdout: `asyncio.StreamReader` of what it writes, or None. Also has `close()` and `lines()`.
-        stderr: likewise.
+        stderr: likewise; None with PTY for both, which are one stream.
         pid: its process id.
     """
 
@@ -177,7 +182,7 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
     def __init__(self, watch: Watch, streams: Streams) -> None:
         """Internal: `create_subprocess_exec` makes processes."""
         super().__init__(watch, streams)
-        self.stdin, self.stdout, self.stderr = streams
+        self.stdin, self.stdout, self.stderr, _ = streams
 
     async def communicate(  # type: ignore[override]
         self, input: bytes | None = None, *, drain: float | None = DRAIN
@@ -187,13 +192,13 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
         A cancelled call loses nothing: the next call (without input) returns all of the output.
 
         Args:
-            input: bytes for stdin, which must be PIPE.
+            input: bytes for stdin, which must be PIPE or PTY.
             drain: seconds to go on reading after the program has exited while something else, a
                 grandchild, holds its pipes open; None: until that ends too, as asyncio does. What
                 the program itself wrote is always there.
 
         Returns:
-            (stdout, stderr), each None unless it is PIPE.
+            (stdout, stderr), each None unless it is PIPE or PTY.
 
         Raises:
             ValueError: input without a pipe for it, or input for the second time.
@@ -205,7 +210,7 @@ class TextProcess(BaseProcess):
     """A running program whose streams are text. Otherwise a `Process`.
 
     Attributes:
-        stdin: `TextWriter` to the program, or None unless PIPE was asked for.
+        stdin: `TextWriter` to the program, or None unless PIPE or PTY was asked for.
         stdout: `TextReader` of what it writes, or None.
         stderr: likewise.
         pid: its process id.
@@ -214,7 +219,7 @@ class TextProcess(BaseProcess):
     def __init__(self, watch: Watch, streams: Streams, encoding: str, errors: str | None) -> None:
         """Internal: `create_subprocess_exec` makes processes."""
         super().__init__(watch, streams)
-        stdin, stdout, stderr = streams
+        stdin, stdout, stderr, _ = streams
         self._encoding = encoding
         self._errors = errors
         self.stdin = None if stdin is None else TextWriter(stdin, encoding, errors)
@@ -268,23 +273,33 @@ async def open_process(
         except BaseException:
             watch.child.abandon()
             raise
+    if streams.terminal is not None:
+        watch.on_exit(streams.terminal.on_exit)
     return watch, streams
 
 
 def _open_streams(descriptors: Descriptors, limit: int) -> Streams:
     loop = asyncio.get_running_loop()
-    stdin: PipeWriter | None = None
-    outputs: list[PipeReader | None] = []
+    streams = Streams(None, None, None, None)
     try:
+        if (fd := descriptors.hand_over_terminal()) is not None:
+            streams = streams._replace(terminal=Terminal(fd))
+
+        def terminal_of(number: int) -> Terminal | None:
+            return streams.terminal if number in descriptors.on_terminal else None
+
         if (fd := descriptors.hand_over(0)) is not None:
-            stdin = open_writer(loop, fd)
-        for number in (1, 2):
-            fd = descriptors.hand_over(number)
-            outputs.append(None if fd is None else open_reader(loop, fd, limit))
+            streams = streams._replace(stdin=open_writer(loop, fd, terminal_of(0)))
+        if (fd := descriptors.hand_over(1)) is not None:
+            streams = streams._replace(stdout=open_reader(loop, fd, limit, terminal_of(1)))
+        if (fd := descriptors.hand_over(2)) is not None:
+            streams = streams._replace(stderr=open_reader(loop, fd, limit, terminal_of(2)))
+        if streams.terminal is not None and not descriptors.reads_terminal:
+            streams.terminal.drop_output(loop)
     except BaseException:
-        Streams(stdin, *outputs, *[None] * (2 - len(outputs))).close()
+        streams.close()
         raise
-    return Streams(stdin, *outputs)
+    return streams
 
 
 async def _create(
@@ -384,7 +399,8 @@ async def create_subprocess_exec(
         program: a path, or a name to be looked for in PATH (that of `env` where that is given).
         args: its arguments.
         stdin, stdout, stderr: None to inherit ours, `subprocess.PIPE`, DEVNULL, a descriptor, an
-            object with a `fileno()`; STDOUT for stderr. Pipes are pipes, never sockets.
+            object with a `fileno()`; STDOUT for stderr. Pipes are pipes, never sockets. Those that
+            are `aiopidfd.PTY` are one terminal, the program's controlling one.
         limit: bytes that a reader buffers; twice as much stops the reading. See `PipeReader`.
         text, encoding, errors: any of them makes the streams text: `TextProcess`.
         options: see `aiopidfd.Options`; their meaning is that of `subprocess.Popen`.

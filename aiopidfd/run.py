@@ -9,6 +9,7 @@ from .plan import Command, Options
 from .process import DRAIN, GRACE, Process, check_bytes, open_process
 from .seconds import check_seconds
 from .stdio import Stdio
+from .terminal import PTY
 from .text import decode_output, text_encoding
 from .tree import kill_now
 
@@ -130,7 +131,7 @@ async def run_process(
 
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.
-        input: for stdin, which is a pipe then.
+        input: for stdin, which is a pipe then unless it is PTY.
         stdin, stdout, stderr: as `create_subprocess_exec`; the outputs are captured by default.
         check: raise CalledProcessError when the return code is not 0.
         timeout: seconds from the call on; None for no limit.
@@ -154,9 +155,9 @@ async def run_process(
     name = text_encoding(text, encoding, errors)
     data = input_bytes(input, name, errors)
     if data is not None:
-        if stdin is not None:
+        if stdin not in (None, PTY):
             raise ValueError("stdin and input arguments may not both be used.")
-        stdin = subprocess.PIPE
+        stdin = subprocess.PIPE if stdin is None else stdin
     if shell is None:
         shell = isinstance(command, (str, bytes))
 

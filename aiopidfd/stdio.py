@@ -15,6 +15,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any, Protocol, Self, TypeAlias
 
 from .plan import StrOrBytesPath
+from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
 __all__ = ["Descriptors", "Stdio"]
 
@@ -37,6 +38,8 @@ class Descriptors:
 
     Attributes:
         ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
+        on_terminal: those of 0, 1, 2 whose choice is PTY. Of two outputs the first has our end.
+        terminal: one more duplicate of the terminal's master, or None.
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
             empties this list when it takes them over.
         dups: pairs (descriptor of ours, number in the child), for the plan.
@@ -44,11 +47,13 @@ class Descriptors:
         kill: what kills all of that cgroup, for the guardian, or -1. One of `child_ends`.
     """
 
-    __slots__ = ("cgroup", "child_ends", "dups", "kill", "ours")
+    __slots__ = ("cgroup", "child_ends", "dups", "kill", "on_terminal", "ours", "terminal")
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self.ours: list[int | None] = [None, None, None]
+        self.on_terminal: tuple[int, ...] = ()
+        self.terminal: int | None = None
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
         self.cgroup: int | None = None
@@ -62,22 +67,28 @@ class Descriptors:
         pass_fds: Iterable[int],
         pipesize: int,
         cgroup: StrOrBytesPath | int | None,
+        window_size: Any,
     ) -> None:
         """Open or duplicate everything.
 
         Raises:
             OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE; what open(2) says of
-                the cgroup's path.
-            ValueError: STDOUT for anything but stderr.
+                the cgroup's path; ENOSPC for a terminal.
+            ValueError: STDOUT for anything but stderr; a window size that is none, or of nothing.
             TypeError: something that is neither a choice nor a file.
         """
         choices = dict(enumerate((stdin, stdout, stderr)))
         if STDOUT in (stdin, stdout):
             raise ValueError("STDOUT can only be used for stderr")
+        self.on_terminal = tuple(target for target, choice in choices.items() if choice == PTY)
+        if window_size is not None:
+            window_size = check_window_size(window_size)
+            if not self.on_terminal:
+                raise ValueError("window_size needs PTY for stdin, stdout or stderr")
         sources: dict[int, int] = {}
         # First what is open already: a number that is not must not become one of our pipe's.
         for target, choice in choices.items():
-            if choice not in (None, PIPE, DEVNULL, STDOUT):
+            if choice not in (None, PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
                 sources[target] = self._duplicate(_fileno(name, choice), name)
         for fd in pass_fds:
@@ -90,6 +101,9 @@ class Descriptors:
                 sources[target] = self._pipe(target, pipesize)
             elif choice == DEVNULL:
                 sources[target] = self._null()
+        if self.on_terminal:
+            slave = self._terminal(window_size)
+            sources.update(dict.fromkeys(self.on_terminal, slave))
         if stderr == STDOUT:
             sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout(), "stderr")
         self.dups = [(sources[target], target) for target in sorted(sources)]
@@ -100,16 +114,20 @@ class Descriptors:
             self.kill = self._above_stdio(fd)
             self.child_ends.append(self.kill)
 
+    @property
+    def reads_terminal(self) -> bool:
+        """Whether one of the outputs is PTY."""
+        return 1 in self.on_terminal or 2 in self.on_terminal
+
     def hand_over(self, number: int) -> int | None:
         """Our end of the pipe to stdin (0), stdout (1) or stderr (2): the caller's from now on."""
         fd, self.ours[number] = self.ours[number], None
         return fd
 
-    def take(self) -> tuple[int | None, int | None, int | None]:
-        """Our ends of the pipes, which are the caller's to close from now on."""
-        stdin, stdout, stderr = self.ours
-        self.ours = [None, None, None]
-        return stdin, stdout, stderr
+    def hand_over_terminal(self) -> int | None:
+        """Our own duplicate of the terminal's master: the caller's from now on."""
+        fd, self.terminal = self.terminal, None
+        return fd
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -117,9 +135,10 @@ class Descriptors:
 
     def __exit__(self, *exc_info: object) -> None:
         """Close what is still held."""
-        for fd in (*self.child_ends, *(fd for fd in self.take() if fd is not None)):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        for fd in (*self.child_ends, self.hand_over_terminal(), *map(self.hand_over, range(3))):
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
         self.child_ends.clear()
 
     def _null(self) -> int:
@@ -145,6 +164,23 @@ class Descriptors:
         if pipesize > 0:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
         return theirs
+
+    def _terminal(self, window_size: tuple[int, int] | None) -> int:
+        master, slave = open_terminal()
+        try:
+            slave = self._above_stdio(slave)
+        except OSError:
+            os.close(master)
+            raise
+        self.child_ends.append(slave)
+        self.terminal = self._above_stdio(master)
+        if window_size is not None:
+            set_window_size(self.terminal, *window_size)
+        # What is written to stdout and stderr comes out as one stream.
+        for target in self.on_terminal:
+            if target != 2 or 1 not in self.on_terminal:
+                self.ours[target] = fcntl.fcntl(self.terminal, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+        return slave
 
     def _duplicate(self, fd: int, option: str) -> int:
         try:
@@ -192,7 +228,7 @@ def _fileno(name: str, choice: Any) -> int:
     if fileno is None:
         kind = type(choice).__name__
         raise TypeError(
-            f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno() or None "
+            f"{name} must be PIPE, PTY, DEVNULL, a descriptor, an object with fileno() or None "
             f"(stderr also STDOUT), not {kind}"
         )
     fd = fileno()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from .pipes import ReadPipe, WritePipe
+from .terminal import Terminal, TerminalReader, TerminalWriter
 
 __all__ = ["PipeReader", "PipeWriter", "open_reader", "open_writer"]
 
@@ -249,16 +250,28 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
             waiter.set_result(None)
 
 
-def open_reader(loop: asyncio.AbstractEventLoop, fd: int, limit: int) -> PipeReader:
-    """A reader of a pipe's end, which it owns."""
+def open_reader(
+    loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
+) -> PipeReader:
+    """A reader of a pipe's end, or of the terminal's, which it owns."""
     reader = PipeReader(limit=limit, loop=loop)
-    pipe = ReadPipe(loop, fd, _ReaderProtocol(reader))
+    protocol = _ReaderProtocol(reader)
+    if terminal is None:
+        pipe = ReadPipe(loop, fd, protocol)
+    else:
+        pipe = TerminalReader(loop, fd, protocol, terminal)
     reader._pipe = pipe  # noqa: SLF001
     reader.set_transport(pipe)
     return reader
 
 
-def open_writer(loop: asyncio.AbstractEventLoop, fd: int) -> PipeWriter:
-    """A writer to a pipe's end, which it owns."""
+def open_writer(
+    loop: asyncio.AbstractEventLoop, fd: int, terminal: Terminal | None = None
+) -> PipeWriter:
+    """A writer to a pipe's end, or to the terminal's, which it owns."""
     protocol = _WriterProtocol(loop)
-    return PipeWriter(WritePipe(loop, fd, protocol), protocol, None, loop)
+    if terminal is None:
+        pipe = WritePipe(loop, fd, protocol)
+    else:
+        pipe = TerminalWriter(loop, fd, protocol, terminal)
+    return PipeWriter(pipe, protocol, None, loop)

@@ -139,7 +139,7 @@ class TextWriter:
         self.buffer.close()
 
     def write_eof(self) -> None:
-        """The same as `close`: a pipe has no other end of file."""
+        """The same as `close`."""
         self.buffer.write_eof()
 
     def is_closing(self) -> bool:

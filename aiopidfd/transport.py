@@ -14,6 +14,7 @@ from .launch import launch
 from .pipes import ReadPipe, WritePipe
 from .plan import Command, Options, StrOrBytesPath
 from .stdio import Descriptors, Stdio
+from .terminal import Terminal, TerminalReader, TerminalWriter
 from .watch import Watch
 
 __all__ = ["PopenView", "SubprocessTransport", "connect"]
@@ -101,20 +102,23 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._finished = False
         self._pipes: dict[int, ReadPipe | WritePipe] = {}
         self._connected: set[int] = set()
+        self._terminal: Terminal | None = None
         try:
+            if (fd := descriptors.hand_over_terminal()) is not None:
+                self._terminal = Terminal(fd)
             for number in range(3):
-                fd = descriptors.hand_over(number)
-                if fd is not None:
-                    kind = WritePipe if number == 0 else ReadPipe
-                    self._pipes[number] = kind(loop, fd, _PipeProtocol(self, number))
+                if (fd := descriptors.hand_over(number)) is not None:
+                    on_terminal = number in descriptors.on_terminal
+                    self._pipes[number] = self._open_pipe(number, fd, on_terminal)
                     self._connected.add(number)
+            if self._terminal is not None and not descriptors.reads_terminal:
+                self._terminal.drop_output(loop)
             # Before anything can come of the pipes: some loops look at them before they call what
             # call_soon() was given.
             self._tell("connection_made", self)
         except BaseException:
             self._closed = True
-            for pipe in self._pipes.values():
-                pipe.close()
+            self._close_pipes()
             watch.child.abandon()
             raise
         watch.on_exit(self._on_exit)
@@ -142,7 +146,12 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         return self._pipes.get(fd)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Under "subprocess" a `PopenView`; else the default."""
+        """Under "subprocess" a `PopenView`, under "terminal" a `Terminal` if there is one.
+
+        That has `window_size` and `set_window_size`. Under other names the default.
+        """
+        if name == "terminal":
+            return default if self._terminal is None else self._terminal
         return self._popen if name == "subprocess" else default
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -181,8 +190,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         if self._closed:
             return
         self._closed = True
-        for pipe in self._pipes.values():
-            pipe.close()
+        self._close_pipes()
         # Through the view, so that whoever instruments that one sees it, as with asyncio's Popen.
         if self._popen.poll() is None and self._watch.alive:
             with contextlib.suppress(PermissionError):  # it runs with other ids: left to itself
@@ -192,7 +200,28 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """Wait for the exit, whoever holds the pipes: asyncio.subprocess.Process calls this."""
         return await self._watch.returncode()
 
+    def _open_pipe(self, number: int, fd: int, on_terminal: bool) -> ReadPipe | WritePipe:
+        protocol = _PipeProtocol(self, number)
+        if on_terminal and self._terminal is not None:
+            if number == 0:
+                return TerminalWriter(self._loop, fd, protocol, self._terminal)
+            return TerminalReader(self._loop, fd, protocol, self._terminal)
+        if number == 0:
+            return WritePipe(self._loop, fd, protocol)
+        return ReadPipe(self._loop, fd, protocol)
+
+    def _close_pipes(self) -> None:
+        for pipe in self._pipes.values():
+            if isinstance(pipe, TerminalWriter):
+                pipe.abort()  # the hang-up comes now, not an end of file before it
+            else:
+                pipe.close()
+        if self._terminal is not None:
+            self._terminal.close()
+
     def _on_exit(self) -> None:
+        if self._terminal is not None:
+            self._terminal.on_exit()
         if self.get_returncode() is not None:  # else we are a forked copy, and it is not ours
             self._tell("process_exited")
         self._finish_if_done()

@@ -15,6 +15,7 @@ from typing import Any
 import uvloop
 
 import aiopidfd
+from aiopidfd.terminal import HELD_AT_MOST, open_terminal
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -127,3 +128,15 @@ def proc_status(text: bytes | str, *fields: str) -> dict[str, str]:
         text = text.decode()
     lines = dict(line.split(":", 1) for line in text.splitlines())
     return {field: lines[field].strip() for field in fields}
+
+
+def full_terminal() -> tuple[int, int, int]:
+    """(master, slave, how many bytes the kernel holds)."""
+    master, slave = open_terminal()
+    os.set_blocking(slave, False)
+    written = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            written += os.write(slave, bytes(1000))
+    assert 4096 < written < HELD_AT_MOST
+    return master, slave, written

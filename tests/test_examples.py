@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -210,6 +211,29 @@ def test_in_cgroup_where_none_can_be_made(tmp_path: Path) -> None:
     result = run("in_cgroup.py", "--below", tmp_path, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == f"no cgroup can be made: {tmp_path} is not a cgroup v2\n"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_terminal(tmp_path: Path) -> None:
+    result = run("terminal.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines.pop(1).startswith("/dev/pts/")
+    assert lines == [
+        "ready> tty",
+        "ready> stty size; read; stty size",
+        "24 80",
+        "",
+        "50 132",
+        "ready> sh -c 'echo wait...; exec sleep 600'",
+        "wait...",
+        "^C",
+        "ready> echo $?",
+        "130",
+        "ready> exit 3",
+        "exit",
+        "bash has ended: 3",
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="whether we may ptrace is the machine's own rule")

@@ -789,7 +789,7 @@ async def test_a_dropped_handle_warns_and_is_reaped() -> None:
 
 async def test_communicate_input_without_a_pipe() -> None:
     process = await aiopidfd.create_subprocess_exec("/bin/true")
-    with pytest.raises(ValueError, match="stdin is not a pipe"):
+    with pytest.raises(ValueError, match="neither PIPE nor PTY"):
         await process.communicate(b"x")
     assert await process.wait() == 0
 

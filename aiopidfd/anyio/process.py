@@ -19,17 +19,19 @@ from ..handle import Handle
 from ..plan import Command, Options
 from ..ready import readable
 from ..stdio import Descriptors, Stdio
+from ..terminal import HasTerminal, Terminal
 from ..tree import KILL_DEADLINE, kill_now
 from .streams import ReceivePipe, SendPipe
+from .terminal import ReceiveTerminal, SendTerminal
 
 __all__ = ["Process", "end", "open_process"]
 
 
-class Process(Handle, anyio.abc.Process):
+class Process(HasTerminal, Handle, anyio.abc.Process):
     """A running program, as `anyio.abc.Process`.
 
     As everywhere in anyio, `async with` and `aclose` close the pipes and then wait for the program;
-    cancelled, they kill it.
+    cancelled, they kill it. Closing a terminal sends it SIGHUP.
     """
 
     def __init__(
@@ -38,18 +40,20 @@ class Process(Handle, anyio.abc.Process):
         stdin: SendPipe | None,
         stdout: ReceivePipe | None,
         stderr: ReceivePipe | None,
+        terminal: Terminal | None = None,
     ) -> None:
         """Internal: `open_process` makes processes."""
         self._child = child
         self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
+        self._terminal = terminal
         self._waiting = anyio.Lock()
         self._on_trio = anyio.get_cancelled_exc_class() is not asyncio.CancelledError
 
     @property
     def stdin(self) -> SendPipe | None:
-        """The stream to the program, or None unless PIPE was asked for."""
+        """The stream to the program, or None unless PIPE or PTY was asked for."""
         return self._stdin
 
     @property
@@ -65,7 +69,10 @@ class Process(Handle, anyio.abc.Process):
     @property
     def returncode(self) -> int | None:
         """None while the program runs; then its exit status, or minus the signal's number."""
-        return self._child.poll()
+        code = self._child.poll()
+        if code is not None and self._terminal is not None:
+            self._terminal.close()
+        return code
 
     async def wait(self) -> int:
         """Wait until the program has exited, whoever still holds its pipes.
@@ -81,15 +88,18 @@ class Process(Handle, anyio.abc.Process):
         # A loop has one reader for a descriptor: one of us waits for it, the others for the lock.
         async with self._waiting:
             await _until_exited(self._child)
-        if self._child.returncode is None:
+        code = self.returncode
+        if code is None:
             raise self._child.failure()
-        return self._child.returncode
+        return code
 
     def close_pipes(self) -> None:
         """Close our ends of them."""
         for stream in (self._stdin, self._stdout, self._stderr):
             if stream is not None:
                 stream.close()
+        if self._terminal is not None:
+            self._terminal.close()
 
     def send_signal(self, signal: int) -> None:
         """Send a signal, by pidfd: never to another process that got the same pid.
@@ -210,8 +220,8 @@ async def open_process(
 
     Args:
         command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
-        stdin, stdout, stderr: PIPE (the default), DEVNULL, STDOUT for stderr, a descriptor, a file,
-            or None to inherit.
+        stdin, stdout, stderr: PIPE (the default), PTY, DEVNULL, STDOUT for stderr, a descriptor, a
+            file, or None to inherit.
         startupinfo, creationflags: for Windows, in anyio; must be left alone.
         options: see `aiopidfd.Options`.
 
@@ -238,10 +248,18 @@ async def open_process(
             **options,
         )
         await _until_started(child)
-        ours = descriptors.take()
-    return Process(
-        child,
-        None if ours[0] is None else SendPipe(ours[0]),
-        None if ours[1] is None else ReceivePipe(ours[1]),
-        None if ours[2] is None else ReceivePipe(ours[2]),
-    )
+        terminal = None
+        if (fd := descriptors.hand_over_terminal()) is not None:
+            terminal = Terminal(fd)
+
+        def output(number: int) -> ReceivePipe | None:
+            if (fd := descriptors.hand_over(number)) is None:
+                return None
+            if terminal is None or number not in descriptors.on_terminal:
+                return ReceivePipe(fd)
+            return ReceiveTerminal(fd, terminal)
+
+        stdin_pipe = None
+        if (fd := descriptors.hand_over(0)) is not None:
+            stdin_pipe = SendTerminal(fd) if 0 in descriptors.on_terminal else SendPipe(fd)
+        return Process(child, stdin_pipe, output(1), output(2), terminal)

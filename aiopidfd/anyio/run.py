@@ -10,6 +10,7 @@ from ..plan import Command, Options
 from ..process import DRAIN, GRACE, check_bytes
 from ..seconds import check_seconds
 from ..stdio import Stdio
+from ..terminal import PTY
 from .process import open_process
 from .sinks import Pump, make_decoder
 from .streams import ReceivePipe
@@ -39,7 +40,7 @@ async def run_process(
 
     Args:
         command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
-        input: for its stdin, which is a pipe then.
+        input: for its stdin, which is a pipe then unless it is PTY.
         stdin, stdout, stderr: as `open_process`; the outputs are captured by default.
         check: raise CalledProcessError if the return code is not 0.
         startupinfo, creationflags: for Windows, in anyio; must be left alone.
@@ -58,11 +59,11 @@ async def run_process(
     check_seconds(grace=grace, drain=drain)
     if input is not None:
         check_bytes(input)
-        if stdin is not None:
+        if stdin not in (None, PTY):
             raise ValueError("only one of stdin and input is allowed")
     process = await open_process(
         command,
-        stdin=stdin if input is None else PIPE,
+        stdin=PIPE if stdin is None and input is not None else stdin,
         stdout=stdout,
         stderr=stderr,
         startupinfo=startupinfo,

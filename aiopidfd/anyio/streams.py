@@ -84,13 +84,16 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
             return b""
         self._check_open()
         try:
-            data = os.read(self._fd, max_bytes)
+            data = self._read_fd(max_bytes)
         except BlockingIOError:
             return None
         if not data:
-            self.close()
+            _Pipe.close(self)
             self._ended = True
         return data
+
+    def _read_fd(self, max_bytes: int) -> bytes:
+        return os.read(self._fd, max_bytes)
 
 
 class SendPipe(_Pipe, anyio.abc.ByteSendStream):
@@ -110,9 +113,12 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
             self._check_open()
             while left:
                 try:
-                    left = left[os.write(self._fd, left) :]
+                    left = left[self._write(left) :]
                 except BlockingIOError:
                     await anyio.wait_writable(self._fd)
                     self._check_open()
                 except BrokenPipeError as exc:
                     raise anyio.BrokenResourceError from exc
+
+    def _write(self, data: memoryview) -> int:
+        return os.write(self._fd, data)

@@ -15,6 +15,7 @@ from ..process import DRAIN, GRACE
 from ..run import input_bytes
 from ..seconds import check_seconds
 from ..stdio import Stdio
+from ..terminal import PTY
 from ..text import text_encoding
 from .process import Process, end, open_process
 from .sinks import STREAMS, Pump, Sink, make_decoder
@@ -50,7 +51,7 @@ async def supervise(
 
     Args:
         command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
-        input: for its stdin, which is closed then.
+        input: for its stdin, which is PIPE or PTY, and is closed then.
         stdin: as `open_process`; None, to inherit, by default.
         stdout, stderr: as `open_process`; None, to inherit, by default. With PIPE you read the
             stream of the Process yourself, while it runs. Or a sink: a function,
@@ -79,7 +80,7 @@ async def supervise(
     check_seconds(grace=grace, drain=drain)
     name = text_encoding(text, encoding, errors)
     data = input_bytes(input, name, errors)
-    if data is not None and stdin is not None:
+    if data is not None and stdin not in (None, PTY):
         raise ValueError("only one of stdin and input is allowed")
     _check_output("stdout", stdout)
     _check_output("stderr", stderr)
@@ -91,7 +92,7 @@ async def supervise(
     try:
         process = await open_process(
             command,
-            stdin=stdin if data is None else PIPE,
+            stdin=PIPE if stdin is None and data is not None else stdin,
             stdout=stdout if sinks[0] is None else PIPE,  # type: ignore[arg-type]
             stderr=stderr if sinks[1] is None else PIPE,  # type: ignore[arg-type]
             **options,
@@ -153,6 +154,7 @@ async def attend(
         try:
             with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await stdin.send(data)
+                await stdin.aclose()
         except Exception as exc:
             fail(exc)
         finally:

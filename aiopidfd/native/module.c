@@ -13,7 +13,13 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/vfs.h>
+
+/* Linux 4.13; older headers lack it. */
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER _IO('T', 0x41)
+#endif
 
 extern char **environ;
 
@@ -623,6 +629,7 @@ static const struct {
     {"SYS_umask", __NR_umask},
     {"SYS_rt_sigaction", __NR_rt_sigaction},
     {"SYS_setsid", __NR_setsid},
+    {"SYS_ioctl", __NR_ioctl},
     {"SYS_setpgid", __NR_setpgid},
     {"SYS_setgroups", __NR_setgroups},
     {"SYS_setregid", __NR_setregid},
@@ -637,6 +644,8 @@ static const struct {
     {"SYS_write", __NR_write},
     {"SYS_close", __NR_close},
     {"OPENED", STEP_OPENED},
+    {"TIOCSPTLCK", TIOCSPTLCK},
+    {"TIOCGPTPEER", TIOCGPTPEER},
 };
 
 static int module_exec(PyObject *module)

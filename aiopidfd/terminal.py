@@ -1,0 +1,298 @@
+"""A pseudo-terminal for the child (pty(7)): its making, its size, and our ends of it on a loop.
+
+Each of our ends is a duplicate of the master. One more belongs to the `Terminal`, which keeps the
+terminal up while the program runs: when the last of them is closed the kernel hangs it up.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import select
+import struct
+import termios
+from typing import Any, Final
+
+from . import _native
+from .pipe_end import PipeEnd
+from .pipes import ReadPipe, WritePipe
+
+__all__ = [
+    "HELD_AT_MOST",
+    "PTY",
+    "HasTerminal",
+    "Terminal",
+    "TerminalReader",
+    "TerminalWriter",
+    "check_window_size",
+    "end_of_file",
+    "is_hung_up",
+    "open_terminal",
+    "set_window_size",
+]
+
+PTY: Final = -4  # beside subprocess's PIPE, STDOUT and DEVNULL
+
+# More than a terminal holds: twice 8 KiB in its buffers and 4 KiB in the line discipline.
+# FIONREAD tells of a part of that only.
+HELD_AT_MOST: Final = 64 * 1024
+
+_CHUNK: Final = 64 * 1024
+_WINSIZE: Final = struct.Struct("HHHH")  # ioctl_tty(2): rows, columns, and two that nobody uses
+_LARGEST: Final = 2**16 - 1
+_UNLOCKED: Final = struct.pack("i", 0)
+
+
+def open_terminal() -> tuple[int, int]:
+    """A new pseudo-terminal: the descriptors of its master and its slave, both close-on-exec.
+
+    The slave comes from the master itself (TIOCGPTPEER, Linux 4.13), not from a name in a /dev/pts
+    that may be another's. Neither becomes our own controlling terminal.
+
+    Raises:
+        OSError: EMFILE, ENFILE; ENOSPC: the system has no terminal left; ENOENT, EACCES.
+    """
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    master = os.open("/dev/ptmx", flags)
+    try:
+        fcntl.ioctl(master, _native.TIOCSPTLCK, _UNLOCKED)
+        return master, fcntl.ioctl(master, _native.TIOCGPTPEER, flags)
+    except BaseException:
+        os.close(master)
+        raise
+
+
+def check_window_size(size: Any) -> tuple[int, int]:
+    """(rows, columns), each from 0 to 65535. Raises TypeError, ValueError."""
+    try:
+        rows, columns = size
+    except (TypeError, ValueError):
+        raise TypeError(f"window_size must be (rows, columns), not {size!r}") from None
+    for name, value in (("rows", rows), ("columns", columns)):
+        if not isinstance(value, int):
+            raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+        if not 0 <= value <= _LARGEST:
+            raise ValueError(f"{name} must be from 0 to {_LARGEST}, not {value}")
+    return rows, columns
+
+
+def set_window_size(fd: int, rows: int, columns: int) -> None:
+    """TIOCSWINSZ. If that changes it, the foreground process group gets SIGWINCH."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, _WINSIZE.pack(rows, columns, 0, 0))
+
+
+def get_window_size(fd: int) -> tuple[int, int]:
+    """TIOCGWINSZ: (rows, columns)."""
+    data = fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(_WINSIZE.size))
+    rows, columns, _, _ = _WINSIZE.unpack(data)
+    return rows, columns
+
+
+def is_hung_up(master: int) -> bool:
+    """Whether nobody has the slave open. What is written then is lost, or never taken."""
+    poller = select.poll()
+    poller.register(master, 0)
+    return bool(poller.poll(0))
+
+
+def end_of_file(master: int, last: bytes) -> bytes:
+    """What to write so that the program reads the end of file; nothing in raw mode.
+
+    That is the character VEOF (termios(3), ICANON): it ends a read, with what the line has so far.
+    Only in front of an empty line is that nothing.
+
+    Args:
+        master: whose settings are the slave's.
+        last: the last byte written before, or nothing.
+    """
+    try:
+        input_flags, _, _, local_flags, _, _, characters = termios.tcgetattr(master)
+    except termios.error:  # hung up
+        return b""
+    eof: bytes = characters[termios.VEOF]
+    if not local_flags & termios.ICANON or eof == b"\0":  # 0: there is no such character
+        return b""
+    ends = [b"", b"\n", eof]
+    if input_flags & termios.ICRNL:
+        ends.append(b"\r")
+    return eof if last in ends else 2 * eof
+
+
+class Terminal(PipeEnd):
+    """Keeps a terminal up until the program has exited; knows its size.
+
+    Where no stream reads the terminal, this does, and drops what it gets: the echo, and what the
+    program says to /dev/tty, which it could not go on saying otherwise.
+    """
+
+    def __init__(self, master: int) -> None:
+        """Own `master`."""
+        super().__init__(master)
+        self.writer: TerminalWriter | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        """The descriptor."""
+        return f"<{type(self).__name__} fd={self._fd}>"
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """(rows, columns). Raises OSError (ENOTTY) when it is closed."""
+        return get_window_size(self._open_fd())
+
+    def set_window_size(self, rows: int, columns: int) -> None:
+        """Change it. Raises TypeError, ValueError; OSError (ENOTTY) when it is closed."""
+        set_window_size(self._open_fd(), *check_window_size((rows, columns)))
+
+    def drop_output(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read and forget, from now on."""
+        loop.add_reader(self._fd, self._on_readable)
+        self._loop = loop
+
+    def over(self) -> None:
+        """Nobody has the slave open: whoever writes is told, as with a pipe."""
+        if self.writer is not None:
+            self.writer.lose_reader()
+
+    def on_exit(self) -> None:
+        """The program has exited. Others may still have the terminal."""
+        if self._fd >= 0 and is_hung_up(self._fd):
+            self.over()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the terminal. When our streams are closed as well it is hung up."""
+        self._stop_dropping()
+        self._close_fd()
+
+    def _open_fd(self) -> int:
+        if self._fd < 0:
+            raise OSError(errno.ENOTTY, "the program has exited, or its terminal is closed")
+        return self._fd
+
+    def _on_readable(self) -> None:
+        try:
+            ended = not os.read(self._fd, _CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # EIO: hung up
+            ended = True
+        if ended:
+            self._stop_dropping()
+            self.over()
+
+    def _stop_dropping(self) -> None:
+        if self._loop is not None and self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+        self._loop = None
+
+
+class TerminalReader(ReadPipe):
+    """Reads what the program writes to its terminal."""
+
+    _end_errno = errno.EIO  # what a master says once nobody has the slave and all is read
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        protocol: asyncio.BaseProtocol,
+        terminal: Terminal,
+    ) -> None:
+        """Own `fd` and begin to read it."""
+        self._terminal = terminal
+        super().__init__(loop, fd, protocol)
+
+    def close(self) -> None:
+        """Close this end. Nobody reads then: unless we still write, the terminal is hung up."""
+        if self._fd >= 0:  # at the end it closes by itself, while the program may well go on
+            super().close()
+            self._terminal.close()
+
+    def _held(self) -> int:
+        return HELD_AT_MOST
+
+    def _read(self) -> bytes | None:
+        data = super()._read()
+        if data == b"":
+            self._terminal.over()
+        return data
+
+
+class TerminalWriter(WritePipe):
+    """Writes what the program reads from its terminal."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        protocol: asyncio.BaseProtocol,
+        terminal: Terminal,
+    ) -> None:
+        """Own `fd`."""
+        self._last = b""
+        self._eof_sent = False
+        super().__init__(loop, fd, protocol)
+        terminal.writer = self
+
+    def lose_reader(self) -> None:
+        """Nobody has the slave open."""
+        self._on_reader_gone()
+
+    def _watch_reader(self) -> None:
+        # The master is readable for other reasons: our Terminal, or who reads it, looks.
+        self._begin(None)
+
+    def _all_written(self) -> None:
+        """The end of file is one more thing to write, and closing is not it."""
+        if not self._eof_sent:
+            self._eof_sent = True
+            eof = memoryview(end_of_file(self._fd, self._last))
+            if eof:
+                eof = eof[self._try([eof]) :]
+            if self._fd < 0:
+                return
+            if eof:
+                self._push(eof)
+                return
+        self._finish(None)
+
+    def _try(self, views: list[memoryview]) -> int:
+        # Without a reader the kernel takes some KB and drops them, and then takes no more.
+        if is_hung_up(self._fd):
+            self._lose(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+            return 0
+        left = written = super()._try(views)
+        for view in views:
+            if 0 < left <= len(view):
+                self._last = bytes(view[left - 1 : left])
+            left -= len(view)
+        return written
+
+
+class HasTerminal:
+    """What every handle to a program has for its terminal."""
+
+    _terminal: Terminal | None = None
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """The (rows, columns) of its terminal. Raises OSError as `set_window_size`."""
+        return self._required_terminal().window_size
+
+    def set_window_size(self, rows: int, columns: int) -> None:
+        """Change the size of its terminal. If that is a change, it gets SIGWINCH.
+
+        It, or whatever else is the terminal's foreground process group (ioctl_tty(2)).
+
+        Raises:
+            OSError: ENOTTY: nothing was PTY, the program has exited, or the terminal is closed.
+            ValueError: a number that is not from 0 to 65535.
+            TypeError: not a number.
+        """
+        self._required_terminal().set_window_size(rows, columns)
+
+    def _required_terminal(self) -> Terminal:
+        if self._terminal is None:
+            raise OSError(errno.ENOTTY, "the program has no terminal of ours: nothing is PTY")
+        return self._terminal
