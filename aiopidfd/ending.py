@@ -6,6 +6,7 @@ import errno
 import logging
 import time
 from signal import SIGTERM
+from typing import Final
 
 from .child import Child
 from .ready import sleep
@@ -13,6 +14,8 @@ from .tree import KILL_DEADLINE, Tree, kill_now
 from .watch import Watch
 
 __all__ = ["end", "end_tree"]
+
+_LOOK_AGAIN: Final = 0.1  # seconds
 
 logger = logging.getLogger("aiopidfd")
 
@@ -71,7 +74,7 @@ async def end_tree(child: Child, grace: float) -> None:
         try:
             if grace > 0:
                 _ask(child, tree)
-                if await tree.wait_for(grace):
+                if await _gone_within(child, tree, grace):
                     return
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
@@ -81,6 +84,15 @@ async def end_tree(child: Child, grace: float) -> None:
             raise
         except OSError as exc:
             await _end_alone(child, grace, exc)
+
+
+async def _gone_within(child: Child, tree: Tree, grace: float) -> bool:
+    """Wait for the end of a tree, unless somebody loses patience and kills the program."""
+    deadline = time.monotonic() + grace
+    while not child.doomed and (left := deadline - time.monotonic()) > 0:
+        if await tree.wait_for(min(left, _LOOK_AGAIN)):
+            return True
+    return tree.gone
 
 
 def _ask(child: Child, tree: Tree) -> None:

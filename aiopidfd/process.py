@@ -79,7 +79,7 @@ class BaseProcess(HasTerminal, Handle):
         return await self._watch.returncode()
 
     async def aclose(self, *, grace: float = GRACE) -> None:
-        """End the program if it runs, reap it, and close the pipes. `async with` does this.
+        """End the program if it runs, and its tree; reap it; close the pipes. `async with` does so.
 
         Args:
             grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
@@ -88,7 +88,8 @@ class BaseProcess(HasTerminal, Handle):
         sleep is left to be reaped when it wakes.
 
         Raises:
-            PermissionError: we may not signal it. The pipes are closed all the same.
+            PermissionError: we may not signal it, or what is left of its tree. The pipes are closed
+                all the same.
         """
         check_seconds(grace=grace)
         try:

@@ -125,9 +125,9 @@ async def run_process(
 ) -> subprocess.CompletedProcess[Any]:
     """Run a command to its end, on the running loop.
 
-    On timeout or cancellation the program gets SIGTERM, `grace` seconds, SIGKILL, and is reaped
-    before this raises. A second cancellation kills at once. Never waits for ever because a
-    grandchild holds a pipe.
+    On timeout or cancellation the program, and all that it has started, gets SIGTERM, `grace`
+    seconds, SIGKILL, and is reaped before this raises. A second cancellation kills at once. Never
+    waits for ever because a grandchild holds a pipe.
 
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.

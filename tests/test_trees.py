@@ -788,3 +788,24 @@ async def test_a_forked_copy_has_no_tree(marked: Marked) -> None:
         assert len(marked.alive()) == 2
         assert await process.kill_tree()
         await process.wait()
+
+
+async def test_a_second_cancellation_leaves_no_newcomer_its_grace(
+    tmp_path: Path, marked: Marked
+) -> None:
+    """What is born while all are killed at once is killed too, and not waited for."""
+    script = (
+        "trap '' TERM; (while :; do setsid sleep 0.01 & done) & read line; "
+        f"touch {tmp_path}/ready; wait; sleep 1000"
+    )
+    task = asyncio.create_task(
+        aiopidfd.run_process(script, input=b"go\n", env=marked.env, grace=10_000)
+    )
+    with hang_guard():
+        await until((tmp_path / "ready").exists, 0.01)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: not marked.alive(), 0.01)

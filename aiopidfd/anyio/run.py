@@ -35,8 +35,9 @@ async def run_process(
 ) -> CompletedProcess[bytes]:
     """Run a program to its end; `anyio.run_process` otherwise.
 
-    Cancelled, it sends SIGTERM, waits `grace` seconds, sends SIGKILL and reaps the program before
-    it goes on. It never waits for ever because a grandchild holds a pipe.
+    Cancelled, it sends SIGTERM to the program and to all that it has started, waits `grace`
+    seconds, sends SIGKILL and reaps the program before it goes on. It never
+    waits for ever because a grandchild holds a pipe.
 
     Args:
         command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
