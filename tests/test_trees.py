@@ -109,6 +109,7 @@ async def test_children_are_all_that_descends_from_it(marked: Marked) -> None:
     with hang_guard():
         process = await aiopidfd.create_subprocess_exec(*sh(DAEMONS + " wait"), env=marked.env)
         await daemons_started(marked)
+        await until(lambda: len(process.children()) == OF_DAEMONS)  # no zombie among them any more
         children = process.children()
         pids = [child.getpid() for child in children]
         assert {*pids} == marked.alive() - {process.pid}
@@ -158,7 +159,7 @@ async def test_no_descriptor_to_be_had(marked: Marked) -> None:
             os.close(taken.pop())
         for fd in taken:
             os.close(fd)
-        assert len(process.children()) == OF_DAEMONS
+        await until(lambda: len(process.children()) == OF_DAEMONS)
         assert await process.kill_tree()
 
 
@@ -758,7 +759,7 @@ def test_a_tree_on_anyio(name: str, marked: Marked) -> None:
             DAEMONS + " wait", env=marked.env, stdin=None, stdout=None, stderr=None
         )
         await daemons_started(marked)
-        assert len(process.children()) == OF_DAEMONS
+        await anyio_until(lambda: len(process.children()) == OF_DAEMONS)
         with anyio.move_on_after(0.05):
             await process.wait_tree()
             raise AssertionError

@@ -46,8 +46,9 @@ async def supervise(
             process = await tg.start(partial(supervise, ["server"], stdout=print, text=True))
 
     `tg.start` returns the `Process` once the program was exec'd, and raises what the exec raised.
-    When the group or its scope is cancelled, the program gets SIGTERM, `grace` seconds, SIGKILL,
-    and is reaped before the group is left; what it still writes meanwhile goes to its sinks.
+    When the group or its scope is cancelled, the program, and all that it has started, gets
+    SIGTERM, `grace` seconds, SIGKILL, and is reaped before the group is left; what it still writes
+    meanwhile goes to its sinks.
 
     Args:
         command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
