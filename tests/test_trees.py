@@ -685,8 +685,9 @@ async def run_cancelled_twice(script: str, mark: Marked) -> None:
 
 
 async def closed(script: str, mark: Marked) -> None:
-    async with await aiopidfd.create_subprocess_shell(script, env=mark.env):
-        await daemons_started(mark)
+    process = await aiopidfd.create_subprocess_shell(script, env=mark.env)
+    await daemons_started(mark)
+    await process.aclose(grace=0.2)
 
 
 @pytest.mark.parametrize("end", [run_timed_out, run_cancelled, run_cancelled_twice, closed])
