@@ -5,8 +5,8 @@
     python lines.py --seconds 60 journalctl -f
 
 Lines come as they are written and may be of any length: asyncio's own reader gives up at 64 KiB.
-When the time is over, or the reader has seen enough, leaving the `async with` ends the program:
-SIGTERM, some time to react, SIGKILL; it is reaped and its pipes are closed.
+When the time is over, or the reader has seen enough, leaving the `async with` ends the program and
+what it has started: SIGTERM, some time to react, SIGKILL; it is reaped and its pipes are closed.
 """
 
 import argparse
@@ -26,7 +26,8 @@ while :; do
     count=$((count + 1))
     echo "line $count"
     [ $count -eq 3 ] && head -c 1000000 /dev/zero | tr '\0' x && echo
-    sleep 0.2
+    sleep 0.2 &
+    wait
 done
 """
 

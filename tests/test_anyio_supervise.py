@@ -211,7 +211,8 @@ def test_cancelled_and_it_still_writes_a_lot(backend: Backend, tmp_path: Path, t
             tg.cancel_scope.cancel()
         assert process.returncode == 0
         assert [int(line) for line in out] == [*range(1, 100001)]
-        assert err == (["bye"] if text else [b"bye"])
+        # The shell may tell first that the sleep which it waited for was terminated, too.
+        assert err[-1] == ("bye" if text else b"bye")
 
     backend.run(body)
 

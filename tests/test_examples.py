@@ -194,6 +194,12 @@ def test_group(tmp_path: Path, backend: str) -> None:
     assert lines[-1] == "the server has ended: -15"
 
 
+def test_contain(tmp_path: Path) -> None:
+    result = run("contain.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "not contained: 1 left\ncontained: 0 left\n"
+
+
 def test_in_cgroup(tmp_path: Path) -> None:
     result = run("in_cgroup.py", cwd=tmp_path)
     if result.returncode == 2:
