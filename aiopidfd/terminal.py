@@ -64,6 +64,8 @@ def open_terminal() -> tuple[int, int]:
 
 def check_window_size(size: Any) -> tuple[int, int]:
     """(rows, columns), each from 0 to 65535. Raises TypeError, ValueError."""
+    if isinstance(size, os.terminal_size):  # a pair, too, but the other way round
+        raise TypeError("window_size must be (rows, columns): os.terminal_size is (columns, lines)")
     try:
         rows, columns = size
     except (TypeError, ValueError):

@@ -269,6 +269,11 @@ async def test_what_is_no_window_size(size: Any, error: type[Exception]) -> None
 # Errors, before anything is started
 
 
+async def test_python_s_own_terminal_size_is_the_other_way_round() -> None:
+    with pytest.raises(TypeError, match=r"os.terminal_size is \(columns, lines\)"):
+        await start("/bin/true", **ALL, window_size=os.terminal_size((80, 24)))
+
+
 async def test_a_window_size_of_no_terminal() -> None:
     with pytest.raises(ValueError, match="window_size needs PTY"):
         await start("/bin/true", stdin=PIPE, window_size=(1, 1))
