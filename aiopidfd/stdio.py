@@ -193,7 +193,7 @@ class Descriptors:
         return copy
 
     def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
-        if isinstance(where, int):
+        if isinstance(where, int) and not isinstance(where, bool):  # True would be stdout
             return self._duplicate(where, option)
         if not isinstance(where, (str, bytes, os.PathLike)):
             kind = type(where).__name__

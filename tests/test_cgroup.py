@@ -308,6 +308,7 @@ async def test_what_is_no_path(tmp_path: Path) -> None:
     what = "cgroup must be a path or a directory's descriptor, not"
     await refused(0.5, TypeError, f"{what} float")
     await refused(["/"], TypeError, f"{what} list")
+    await refused(True, TypeError, f"{what} bool")  # and not stdout
     await refused("a\0b", ValueError, "embedded null")
     await refused(-1, OSError, f"Bad file descriptor {OPTION})", errno.EBADF)
     await refused(1 << 20, OSError, f"Bad file descriptor {OPTION})", errno.EBADF)
