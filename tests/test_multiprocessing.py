@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, resource_sharer, shared_memory, spawn
+from multiprocessing import connection, resource_sharer, resource_tracker, shared_memory, spawn
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import _native
-from aiopidfd.multiprocessing import Context, Process, get_context
+from aiopidfd.multiprocessing import Context, Process, get_context, tracker
 
 from . import fresh, mp_functions
 from .conftest import open_fds
@@ -37,12 +37,21 @@ LONG = 60  # seconds, against hangs
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _tracker() -> None:
+def _tracker() -> Iterator[None]:
     """What stays as long as the process does is made before anything is counted.
 
-    The resource tracker, and the heap that shared values lie in.
+    The resource tracker, and the heap that shared values lie in. The tracker is a child: the files
+    that come after this one count those.
     """
     get_context().Value("i")
+    yield
+    gc.collect()  # semaphores that somebody still has are reported by the tracker as leaks
+    host: Any = resource_tracker._resource_tracker
+    os.close(host._fd)
+    host._fd = None
+    assert tracker._child is not None
+    assert tracker._child.wait(LONG) == 0
+    tracker._child = None
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -709,7 +710,9 @@ def test_thrown_away_it_is_killed(marked: Marked) -> None:
     loop.close()
     del task
     gc.collect()
+    deadline = time.monotonic() + 30
     while marked.alive() or child_pids():
+        assert time.monotonic() < deadline, "still there"
         _native.sweep()
 
 
