@@ -17,6 +17,7 @@ FOREIGN: Final[int]
 FAILED_CLONE: Final[int]
 FAILED_EXEC: Final[int]
 FAILED_GUARDIAN: Final[int]
+FAILED_CGROUP: Final[int]
 
 SYS_dup3: Final[int]
 SYS_fcntl: Final[int]

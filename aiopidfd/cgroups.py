@@ -1,8 +1,9 @@
 """The option `cgroup`: whether a directory is a cgroup that a program can be put into, and how.
 
 clone3(2) puts the program there at its birth (CLONE_INTO_CGROUP, Linux 5.7). clone(2) cannot, so
-there the child writes itself into `cgroup.procs` before all else (cgroups(7)). Either way the
-kernel has the last word: what is checked here is checked for the sake of the error's text.
+there the child writes itself into `cgroup.procs` before all else (cgroups(7)); and so it does where
+the kernel has killed it at birth (guardian.c says why it may). Either way the kernel has the last
+word: what is checked here is checked for the sake of the error's text.
 """
 
 import os
@@ -24,7 +25,6 @@ from stat import S_ISDIR
 from typing import Any, Final
 
 from . import _native
-from .limits import Step
 
 __all__ = ["Cgroup"]
 
@@ -109,16 +109,6 @@ class Cgroup:
             return os.open("cgroup.kill", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd)
         except FileNotFoundError:
             return None
-
-    def by_hand(self) -> list[tuple[str, Step]]:
-        """The steps by which a child enters it. They come first, while it has all our rights."""
-        path = os.fsencode(_PROCS) + b"\0"
-        flags = os.O_WRONLY | os.O_CLOEXEC
-        return [
-            ("cgroup", (_native.SYS_openat, self.fd, path, flags)),
-            ("cgroup", (_native.SYS_write, _native.OPENED, b"0", 1)),  # 0: whoever writes
-            ("cgroup", (_native.SYS_close, _native.OPENED)),
-        ]
 
     def clone_error(self, errno: int) -> OSError:
         """The error of a clone into it that the kernel refused with `errno`."""

@@ -281,21 +281,20 @@ def start(
         **rest,
     )
     while True:
-        laid_out = plan.for_call(call)
         try:
             native = _native.spawn(
                 call,
-                laid_out.private_memory,
-                laid_out.contain,
+                plan.private_memory,
+                plan.contain,
                 -1 if cgroup is None else cgroup.fd,
                 descriptors.kill,
-                laid_out.steps,
-                laid_out.paths,
-                laid_out.argv,
-                laid_out.env,
+                plan.steps,
+                plan.paths,
+                plan.argv,
+                plan.env,
                 descriptors.child_ends,
             )
-            return Child(native, laid_out)
+            return Child(native, plan)
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise

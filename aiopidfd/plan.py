@@ -12,7 +12,7 @@ import resource
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fcntl import F_SETFD
 from signal import SIGPIPE, SIGXFSZ
 from termios import TIOCSCTTY
@@ -89,20 +89,6 @@ class Plan:
     contain: bool
     cgroup: Cgroup | None
 
-    def for_call(self, call: int) -> "Plan":
-        """The plan as it is where processes are made by `call`.
-
-        clone(2) puts no process into a cgroup: the child enters it itself, before all else.
-        """
-        if self.cgroup is None or call == _native.CALL_CLONE3:
-            return self
-        entering = self.cgroup.by_hand()
-        return replace(
-            self,
-            steps=(*(step for _, step in entering), *self.steps),
-            blame=(*(option for option, _ in entering), *self.blame),
-        )
-
     def error(self, errno: int, step: int) -> OSError:
         """The OSError for a start that failed at `step`, as subprocess would raise it."""
         reason = os.strerror(errno)
@@ -112,9 +98,9 @@ class Plan:
             return OSError(errno, reason) if self.cgroup is None else self.cgroup.clone_error(errno)
         if step == _native.FAILED_GUARDIAN:
             return OSError(errno, "its guardian was killed while it started", self.executable)
-        option = self.blame[step]
-        if option == "cgroup" and self.cgroup is not None:
+        if step == _native.FAILED_CGROUP and self.cgroup is not None:
             return self.cgroup.error(errno)
+        option = self.blame[step]
         if option == "cwd":
             return OSError(errno, reason, self.cwd)
         return OSError(errno, f"{reason} (for the option {option})")

@@ -34,6 +34,8 @@ with_mounts = pytest.mark.skipif(
 
 # A cgroup to test on
 
+NO_KILL = "cgroup.kill came with Linux 5.14"
+
 
 def mounts(kind: str) -> list[tuple[str, Path]]:
     """(which directory of it, where) of the file systems of a kind that are mounted here."""
@@ -243,7 +245,7 @@ async def test_what_it_starts_is_there_too_and_all_is_killed_together(cgroup: Pa
         await until(lambda: len((cgroup / "cgroup.procs").read_text().split()) == 2)
         if not (cgroup / "cgroup.kill").exists():
             await process.aclose()
-            pytest.skip("cgroup.kill came with Linux 5.14")
+            pytest.skip(NO_KILL)
         (cgroup / "cgroup.kill").write_text("1")
         assert await process.wait() == -signal.SIGKILL  # and the guardian was there to tell it
         await until(lambda: not (cgroup / "cgroup.procs").read_text())
@@ -589,6 +591,80 @@ async def test_pids_max(cgroup: Path) -> None:
         finally:
             child.kill()
             child.wait()
+
+
+# After cgroup.kill: the kernel may kill at birth what is cloned into it
+
+
+@pytest.fixture
+def killed(cgroup: Path) -> Path:
+    if not (cgroup / "cgroup.kill").exists():
+        pytest.skip(NO_KILL)
+    for _ in range(2):
+        (cgroup / "cgroup.kill").write_text("1")
+    return cgroup
+
+
+@by_each_method
+@pytest.mark.parametrize("ids", [{}, {"group": os.getgid()}])
+async def test_what_was_killed_can_be_used_again(killed: Path, ids: dict[str, int]) -> None:
+    before = open_fds().keys()
+    for _ in range(3):
+        assert await cgroup_in_program(cgroup=killed, **ids) == name_of(killed)
+        with pytest.raises(FileNotFoundError) as caught:
+            await aiopidfd.create_subprocess_exec("/not/there", cgroup=killed, **ids)
+        assert caught.value.filename == "/not/there"
+        result = await aiopidfd.run_process("kill -9 $$", cgroup=killed, check=False, **ids)
+        assert result.returncode == -signal.SIGKILL  # by itself
+    assert open_fds().keys() == before
+
+
+@by_each_method
+async def test_where_our_own_was_killed_oftener(cgroup: Path) -> None:
+    """The other way round: as where a service is started anew in the cgroup that was killed."""
+    host, place = cgroup / "host", cgroup / "place"
+    host.mkdir(), place.mkdir()
+    if not (host / "cgroup.kill").exists():
+        pytest.skip(NO_KILL)
+    (host / "cgroup.kill").write_text("1")
+    output = fresh.run(
+        f"""
+        with open({str(host / "cgroup.procs")!r}, "w") as file:
+            file.write("0")
+        child = aiopidfd.spawn(["grep", "^0::", "/proc/self/cgroup"], cgroup={str(place)!r})
+        assert child.wait() == 0
+        """
+    )
+    assert output == f"0::{name_of(place)}\n"
+
+
+def test_the_guardian_killed_while_it_starts_once_more(killed: Path) -> None:
+    fresh.run(
+        f"""
+        import logging
+        logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
+        before, outcomes = None, set()
+        for n in range(400):
+            with aiopidfd.stdio.Descriptors() as descriptors:
+                child = aiopidfd.child.start(
+                    "exit 7", shell=True, descriptors=descriptors, cgroup={str(killed)!r}
+                )
+            for _ in range(n * 6):
+                pass
+            os.kill(child.guardian_pid, signal.SIGKILL)
+            try:
+                child.wait_started()
+                outcomes.add(child.wait())
+            except ChildProcessError:
+                outcomes.add("lost")
+            child = None
+            before = before or set(open_fds())
+            assert set(open_fds()) == before, (n, open_fds())
+        unknown = set() if aiopidfd.kernel().exit_info else {{255}}
+        assert outcomes <= {{7, "lost"}} | unknown, outcomes
+        assert not _native.records()
+        """
+    )
 
 
 # What is left of errors

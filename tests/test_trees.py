@@ -467,6 +467,24 @@ async def test_with_a_cgroup_all_that_is_in_it_is_killed(marked: Marked, cgroup:
         await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), 0.01)
 
 
+async def test_one_cgroup_for_one_program_after_the_other(marked: Marked, cgroup: Path) -> None:
+    for _ in range(3):
+        with hang_guard():
+            process = await aiopidfd.create_subprocess_exec(
+                *sh(DAEMONS + " read line; exit 3"),
+                stdin=subprocess.PIPE,
+                env=marked.env,
+                contain=True,
+                cgroup=cgroup,
+            )
+            await daemons_started(marked)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert await process.wait() == 3
+            assert not marked.alive()
+            await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), 0.01)
+
+
 # --- Where /proc does not tell
 
 

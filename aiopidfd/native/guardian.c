@@ -21,6 +21,7 @@
 #include "syscall.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
@@ -57,6 +58,16 @@ static __attribute__((noreturn)) void child_fails(struct record *record, int ste
     die(127);
 }
 
+/* Before all else, while the child has all our rights. */
+static void enter_cgroup(struct record *record)
+{
+    long fd = SYS(__NR_openat, record->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    long result = fd < 0 ? fd : SYS(__NR_write, fd, "0", 1); /* whoever writes it */
+    if (result < 0)
+        child_fails(record, FAILED_CGROUP, result);
+    SYS(__NR_close, fd);
+}
+
 static void child_main(void *opaque)
 {
     struct record *record = opaque;
@@ -74,6 +85,9 @@ static void child_main(void *opaque)
         ignore.mask = 0;
         SYS(__NR_rt_sigaction, SIGCHLD, &ignore, 0, SIGSET_BYTES);
     }
+
+    if (record->enter_cgroup)
+        enter_cgroup(record);
 
     long opened = -EBADF;
     for (unsigned long i = 0; i < record->n_steps; i++) {
@@ -135,7 +149,7 @@ static void reset_signal_handlers(struct record *record)
 }
 
 /* Returns once the child has exec'd or is gone (CLONE_VFORK): it uses our record until then. */
-static long start_child(struct record *record)
+static long clone_child(struct record *record)
 {
     struct clone_request request;
     request.call = record->call;
@@ -145,10 +159,32 @@ static long start_child(struct record *record)
     request.exit_signal = SIGCHLD;
     request.pidfd = &record->child_pidfd;
     request.born = (int *)&record->born;
-    request.cgroup = record->cgroup;
+    request.cgroup = record->enter_cgroup ? -1 : record->cgroup;
     request.stack = record->child_stack;
     request.stack_size = record->stack_size;
     return clone_process(&request, child_main, record);
+}
+
+/* A child that is born into a cgroup is killed at birth if our own cgroup and that one have not been
+ * killed (cgroup.kill) equally often: the kernel compares the one's count with the other's, to find a
+ * kill that came during the clone (kernel/cgroup/cgroup.c, cgroup_css_set_fork(); Linux 5.14 to 6.18
+ * at least). A child that has not run its first instruction has done nothing: so once more, and it
+ * enters by hand. */
+static long start_child(struct record *record)
+{
+    record->enter_cgroup = record->cgroup >= 0 && record->call != CALL_CLONE3;
+    long pid = clone_child(record);
+    if (pid < 0 || record->cgroup < 0 || record->enter_cgroup || atomic_load(&record->claim) != CLAIM_NONE)
+        return pid;
+    record->stillborn_pidfd = record->child_pidfd; /* first this, then that: see close_stillborn() */
+    atomic_store(&record->born, 0);
+    if (atomic_load(&record->kill_requested)) { /* so that is what it died of */
+        atomic_store(&record->born, (int)pid);
+        return pid;
+    }
+    SYS(__NR_waitid, P_PID, pid, NULL, WEXITED | __WALL, NULL);
+    record->enter_cgroup = 1;
+    return clone_child(record);
 }
 
 /* Leave the descriptor table that we share with our parent, with only what we wait on and what we tell

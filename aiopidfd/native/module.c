@@ -622,6 +622,7 @@ static const struct {
     {"FAILED_CLONE", FAILED_CLONE},
     {"FAILED_EXEC", FAILED_EXEC},
     {"FAILED_GUARDIAN", FAILED_GUARDIAN},
+    {"FAILED_CGROUP", FAILED_CGROUP},
     {"SYS_dup3", __NR_dup3},
     {"SYS_fcntl", __NR_fcntl},
     {"SYS_close_range", __NR_close_range},

@@ -25,7 +25,12 @@ struct step {
 enum { STEP_OPENED = -0x4F50454E };
 
 /* What had been tried when it failed, for `failed_step`; a step's index is 0 or more. */
-enum { FAILED_CLONE = -1, FAILED_EXEC = -2, FAILED_GUARDIAN = -3 /* it was killed */ };
+enum {
+    FAILED_CLONE = -1,
+    FAILED_EXEC = -2,
+    FAILED_GUARDIAN = -3, /* it was killed */
+    FAILED_CGROUP = -4,   /* the child could not enter it */
+};
 
 /* How far the guardian is. It alone moves it, with a release store; the spawner reads it. */
 enum phase {
@@ -54,7 +59,7 @@ struct record {
     unsigned long size;
     enum clone_call call;
     int private_memory;   /* the child gets a memory map of its own: it will change ids */
-    int cgroup;           /* clone3: the directory of the cgroup that the child is born into, or -1 */
+    int cgroup;           /* the directory of the cgroup that the child is put into, or -1 */
     int ready_fd;         /* eventfd, written when the program was exec'd; again when the guardian
                              stays although the program has exited */
     int contain;          /* nothing that the program started outlives it, or us */
@@ -90,6 +95,9 @@ struct record {
     atomic_int claim;
     atomic_int born; /* clone3: the child's pid, stored by the kernel at its birth, even if the
                         guardian is being killed just then: only now is child_pidfd installed */
+    int stillborn_pidfd; /* of a child that was killed at its birth, see guardian.c; or -1. As
+                            child_pidfd, which it may be equal to until that is another child's */
+    int enter_cgroup;    /* the child was not born into its cgroup, and enters it itself */
     int guardian_pid;    /* by the guardian's own account: another number in a new pid namespace */
     int sigchld_ignored; /* as the caller had it, for the child */
     int child_pid;

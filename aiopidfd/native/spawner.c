@@ -228,7 +228,7 @@ static struct record *record_new(const struct plan *plan)
     record->paths = copy_vector(&cursor, plan->paths, paths);
     record->argv = copy_vector(&cursor, plan->argv, argv);
     record->envp = copy_vector(&cursor, plan->envp, envp);
-    record->child_pidfd = -1;
+    record->child_pidfd = record->stillborn_pidfd = -1;
     atomic_fetch_add(&n_records, 1);
     return record;
 }
@@ -253,6 +253,22 @@ static int child_was_born(const struct record *record)
     return record->call == CALL_CLONE3 ? atomic_load(&record->born) != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
 }
 
+/* The descriptor of a child that was killed at birth, or -1. A guardian that was killed between two
+ * lines of its own may have left the same number in both places: then it is the child's. */
+static int stillborn_pidfd(const struct record *record)
+{
+    int fd = record->stillborn_pidfd;
+    return child_was_born(record) && fd == record->child_pidfd ? -1 : fd;
+}
+
+/* Once the guardian is past the clone. */
+static void close_stillborn(struct record *record)
+{
+    int fd = stillborn_pidfd(record);
+    record->stillborn_pidfd = -1;
+    close_fd(&fd);
+}
+
 /* ---- Forked copies ---------------------------------------------------------------------------
  * A copy of us owns none of the children. */
 
@@ -274,9 +290,12 @@ static void after_fork_in_child(void)
         struct record *record = child->record;
         /* A pidfd that was installed but not collected yet. The table was copied a moment before
          * the memory, so make sure that the number is a pidfd here too. */
-        if (child->state == CHILD_STARTING && child_was_born(record) &&
-            SYS(__NR_pidfd_send_signal, record->child_pidfd, 0, 0, 0) != -EBADF)
-            SYS(__NR_close, record->child_pidfd);
+        if (child->state == CHILD_STARTING) {
+            int fds[] = {child_was_born(record) ? record->child_pidfd : -1, stillborn_pidfd(record)};
+            for (int i = 0; i < 2; i++)
+                if (SYS(__NR_pidfd_send_signal, fds[i], 0, 0, 0) != -EBADF)
+                    SYS(__NR_close, fds[i]);
+        }
         close_fds(child); /* and takes nothing out of the epoll set, which is the original's too */
         close_handed_over(child);
         child->state = CHILD_FOREIGN; /* its memory goes with its handle, or the next sweep */
@@ -458,7 +477,8 @@ static int ready_was_written(const struct child *child)
 
 static void collect_start(struct child *child)
 {
-    const struct record *record = child->record;
+    struct record *record = child->record;
+    close_stillborn(record);
     child->pidfd = record->child_pidfd;
     move_above_stdio(&child->pidfd); /* or it stays where the kernel has put it */
     child->pid = record->child_pid;
@@ -483,6 +503,7 @@ static int a_second_has_passed(struct timespec *since)
 static int guardian_lost_at_start(struct child *child)
 {
     struct record *record = child->record;
+    close_stillborn(record);
     if (child_was_born(record)) {
         child->pidfd = record->child_pidfd;
         SYS(__NR_pidfd_send_signal, child->pidfd, SIGKILL, 0, 0);
@@ -509,7 +530,8 @@ static int guardian_lost_at_start(struct child *child)
 
 static void collect_failure(struct child *child)
 {
-    const struct record *record = child->record;
+    struct record *record = child->record;
+    close_stillborn(record);
     child->error = record->error;
     child->failed_step = record->failed_step;
     if (record->failed_step != FAILED_CLONE)

@@ -24,7 +24,7 @@ struct plan {
     enum clone_call call;
     int private_memory;
     int contain; /* kill all that is left when the program has exited, or we have */
-    int cgroup; /* directory of the cgroup that the program is born into (clone3 only), or -1; among `fds` */
+    int cgroup; /* directory of the cgroup that the program is put into, or -1; among `fds` */
     int kill_fd; /* cgroup.kill of it, for `contain`; or -1; among `fds` */
     size_t n_steps;
     const struct plan_step *steps;
