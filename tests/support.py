@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import struct
 import sys
 import termios
@@ -16,6 +17,8 @@ import uvloop
 
 import aiopidfd
 from aiopidfd.terminal import HELD_AT_MOST, open_terminal
+
+from .conftest import open_fds
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -44,6 +47,20 @@ def hang_guard(seconds: float = 30) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def room_for(fds: int) -> Iterator[None]:
+    """Only so many more descriptors can be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = set(open_fds())
+    # The listing's own descriptor is in it: the lowest that is free.
+    limit = next(n for n in range(1 << 20) if n - len([fd for fd in used if fd < n]) > fds)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def until(condition: Callable[[], Any], turn: float = 0.002) -> None:

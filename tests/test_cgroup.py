@@ -22,8 +22,7 @@ from aiopidfd import _native
 from . import fresh
 from .conftest import open_fds
 from .held_exec import held_exec
-from .support import hang_guard, sh, until
-from .test_limits import room_for
+from .support import hang_guard, room_for, sh, until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a cgroup away")
 with_mounts = pytest.mark.skipif(

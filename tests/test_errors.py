@@ -1,9 +1,7 @@
 """A start that fails does so as with `subprocess.Popen`: same type, errno, filename, message."""
 
-import contextlib
 import errno
 import os
-import resource
 import subprocess
 import sys
 import warnings
@@ -16,7 +14,7 @@ import pytest
 import aiopidfd
 from aiopidfd import PIPE, STDOUT
 
-from .support import SOURCES, hang_guard, sh
+from .support import SOURCES, hang_guard, room_for, sh
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change ids")
 
@@ -498,26 +496,14 @@ async def test_pass_fds_overriding_close_fds_as_an_error_leaks_nothing() -> None
 
 async def spawn_with_free_descriptors(count: int) -> str | None:
     """The name of the errno with so many descriptors free, or None if there were enough."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = {int(name) for name in os.listdir("/proc/self/fd")}
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(used) + 1 + count, limits[1]))
-    filled: list[int] = []
     try:
-        with contextlib.suppress(OSError):
-            while True:
-                filled.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(count):
-            os.close(filled.pop())
-        process = await aiopidfd.create_subprocess_exec(
-            "/bin/true", stdin=PIPE, stdout=PIPE, stderr=PIPE
-        )
-        await process.communicate()
+        with room_for(count):
+            process = await aiopidfd.create_subprocess_exec(
+                "/bin/true", stdin=PIPE, stdout=PIPE, stderr=PIPE
+            )
+            await process.communicate()
     except OSError as exc:
         return errno.errorcode[exc.errno or 0]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for fd in filled:
-            os.close(fd)
     return None
 
 

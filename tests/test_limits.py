@@ -4,7 +4,6 @@ import asyncio
 import errno
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,7 @@ from aiopidfd import _native
 
 from . import fresh
 from .conftest import child_pids, open_fds
-
-
-@contextmanager
-def room_for(fds: int) -> Iterator[None]:
-    """Only so many more descriptors can be had."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = set(open_fds())
-    # The listing's own descriptor is in it: the lowest that is free.
-    limit = next(n for n in range(1 << 20) if n - len([fd for fd in used if fd < n]) > fds)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from .support import room_for
 
 
 async def test_emfile_at_each_descriptor(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import multiprocessing
 import multiprocessing.pool
 import os
 import pickle
-import resource
 import signal
 import socket
 import subprocess
@@ -31,7 +30,7 @@ from aiopidfd.multiprocessing import Context, Process, get_context, tracker
 from . import fresh, mp_functions
 from .conftest import open_fds
 from .hosts import HOSTS, Seen
-from .support import exists
+from .support import exists, room_for
 
 LONG = 60  # seconds, against hangs
 
@@ -464,21 +463,18 @@ def unraisables() -> Iterator[list[str]]:
 def test_no_descriptors_left(ctx: Context, script: Script) -> None:
     """Whatever the number of descriptors that are left: it starts, or nothing has started."""
     script("exec sleep 60")
-    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = open_fds()
     started = failed = 0
     for spare in range(16):
         worker = ctx.Process(target=mp_functions.nothing)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_fds(spare), usual[1]))
         try:
-            worker.start()
+            with room_for(spare):
+                worker.start()
         except OSError as exc:
             assert exc.errno == errno.EMFILE, exc  # noqa: PT017
             failed += 1
         else:
             started += 1
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
         if worker.pid:
             worker.kill()
             worker.join(LONG)
@@ -488,15 +484,6 @@ def test_no_descriptors_left(ctx: Context, script: Script) -> None:
         assert open_fds() == before
     assert started
     assert failed
-
-
-def lowest_free_fds(count: int) -> int:
-    """The limit with which just `count` more can be opened."""
-    taken, limit = open_fds().keys(), 0
-    while count or limit in taken:
-        count -= limit not in taken
-        limit += 1
-    return limit
 
 
 @pytest.mark.parametrize("size", [10, 1 << 20])

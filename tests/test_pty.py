@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -36,6 +35,7 @@ from .support import (
     gate,
     hang_guard,
     python,
+    room_for,
     sh,
     turns,
     until,
@@ -296,24 +296,12 @@ async def test_a_program_that_does_not_exist() -> None:
 
 async def with_free_descriptors(count: int) -> str | None:
     """The name of the errno with so many descriptors free, or None if there were enough."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = {int(name) for name in os.listdir("/proc/self/fd")}
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(used) + 1 + count, limits[1]))
-    filled: list[int] = []
     try:
-        with contextlib.suppress(OSError):
-            while True:
-                filled.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(count):
-            os.close(filled.pop())
-        process = await start("/bin/true")
-        await process.communicate()
+        with room_for(count):
+            process = await start("/bin/true")
+            await process.communicate()
     except OSError as exc:
         return errno.errorcode[exc.errno or 0]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for fd in filled:
-            os.close(fd)
     return None
 
 
