@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import re
@@ -404,6 +405,12 @@ BUSY = "it hands controllers to its children (cgroup.subtree_control), so progra
 def controller(parent: Path, *wanted: str) -> Iterator[str]:
     """One of these, at work in the children of `parent`; skips where none can be."""
     control = parent / "cgroup.subtree_control"
+    with control.open() as lock:  # another run of these tests has the same parent
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _controller(parent, control, wanted)
+
+
+def _controller(parent: Path, control: Path, wanted: tuple[str, ...]) -> Iterator[str]:
     there = control.read_text().split()
     offered = (parent / "cgroup.controllers").read_text().split()
     for name in [name for name in wanted if name in offered]:

@@ -27,7 +27,7 @@ from aiopidfd import _native, tree
 from . import fresh
 from .anyio_support import Backend
 from .anyio_support import until as anyio_until
-from .conftest import child_pids
+from .conftest import child_pids, open_fds
 from .stuck import stuck_file
 from .support import gate, hang_guard, proc_status, sh, until
 from .test_cgroup import cgroup as cgroup
@@ -314,6 +314,25 @@ async def test_wait_tree_waits_for_the_last_and_wait_does_not(marked: Marked) ->
         child.close()
         assert await process.wait_tree() == 7
         assert not child_pids()
+
+
+async def test_of_a_guardian_that_stayed_nothing_is_left(marked: Marked) -> None:
+    """Although somebody has the process still."""
+    with gate() as (read, release, _), hang_guard():
+        before = open_fds()
+        process = await aiopidfd.create_subprocess_exec(
+            *sh("setsid sleep 1000 & read line; exit 3"), stdin=read, env=marked.env
+        )
+        await started(marked, 2)
+        waiting = asyncio.create_task(process.wait_tree())
+        await asyncio.sleep(0)
+        release()
+        assert await process.wait() == 3
+        assert process.returncode == 3
+        marked.kill()
+        assert await waiting == 3
+        now = open_fds()
+        assert not now.keys() - before.keys(), now
 
 
 async def test_a_cancelled_wait_leaves_it_alone(marked: Marked) -> None:

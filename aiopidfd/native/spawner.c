@@ -589,8 +589,11 @@ static void advance(struct child *child)
     if (disown_in_copy(child))
         return;
     if (has_guardian_left(child)) {
-        if (guardian_gone(child))
+        if (guardian_gone(child)) {
             record_free(&child->record);
+            if (child->watch_fd < 0) /* spawner_close() has come already */
+                close_fd(&child->guardian_fd);
+        }
         return;
     }
     if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING) {
