@@ -527,13 +527,13 @@ def test_a_pool_goes_on_when_a_worker_is_killed(ctx: Context) -> None:
     with ctx.Pool(1) as pool:
         first = pool.apply(mp_functions.pid_of, (None,))
         pool.apply_async(mp_functions.kill_self, (signal.SIGKILL,))
-        while (worker := pool._pool[0]).pid == first:  # type: ignore[attr-defined]
+        while not (workers := pool._pool[:]) or workers[0].pid == first:  # type: ignore[attr-defined]
             threading.Event().wait(0.01)
+        (worker,) = workers
         assert pool.apply_async(mp_functions.pid_of, (None,)).get(LONG) == worker.pid
-        workers = pool._pool[:]  # type: ignore[attr-defined]
         pool.terminate()
         pool.join()
-        assert [worker.exitcode for worker in workers] == [-signal.SIGTERM]
+        assert worker.exitcode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
