@@ -1,6 +1,7 @@
 """`run_in_fork`: a Python function in an invisible forked process, its result awaited."""
 
 import contextlib
+import errno
 import inspect
 import os
 import pickle
@@ -17,6 +18,7 @@ from .child import FINAL, Child
 from .exits import Patience, has_exited
 from .fork import fork
 from .ready import readable, shielded, sleep
+from .stdio import pipe_above_stdio
 from .tree import KILL_DEADLINE, kill_now
 
 __all__ = ["NoResultError", "run_in_fork"]
@@ -84,7 +86,7 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     _flush()  # or both processes would write what is in the buffers
     with contextlib.ExitStack() as stack:
         news = stack.enter_context(contextlib.closing(select.epoll()))
-        read, write = os.pipe()
+        read, write = pipe_above_stdio()  # lest the function prints into it
         stack.callback(os.close, read)
         with contextlib.ExitStack() as the_childs:
             the_childs.callback(os.close, write)
@@ -182,7 +184,8 @@ def _outcome(child: Child, message: bytearray) -> Any:
     returned, value, text = pickle.loads(memoryview(message)[_HEADER.size :])  # our own function's
     if returned:
         return value
-    value.add_note(f"In the forked process {child.pid}:\n{text}")
+    with contextlib.suppress(Exception):  # a frozen dataclass takes none
+        value.add_note(f"In the forked process {child.pid}:\n{text}")
     raise value
 
 
@@ -225,10 +228,17 @@ def _send(
     read: int, write: int, func: Callable[..., object], args: Any, kwargs: dict[str, Any]
 ) -> None:
     os.close(read)  # so that a write fails once our parent is gone
+    pid, pipe = os.getpid(), os.fstat(write)
     try:
         data = pickle.dumps((True, func(*args, **kwargs), ""), pickle.HIGHEST_PROTOCOL)
     except Exception as exc:
+        if os.getpid() != pid:
+            raise
         data = _pickled_exception(exc)
+    if os.getpid() != pid:  # a process that the function forked has come here too
+        return
+    if not os.path.samestat(pipe, os.fstat(write)):  # it closed all that it did not know
+        raise OSError(errno.EBADF, "the function has closed the descriptor for its result")
     for part in (_HEADER.pack(len(data)), data):
         view = memoryview(part)
         while view:
@@ -239,11 +249,21 @@ def _pickled_exception(exc: Exception) -> bytes:
     text = "".join(traceback.format_exception(exc)).rstrip()
     try:
         data = pickle.dumps((False, exc, text), pickle.HIGHEST_PROTOCOL)
-        pickle.loads(data)  # many exceptions can be pickled and not be made again of that
+        _, again, _ = pickle.loads(data)  # many can be pickled and not be made again of that
+        if not isinstance(again, BaseException):
+            raise TypeError(f"it is made again as {type(again).__name__}")
     except Exception as why:
-        substitute = pickle.PicklingError(f"the exception {exc!r} cannot be pickled: {why}")
+        reason = f"the exception {_described(exc)} cannot be pickled: {_described(why)}"
+        substitute = pickle.PicklingError(reason)
         data = pickle.dumps((False, substitute, text), pickle.HIGHEST_PROTOCOL)
     return data
+
+
+def _described(exc: Exception) -> str:
+    try:
+        return repr(exc)
+    except Exception:
+        return type(exc).__name__
 
 
 def _exit_status(exc: SystemExit) -> int:

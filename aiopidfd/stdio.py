@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol, Self, TypeAlias
 from .plan import StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
-__all__ = ["Descriptors", "Stdio"]
+__all__ = ["Descriptors", "Stdio", "pipe_above_stdio"]
 
 
 class HasFileno(Protocol):
@@ -111,7 +111,7 @@ class Descriptors:
     def hold_kill(self, fd: int | None) -> None:
         """Own a descriptor as `kill`."""
         if fd is not None:
-            self.kill = self._above_stdio(fd)
+            self.kill = above_stdio(fd)
             self.child_ends.append(self.kill)
 
     @property
@@ -142,22 +142,12 @@ class Descriptors:
         self.child_ends.clear()
 
     def _null(self) -> int:
-        fd = self._above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        fd = above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self.child_ends.append(fd)
         return fd
 
     def _pipe(self, target: int, pipesize: int) -> int:
-        read, write = os.pipe2(os.O_CLOEXEC)
-        try:
-            read = self._above_stdio(read)
-        except OSError:
-            os.close(write)
-            raise
-        try:
-            write = self._above_stdio(write)
-        except OSError:
-            os.close(read)
-            raise
+        read, write = pipe_above_stdio()
         ours, theirs = (write, read) if target == 0 else (read, write)
         self.ours[target] = ours
         self.child_ends.append(theirs)
@@ -168,12 +158,12 @@ class Descriptors:
     def _terminal(self, window_size: tuple[int, int] | None) -> int:
         master, slave = open_terminal()
         try:
-            slave = self._above_stdio(slave)
+            slave = above_stdio(slave)
         except OSError:
             os.close(master)
             raise
         self.child_ends.append(slave)
-        self.terminal = self._above_stdio(master)
+        self.terminal = above_stdio(master)
         if window_size is not None:
             set_window_size(self.terminal, *window_size)
         # What is written to stdout and stderr comes out as one stream.
@@ -199,21 +189,36 @@ class Descriptors:
             kind = type(where).__name__
             raise TypeError(f"{option} must be a path or a directory's descriptor, not {kind}")
         try:
-            fd = self._above_stdio(os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            fd = above_stdio(os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as exc:
             raise OSError(exc.errno, f"{exc.strerror} (for the option {option})", where) from None
         self.child_ends.append(fd)
         return fd
 
-    @staticmethod
-    def _above_stdio(fd: int) -> int:
-        """The same file above the standard three; the number given is closed if it was not."""
-        if fd >= _FIRST:
-            return fd
-        try:
-            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
-        finally:
-            os.close(fd)
+
+def above_stdio(fd: int) -> int:
+    """The same file above the standard three; the number given is closed if it was not."""
+    if fd >= _FIRST:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+    finally:
+        os.close(fd)
+
+
+def pipe_above_stdio() -> tuple[int, int]:
+    """A pipe's read and write end, both close-on-exec and above the standard three."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        read = above_stdio(read)
+    except OSError:
+        os.close(write)
+        raise
+    try:
+        return read, above_stdio(write)
+    except OSError:
+        os.close(read)
+        raise
 
 
 def _our_stdout() -> int:

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -288,8 +292,27 @@ class OddError(Exception):
         super().__init__("odd")
 
 
-def raise_odd() -> None:
-    raise OddError(1, 2)
+class UnspeakableError(OddError):
+    """Nor be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+class OtherError(Exception):
+    """Is made again as something that cannot be raised."""
+
+    def __reduce__(self) -> Any:
+        return dict, ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """Takes no note."""
+
+
+def throw(exc: BaseException) -> NoReturn:
+    raise exc
 
 
 @backends(*BACKENDS)
@@ -303,10 +326,70 @@ def test_results_and_exceptions(backend: Backend) -> None:
         assert "1 / 0" in caught.value.__notes__[0]
         with pytest.raises(Exception, match=r"pickle|local object"):
             await aiopidfd.run_in_fork(lambda: lambda: 0)
-        with pytest.raises(Exception, match="cannot be pickled"):
-            await aiopidfd.run_in_fork(raise_odd)
+        for odd in (OddError(1, 2), UnspeakableError(1, 2), OtherError()):
+            name = type(odd).__name__
+            match = rf"exception {name}\b.*cannot be pickled"
+            with pytest.raises(pickle.PicklingError, match=match):
+                await aiopidfd.run_in_fork(throw, odd)
+        with pytest.raises(FrozenError):
+            await aiopidfd.run_in_fork(throw, FrozenError())
 
     backend.run(body)
+
+
+def test_a_host_without_the_standard_three() -> None:
+    """What is written there, by C code perhaps, is not taken for the result."""
+    fresh.run("""
+        def work():
+            for number in range(3):
+                with contextlib.suppress(OSError):
+                    os.write(number, b"this is no result")
+            return 42
+        async def main():
+            kept = [os.dup(number) for number in range(3)]
+            for number in range(3):
+                os.close(number)
+            try:
+                result = await aiopidfd.run_in_fork(work)
+            finally:
+                for number in range(3):
+                    os.dup2(kept[number], number)
+            assert result == 42
+        asyncio.run(main())
+    """)
+
+
+async def test_a_function_that_closes_all_and_opens_something(tmp_path: Path) -> None:
+    """As a daemon does: the number of the pipe is something else's then."""
+    path = tmp_path / "file"
+
+    def work() -> str:
+        os.closerange(3, 100)
+        for _ in range(30):
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return "42" * 21
+
+    with pytest.raises(aiopidfd.NoResultError) as caught:
+        await aiopidfd.run_in_fork(work)
+    assert caught.value.returncode == 1
+    assert b"42" * 21 not in path.read_bytes()  # a traceback perhaps: sys.stderr is pytest's
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_process_that_the_function_forks_has_no_result(
+    raises: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> str:
+        pid = os.fork()
+        if pid == 0:
+            if raises:
+                raise ValueError("not the function's own")
+            return "not the result"
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == raises
+        return "the result"
+
+    assert await aiopidfd.run_in_fork(work) == "the result"
+    assert ("not the function's own" in capfd.readouterr().err) is raises
 
 
 @backends(*BACKENDS)
