@@ -5,6 +5,7 @@ terminal up while the program runs: when the last of them is closed the kernel h
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -38,6 +39,8 @@ PTY: Final = -4  # beside subprocess's PIPE, STDOUT and DEVNULL
 HELD_AT_MOST: Final = 64 * 1024
 
 _CHUNK: Final = 64 * 1024
+_READS_PER_TURN: Final = 16  # of 4 KiB at most, whatever is asked for
+_EDGE: Final = select.EPOLLIN | select.EPOLLET
 _WINSIZE: Final = struct.Struct("HHHH")  # ioctl_tty(2): rows, columns, and two that nobody uses
 _LARGEST: Final = 2**16 - 1
 _UNLOCKED: Final = struct.pack("i", 0)
@@ -123,8 +126,8 @@ def end_of_file(master: int, last: bytes) -> bytes:
 class Terminal(PipeEnd):
     """Keeps a terminal up until the program has exited; knows its size.
 
-    Where no stream reads the terminal, this does, and drops what it gets: the echo, and what the
-    program says to /dev/tty, which it could not go on saying otherwise.
+    Where no stream reads the terminal, or any more, this does, and drops what it gets: the echo,
+    and what the program says to /dev/tty, which it could not go on saying otherwise.
     """
 
     def __init__(self, master: int) -> None:
@@ -132,6 +135,7 @@ class Terminal(PipeEnd):
         super().__init__(master)
         self.writer: TerminalWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._news: select.epoll | None = None
 
     def __repr__(self) -> str:
         """The descriptor."""
@@ -147,9 +151,26 @@ class Terminal(PipeEnd):
         set_window_size(self._open_fd(), *check_window_size((rows, columns)))
 
     def drop_output(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Read and forget, from now on."""
-        loop.add_reader(self._fd, self._on_readable)
-        self._loop = loop
+        """Read and forget, from now on. Once it is hung up, when somebody opens it anew (tty(4)).
+
+        Raises:
+            OSError: EMFILE and the like.
+        """
+        # Edge-triggered: while nobody has the slave open the master is always ready.
+        news = select.epoll()
+        try:
+            news.register(self._fd, _EDGE)
+            loop.add_reader(news.fileno(), self._on_readable)
+        except BaseException:
+            news.close()
+            raise
+        self._loop, self._news = loop, news
+
+    def drop_rest(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The stream that has read it is at its end, but the program may open it anew."""
+        if self._fd >= 0 and self._news is None:
+            with contextlib.suppress(OSError):  # no descriptor is free: it is not read then
+                self.drop_output(loop)
 
     def over(self) -> None:
         """Nobody has the slave open: whoever writes is told, as with a pipe."""
@@ -173,20 +194,26 @@ class Terminal(PipeEnd):
         return self._fd
 
     def _on_readable(self) -> None:
+        if self._news is None:
+            return
+        self._news.poll(0)
         try:
-            ended = not os.read(self._fd, _CHUNK)
+            ended = not all(os.read(self._fd, _CHUNK) for _ in range(_READS_PER_TURN))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # EIO: hung up
             ended = True
         if ended:
-            self._stop_dropping()
             self.over()
+        else:
+            self._news.modify(self._fd, _EDGE)  # tells anew of what is left
 
     def _stop_dropping(self) -> None:
-        if self._loop is not None and self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-        self._loop = None
+        loop, news = self._loop, self._news
+        self._loop = self._news = None
+        if loop is not None and news is not None:
+            loop.remove_reader(news.fileno())
+            news.close()
 
 
 class TerminalReader(ReadPipe):
@@ -218,6 +245,7 @@ class TerminalReader(ReadPipe):
         data = super()._read()
         if data == b"":
             self._terminal.over()
+            self._terminal.drop_rest(self._loop)
         return data
 
 

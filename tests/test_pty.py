@@ -410,6 +410,33 @@ async def test_the_program_goes_on_without_its_terminal() -> None:
     assert (result.stdout, result.stderr, result.returncode) == (b"one\r\n", None, 3)
 
 
+OPENS_IT_ANEW = r"""
+import os, sys
+os.closerange(0, 3)
+os.read(int(sys.argv[1]), 1)
+fd = os.open("/dev/tty", os.O_WRONLY)
+for _ in range(1000): os.write(fd, bytes(1000))
+os._exit(3)
+"""
+
+
+@pytest.mark.parametrize("choices", [ALL, {"stdin": PTY}, {"stdout": PTY}], ids=str)
+async def test_the_program_opens_its_terminal_anew(choices: dict[str, Any]) -> None:
+    """Nobody reads it then: what it says is dropped, and it need not wait."""
+    with gate() as (read, release, _):
+        command = python(OPENS_IT_ANEW, str(read))
+        process = await start(*command, **choices, pass_fds=[read])
+        if process.stdout is not None:
+            assert await process.stdout.read() == b""
+        else:
+            await until(process.stdin.is_closing)
+        release()
+        assert await process.wait() == 3
+    await until(lambda: process._terminal.fileno() < 0)
+    if process.stdin is not None:
+        assert process.stdin.is_closing()
+
+
 @pytest.mark.parametrize("drain", [0, 0.05])
 async def test_a_grandchild_that_holds_it(drain: float) -> None:
     with gate() as (read, _, _):
