@@ -275,7 +275,7 @@ async def open_process(
             watch.child.abandon()
             raise
     if streams.terminal is not None:
-        watch.on_exit(streams.terminal.on_exit)
+        watch.on_exit(streams.terminal.close)
     return watch, streams
 
 
@@ -290,7 +290,7 @@ def _open_streams(descriptors: Descriptors, limit: int) -> Streams:
             return streams.terminal if number in descriptors.on_terminal else None
 
         if (fd := descriptors.hand_over(0)) is not None:
-            streams = streams._replace(stdin=open_writer(loop, fd, terminal_of(0)))
+            streams = streams._replace(stdin=open_writer(loop, fd, 0 in descriptors.on_terminal))
         if (fd := descriptors.hand_over(1)) is not None:
             streams = streams._replace(stdout=open_reader(loop, fd, limit, terminal_of(1)))
         if (fd := descriptors.hand_over(2)) is not None:

@@ -16,9 +16,9 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 from . import _native
 from .child import FINAL, Child
 from .exits import Patience, has_exited
+from .fds import epoll_above_stdio, pipe_above_stdio
 from .fork import fork
 from .ready import readable, shielded, sleep
-from .stdio import pipe_above_stdio
 from .tree import KILL_DEADLINE, kill_now
 
 __all__ = ["NoResultError", "run_in_fork"]
@@ -85,7 +85,7 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
         raise TypeError(f"a function is needed that is no coroutine function, not {func!r}")
     _flush()  # or both processes would write what is in the buffers
     with contextlib.ExitStack() as stack:
-        news = stack.enter_context(contextlib.closing(select.epoll()))
+        news = stack.enter_context(contextlib.closing(epoll_above_stdio()))
         read, write = pipe_above_stdio()  # lest the function prints into it
         stack.callback(os.close, read)
         with contextlib.ExitStack() as the_childs:

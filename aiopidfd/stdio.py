@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any, Protocol, Self, TypeAlias
 
+from .fds import FIRST, above_stdio, pipe_above_stdio
 from .plan import StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
-__all__ = ["Descriptors", "Stdio", "pipe_above_stdio"]
+__all__ = ["Descriptors", "Stdio"]
 
 
 class HasFileno(Protocol):
@@ -30,7 +31,6 @@ class HasFileno(Protocol):
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
 
 _NAMES = ("stdin", "stdout", "stderr")
-_FIRST = 3  # ours never lie among the standard three, even where the host closed those
 
 
 class Descriptors:
@@ -169,14 +169,14 @@ class Descriptors:
         # What is written to stdout and stderr comes out as one stream.
         for target in self.on_terminal:
             if target != 2 or 1 not in self.on_terminal:
-                self.ours[target] = fcntl.fcntl(self.terminal, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+                self.ours[target] = fcntl.fcntl(self.terminal, fcntl.F_DUPFD_CLOEXEC, FIRST)
         return slave
 
     def _duplicate(self, fd: int, option: str) -> int:
         try:
             if fd < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST)
         except OSError as exc:
             raise OSError(exc.errno, f"{exc.strerror} (for the option {option})") from None
         self.child_ends.append(copy)
@@ -194,31 +194,6 @@ class Descriptors:
             raise OSError(exc.errno, f"{exc.strerror} (for the option {option})", where) from None
         self.child_ends.append(fd)
         return fd
-
-
-def above_stdio(fd: int) -> int:
-    """The same file above the standard three; the number given is closed if it was not."""
-    if fd >= _FIRST:
-        return fd
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
-    finally:
-        os.close(fd)
-
-
-def pipe_above_stdio() -> tuple[int, int]:
-    """A pipe's read and write end, both close-on-exec and above the standard three."""
-    read, write = os.pipe2(os.O_CLOEXEC)
-    try:
-        read = above_stdio(read)
-    except OSError:
-        os.close(write)
-        raise
-    try:
-        return read, above_stdio(write)
-    except OSError:
-        os.close(read)
-        raise
 
 
 def _our_stdout() -> int:

@@ -265,13 +265,8 @@ def open_reader(
     return reader
 
 
-def open_writer(
-    loop: asyncio.AbstractEventLoop, fd: int, terminal: Terminal | None = None
-) -> PipeWriter:
+def open_writer(loop: asyncio.AbstractEventLoop, fd: int, on_terminal: bool = False) -> PipeWriter:
     """A writer to a pipe's end, or to the terminal's, which it owns."""
     protocol = _WriterProtocol(loop)
-    if terminal is None:
-        pipe = WritePipe(loop, fd, protocol)
-    else:
-        pipe = TerminalWriter(loop, fd, protocol, terminal)
-    return PipeWriter(pipe, protocol, None, loop)
+    kind = TerminalWriter if on_terminal else WritePipe
+    return PipeWriter(kind(loop, fd, protocol), protocol, None, loop)

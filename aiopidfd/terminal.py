@@ -15,6 +15,7 @@ import termios
 from typing import Any, Final
 
 from . import _native
+from .fds import epoll_above_stdio
 from .pipe_end import PipeEnd
 from .pipes import ReadPipe, WritePipe
 
@@ -133,7 +134,6 @@ class Terminal(PipeEnd):
     def __init__(self, master: int) -> None:
         """Own `master`."""
         super().__init__(master)
-        self.writer: TerminalWriter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: select.epoll | None = None
 
@@ -157,7 +157,7 @@ class Terminal(PipeEnd):
             OSError: EMFILE and the like.
         """
         # Edge-triggered: while nobody has the slave open the master is always ready.
-        news = select.epoll()
+        news = epoll_above_stdio()
         try:
             news.register(self._fd, _EDGE)
             loop.add_reader(news.fileno(), self._on_readable)
@@ -171,17 +171,6 @@ class Terminal(PipeEnd):
         if self._fd >= 0 and self._news is None:
             with contextlib.suppress(OSError):  # no descriptor is free: it is not read then
                 self.drop_output(loop)
-
-    def over(self) -> None:
-        """Nobody has the slave open: whoever writes is told, as with a pipe."""
-        if self.writer is not None:
-            self.writer.lose_reader()
-
-    def on_exit(self) -> None:
-        """The program has exited. Others may still have the terminal."""
-        if self._fd >= 0 and is_hung_up(self._fd):
-            self.over()
-        self.close()
 
     def close(self) -> None:
         """Let go of the terminal. When our streams are closed as well it is hung up."""
@@ -199,13 +188,9 @@ class Terminal(PipeEnd):
         self._news.poll(0)
         try:
             ended = not all(os.read(self._fd, _CHUNK) for _ in range(_READS_PER_TURN))
-        except (BlockingIOError, InterruptedError):
+        except OSError:  # EAGAIN: that was all; EIO: hung up
             return
-        except OSError:  # EIO: hung up
-            ended = True
-        if ended:
-            self.over()
-        else:
+        if not ended:
             self._news.modify(self._fd, _EDGE)  # tells anew of what is left
 
     def _stop_dropping(self) -> None:
@@ -244,7 +229,6 @@ class TerminalReader(ReadPipe):
     def _read(self) -> bytes | None:
         data = super()._read()
         if data == b"":
-            self._terminal.over()
             self._terminal.drop_rest(self._loop)
         return data
 
@@ -253,25 +237,39 @@ class TerminalWriter(WritePipe):
     """Writes what the program reads from its terminal."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        fd: int,
-        protocol: asyncio.BaseProtocol,
-        terminal: Terminal,
+        self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
     ) -> None:
         """Own `fd`."""
         self._last = b""
         self._eof_sent = False
+        self._news: select.epoll | None = None
         super().__init__(loop, fd, protocol)
-        terminal.writer = self
-
-    def lose_reader(self) -> None:
-        """Nobody has the slave open."""
-        self._on_reader_gone()
 
     def _watch_reader(self) -> None:
-        # The master is readable for other reasons: our Terminal, or who reads it, looks.
+        # The master itself is ready for other reasons too, and after a hang-up always.
         self._begin(None)
+        news = None
+        try:
+            news = epoll_above_stdio()
+            news.register(self._fd, select.EPOLLET)  # EPOLLHUP comes unasked
+            self._loop.add_reader(news.fileno(), self._on_hang_up)
+        except BaseException:
+            if news is not None:
+                news.close()
+            self._close_fd()
+            raise
+        self._news = news
+
+    def _on_hang_up(self) -> None:
+        if self._news is not None and self._news.poll(0) and is_hung_up(self._fd):
+            self._on_reader_gone()
+
+    def _forget_readiness(self) -> None:
+        super()._forget_readiness()
+        news, self._news = self._news, None
+        if news is not None:
+            self._loop.remove_reader(news.fileno())
+            news.close()
 
     def _all_written(self) -> None:
         """The end of file is one more thing to write, and closing is not it."""

@@ -204,7 +204,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         protocol = _PipeProtocol(self, number)
         if on_terminal and self._terminal is not None:
             if number == 0:
-                return TerminalWriter(self._loop, fd, protocol, self._terminal)
+                return TerminalWriter(self._loop, fd, protocol)
             return TerminalReader(self._loop, fd, protocol, self._terminal)
         if number == 0:
             return WritePipe(self._loop, fd, protocol)
@@ -221,7 +221,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
 
     def _on_exit(self) -> None:
         if self._terminal is not None:
-            self._terminal.on_exit()
+            self._terminal.close()
         if self.get_returncode() is not None:  # else we are a forked copy, and it is not ours
             self._tell("process_exited")
         self._finish_if_done()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import termios
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
@@ -571,7 +572,8 @@ async def test_a_terminal_that_nobody_has_open_takes_nothing() -> None:
 
     process = await start(*sh("exec <&- >&- 2>&-; exec sleep 600"), **ALL, limit=1)
     process.stdout._pipe.pause_reading()  # so that only the writer can notice
-    await until(lambda: is_hung_up(process.stdin.transport._fd))
+    while not is_hung_up(process.stdin.transport._fd):
+        time.sleep(0.002)  # and before the loop does
     process.stdin.write(b"x")
     with pytest.raises(BrokenPipeError):
         await process.stdin.drain()
@@ -709,6 +711,22 @@ async def test_a_protocol(choices: dict[str, Any]) -> None:
     assert protocol.events.count((0, None)) == 1
     assert protocol.events.count((1, None)) == reads
     assert ((1, b"one\r\n") in protocol.events) is reads
+    transport.close()
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_grandchild_that_lets_go_of_stdin_later() -> None:
+    """Nobody reads the terminal, and the program has exited: still the hang-up is noticed."""
+    loop = asyncio.get_running_loop()
+    with gate() as (read, release, _):
+        options: dict[str, Any] = {"stdin": PTY, "stdout": DEVNULL, "stderr": read}
+        command = sh("trap '' HUP; exec 3<&0; cat <&2 & exit 3")
+        transport, protocol = await loop.subprocess_exec(Told, *command, **options)
+        await until(lambda: "exited" in protocol.events)
+        assert not protocol.lost.done()
+        release()
+        assert await protocol.lost is None
+    assert protocol.events == ["exited", (0, None)]
     transport.close()
 
 

@@ -1,0 +1,41 @@
+"""Descriptors of ours never lie among the standard three, even where the host closed those."""
+
+import fcntl
+import os
+import select
+from typing import Final
+
+__all__ = ["FIRST", "above_stdio", "epoll_above_stdio", "pipe_above_stdio"]
+
+FIRST: Final = 3
+
+
+def above_stdio(fd: int) -> int:
+    """The same file above the standard three; the number given is closed if it was not."""
+    if fd >= FIRST:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST)
+    finally:
+        os.close(fd)
+
+
+def pipe_above_stdio() -> tuple[int, int]:
+    """A pipe's read and write end, both close-on-exec."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        read = above_stdio(read)
+    except OSError:
+        os.close(write)
+        raise
+    try:
+        return read, above_stdio(write)
+    except OSError:
+        os.close(read)
+        raise
+
+
+def epoll_above_stdio() -> select.epoll:
+    """A new epoll set, close-on-exec."""
+    with select.epoll() as epoll:
+        return select.epoll.fromfd(fcntl.fcntl(epoll.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST))
