@@ -37,5 +37,8 @@ def pipe_above_stdio() -> tuple[int, int]:
 
 def epoll_above_stdio() -> select.epoll:
     """A new epoll set, close-on-exec."""
-    with select.epoll() as epoll:
+    epoll = select.epoll()
+    if epoll.fileno() >= FIRST:
+        return epoll
+    with epoll:
         return select.epoll.fromfd(fcntl.fcntl(epoll.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST))

@@ -290,13 +290,14 @@ def _open_streams(descriptors: Descriptors, limit: int) -> Streams:
             return streams.terminal if number in descriptors.on_terminal else None
 
         if (fd := descriptors.hand_over(0)) is not None:
-            streams = streams._replace(stdin=open_writer(loop, fd, 0 in descriptors.on_terminal))
+            watch = descriptors.watches.pop() if 0 in descriptors.on_terminal else None
+            streams = streams._replace(stdin=open_writer(loop, fd, watch))
         if (fd := descriptors.hand_over(1)) is not None:
             streams = streams._replace(stdout=open_reader(loop, fd, limit, terminal_of(1)))
         if (fd := descriptors.hand_over(2)) is not None:
             streams = streams._replace(stderr=open_reader(loop, fd, limit, terminal_of(2)))
         if streams.terminal is not None and not descriptors.reads_terminal:
-            streams.terminal.drop_output(loop)
+            streams.terminal.drop_output(loop, descriptors.watches.pop())
     except BaseException:
         streams.close()
         raise

@@ -12,11 +12,14 @@ import os
 import sys
 from collections.abc import Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import IO, Any, Protocol, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from .fds import FIRST, above_stdio, pipe_above_stdio
+from .fds import FIRST, above_stdio, epoll_above_stdio, pipe_above_stdio
 from .plan import StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
+
+if TYPE_CHECKING:
+    import select
 
 __all__ = ["Descriptors", "Stdio"]
 
@@ -40,6 +43,7 @@ class Descriptors:
         ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
         on_terminal: those of 0, 1, 2 whose choice is PTY. Of two outputs the first has our end.
         terminal: one more duplicate of the terminal's master, or None.
+        watches: epoll sets for who streams it: once the program runs it is too late for EMFILE.
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
             empties this list when it takes them over.
         dups: pairs (descriptor of ours, number in the child), for the plan.
@@ -47,13 +51,23 @@ class Descriptors:
         kill: what kills all of that cgroup, for the guardian, or -1. One of `child_ends`.
     """
 
-    __slots__ = ("cgroup", "child_ends", "dups", "kill", "on_terminal", "ours", "terminal")
+    __slots__ = (
+        "cgroup",
+        "child_ends",
+        "dups",
+        "kill",
+        "on_terminal",
+        "ours",
+        "terminal",
+        "watches",
+    )
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self.ours: list[int | None] = [None, None, None]
         self.on_terminal: tuple[int, ...] = ()
         self.terminal: int | None = None
+        self.watches: list[select.epoll] = []
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
         self.cgroup: int | None = None
@@ -140,6 +154,9 @@ class Descriptors:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self.child_ends.clear()
+        for watch in self.watches:
+            watch.close()
+        self.watches.clear()
 
     def _null(self) -> int:
         fd = above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
@@ -170,6 +187,10 @@ class Descriptors:
         for target in self.on_terminal:
             if target != 2 or 1 not in self.on_terminal:
                 self.ours[target] = fcntl.fcntl(self.terminal, fcntl.F_DUPFD_CLOEXEC, FIRST)
+        # One for our end of stdin, one for who drops what nobody reads.
+        for is_needed in (0 in self.on_terminal, not self.reads_terminal):
+            if is_needed:
+                self.watches.append(epoll_above_stdio())
         return slave
 
     def _duplicate(self, fd: int, option: str) -> int:

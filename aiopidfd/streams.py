@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import select
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -265,8 +266,11 @@ def open_reader(
     return reader
 
 
-def open_writer(loop: asyncio.AbstractEventLoop, fd: int, on_terminal: bool = False) -> PipeWriter:
-    """A writer to a pipe's end, or to the terminal's, which it owns."""
+def open_writer(
+    loop: asyncio.AbstractEventLoop, fd: int, watch: select.epoll | None = None
+) -> PipeWriter:
+    """A writer to a pipe's end, or to the terminal's, with an epoll set for it. It owns both."""
     protocol = _WriterProtocol(loop)
-    kind = TerminalWriter if on_terminal else WritePipe
-    return PipeWriter(kind(loop, fd, protocol), protocol, None, loop)
+    if watch is None:
+        return PipeWriter(WritePipe(loop, fd, protocol), protocol, None, loop)
+    return PipeWriter(TerminalWriter(loop, fd, protocol, watch), protocol, None, loop)

@@ -135,7 +135,7 @@ class Terminal(PipeEnd):
         """Own `master`."""
         super().__init__(master)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._news: select.epoll | None = None
+        self._watch: select.epoll | None = None
 
     def __repr__(self) -> str:
         """The descriptor."""
@@ -150,27 +150,25 @@ class Terminal(PipeEnd):
         """Change it. Raises TypeError, ValueError; OSError (ENOTTY) when it is closed."""
         set_window_size(self._open_fd(), *check_window_size((rows, columns)))
 
-    def drop_output(self, loop: asyncio.AbstractEventLoop) -> None:
+    def drop_output(self, loop: asyncio.AbstractEventLoop, watch: select.epoll) -> None:
         """Read and forget, from now on. Once it is hung up, when somebody opens it anew (tty(4)).
 
-        Raises:
-            OSError: EMFILE and the like.
+        `watch` is ours from now on, an epoll set.
         """
         # Edge-triggered: while nobody has the slave open the master is always ready.
-        news = epoll_above_stdio()
         try:
-            news.register(self._fd, _EDGE)
-            loop.add_reader(news.fileno(), self._on_readable)
+            watch.register(self._fd, _EDGE)
+            loop.add_reader(watch.fileno(), self._on_readable)
         except BaseException:
-            news.close()
+            watch.close()
             raise
-        self._loop, self._news = loop, news
+        self._loop, self._watch = loop, watch
 
     def drop_rest(self, loop: asyncio.AbstractEventLoop) -> None:
         """The stream that has read it is at its end, but the program may open it anew."""
-        if self._fd >= 0 and self._news is None:
+        if self._fd >= 0 and self._watch is None:
             with contextlib.suppress(OSError):  # no descriptor is free: it is not read then
-                self.drop_output(loop)
+                self.drop_output(loop, epoll_above_stdio())
 
     def close(self) -> None:
         """Let go of the terminal. When our streams are closed as well it is hung up."""
@@ -183,22 +181,22 @@ class Terminal(PipeEnd):
         return self._fd
 
     def _on_readable(self) -> None:
-        if self._news is None:
+        if self._watch is None:
             return
-        self._news.poll(0)
+        self._watch.poll(0)
         try:
             ended = not all(os.read(self._fd, _CHUNK) for _ in range(_READS_PER_TURN))
         except OSError:  # EAGAIN: that was all; EIO: hung up
             return
         if not ended:
-            self._news.modify(self._fd, _EDGE)  # tells anew of what is left
+            self._watch.modify(self._fd, _EDGE)  # tells anew of what is left
 
     def _stop_dropping(self) -> None:
-        loop, news = self._loop, self._news
-        self._loop = self._news = None
-        if loop is not None and news is not None:
-            loop.remove_reader(news.fileno())
-            news.close()
+        loop, watch = self._loop, self._watch
+        self._loop = self._watch = None
+        if loop is not None and watch is not None:
+            loop.remove_reader(watch.fileno())
+            watch.close()
 
 
 class TerminalReader(ReadPipe):
@@ -237,39 +235,40 @@ class TerminalWriter(WritePipe):
     """Writes what the program reads from its terminal."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        protocol: asyncio.BaseProtocol,
+        watch: select.epoll,
     ) -> None:
-        """Own `fd`."""
+        """Own `fd`, and `watch`, an epoll set."""
         self._last = b""
         self._eof_sent = False
-        self._news: select.epoll | None = None
-        super().__init__(loop, fd, protocol)
+        self._watch = watch
+        try:
+            super().__init__(loop, fd, protocol)
+        except BaseException:
+            watch.close()
+            raise
 
     def _watch_reader(self) -> None:
         # The master itself is ready for other reasons too, and after a hang-up always.
         self._begin(None)
-        news = None
         try:
-            news = epoll_above_stdio()
-            news.register(self._fd, select.EPOLLET)  # EPOLLHUP comes unasked
-            self._loop.add_reader(news.fileno(), self._on_hang_up)
+            self._watch.register(self._fd, select.EPOLLET)  # EPOLLHUP comes unasked
+            self._loop.add_reader(self._watch.fileno(), self._on_hang_up)
         except BaseException:
-            if news is not None:
-                news.close()
             self._close_fd()
             raise
-        self._news = news
 
     def _on_hang_up(self) -> None:
-        if self._news is not None and self._news.poll(0) and is_hung_up(self._fd):
+        if not self._watch.closed and self._watch.poll(0) and is_hung_up(self._fd):
             self._on_reader_gone()
 
     def _forget_readiness(self) -> None:
         super()._forget_readiness()
-        news, self._news = self._news, None
-        if news is not None:
-            self._loop.remove_reader(news.fileno())
-            news.close()
+        self._loop.remove_reader(self._watch.fileno())
+        self._watch.close()
 
     def _all_written(self) -> None:
         """The end of file is one more thing to write, and closing is not it."""

@@ -108,11 +108,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
                 self._terminal = Terminal(fd)
             for number in range(3):
                 if (fd := descriptors.hand_over(number)) is not None:
-                    on_terminal = number in descriptors.on_terminal
-                    self._pipes[number] = self._open_pipe(number, fd, on_terminal)
+                    self._pipes[number] = self._open_pipe(number, fd, descriptors)
                     self._connected.add(number)
             if self._terminal is not None and not descriptors.reads_terminal:
-                self._terminal.drop_output(loop)
+                self._terminal.drop_output(loop, descriptors.watches.pop())
             # Before anything can come of the pipes: some loops look at them before they call what
             # call_soon() was given.
             self._tell("connection_made", self)
@@ -200,11 +199,11 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """Wait for the exit, whoever holds the pipes: asyncio.subprocess.Process calls this."""
         return await self._watch.returncode()
 
-    def _open_pipe(self, number: int, fd: int, on_terminal: bool) -> ReadPipe | WritePipe:
+    def _open_pipe(self, number: int, fd: int, descriptors: Descriptors) -> ReadPipe | WritePipe:
         protocol = _PipeProtocol(self, number)
-        if on_terminal and self._terminal is not None:
+        if self._terminal is not None and number in descriptors.on_terminal:
             if number == 0:
-                return TerminalWriter(self._loop, fd, protocol)
+                return TerminalWriter(self._loop, fd, protocol, descriptors.watches.pop())
             return TerminalReader(self._loop, fd, protocol, self._terminal)
         if number == 0:
             return WritePipe(self._loop, fd, protocol)

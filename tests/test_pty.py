@@ -313,6 +313,27 @@ async def test_no_descriptor_is_free() -> None:
     assert said == ["EMFILE"] * enough + [None] * (14 - enough)
 
 
+@pytest.mark.parametrize("choices", [ALL, {"stdin": PTY}], ids=str)
+async def test_nothing_is_opened_once_the_program_runs(
+    choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be too late for EMFILE."""
+    real = aiopidfd.process._open_streams
+
+    def with_none_free(*args: Any) -> Any:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            return real(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    monkeypatch.setattr("aiopidfd.process._open_streams", with_none_free)
+    process = await start("cat", **choices)
+    await process.communicate()
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("turn", range(6))
 async def test_cancelled(turn: int) -> None:
     task = asyncio.create_task(start("cat"))
