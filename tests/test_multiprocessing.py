@@ -910,6 +910,21 @@ def test_a_host_that_has_closed_the_tracker_s_pipe() -> None:
     assert output == "3 1\n"
 
 
+def test_a_host_without_standard_descriptors() -> None:
+    output = fresh.run(
+        SETUP
+        + """
+    out = os.dup(1)
+    os.closerange(0, 3)
+    worker = get_context().Process(target=mp_functions.leave, args=(3,))
+    worker.start()
+    worker.join()
+    os.write(out, str(worker.exitcode).encode())
+    """
+    )
+    assert output == "3"
+
+
 def test_the_tracker_of_multiprocessing_is_used_if_it_runs() -> None:
     output = fresh.run(
         SETUP

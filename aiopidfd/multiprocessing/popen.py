@@ -14,6 +14,7 @@ from .. import _native
 from ..child import Child
 from ..child import spawn as spawn_child
 from ..exits import has_exited
+from ..fds import pipe_above_stdio
 from .tracker import tracker_fd
 
 __all__ = ["Popen"]
@@ -80,7 +81,7 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
         pickled = self._pickle(process_obj)
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as the_workers:
             # The worker takes the end of the second pipe for our death, so we hold its other end.
-            child_read, parent_write = os.pipe()
+            child_read, parent_write = pipe_above_stdio()
             the_workers.callback(os.close, child_read)
             ours.callback(os.close, parent_write)
             self._fds.append(child_read)
@@ -114,6 +115,6 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
 
 def _readable() -> int:
     """A descriptor that is readable, as a pidfd is whose process has exited."""
-    read, write = os.pipe()
+    read, write = pipe_above_stdio()
     os.close(write)
     return read

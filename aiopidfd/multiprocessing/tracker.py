@@ -16,6 +16,7 @@ from typing import Any
 
 from ..child import Child
 from ..child import spawn as spawn_child
+from ..fds import pipe_above_stdio
 
 __all__ = ["tracker_fd"]
 
@@ -38,7 +39,7 @@ def tracker_fd() -> int:
                 os.close(tracker._fd)
             tracker._fd = None
         if tracker._fd is None:
-            read, write = os.pipe()
+            read, write = pipe_above_stdio()
             try:
                 _child = _start(read)
             except BaseException:
@@ -67,9 +68,11 @@ def _start(read: int) -> Child:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = f"from multiprocessing.resource_tracker import main;main({read})"
     passed = [read]
-    # It may be None, closed, or something of the host's that is no file at all.
+    # It may be None, closed here or in the kernel, or something of the host's that is no file at all.
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        passed.append(sys.stderr.fileno())
+        fd = sys.stderr.fileno()
+        os.fstat(fd)
+        passed.append(fd)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT_OUT)
     try:
         return spawn_child(
