@@ -68,7 +68,7 @@ def _start(read: int) -> Child:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = f"from multiprocessing.resource_tracker import main;main({read})"
     passed = [read]
-    # It may be None, closed here or in the kernel, or something of the host's that is no file at all.
+    # It may be None, closed, here or in the kernel, or something of the host that is no file.
     with contextlib.suppress(AttributeError, OSError, ValueError):
         fd = sys.stderr.fileno()
         os.fstat(fd)
