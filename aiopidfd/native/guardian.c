@@ -209,8 +209,15 @@ static int leave_descriptor_table(const struct record *record)
     return 1;
 }
 
+static int has_ended(int code)
+{
+    return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+}
+
 /* Reaps whatever has exited: the program (then *over is set, its status is in the record), and orphans
- * of it that the kernel gave to us as their subreaper. Returns -ECHILD once there is no child left. */
+ * of it that the kernel gave to us as their subreaper. Returns -ECHILD once there is no child left.
+ * A child that has asked to be traced by its parent (PTRACE_TRACEME) is reported when it stops, too,
+ * whatever the options (waitid(2) on a tracee): it is left as it is, as other parents leave it. */
 static long reap(struct record *record, int options, int *over)
 {
     for (;;) {
@@ -222,7 +229,7 @@ static long reap(struct record *record, int options, int *over)
             continue;
         if (result < 0 || info.si_pid == 0)
             return result;
-        if (info.si_pid != record->child_pid || *over)
+        if (info.si_pid != record->child_pid || *over || !has_ended(info.si_code))
             continue;
         record->code = info.si_code;
         record->status = info.si_status;
@@ -288,7 +295,8 @@ static void settle(struct guard *guard, const struct record *record)
         if (guard->children_fd == -EMFILE || guard->children_fd == -ENFILE || guard->children_fd == -ENOMEM)
             return;
         if (guard->children_fd < 0) { /* was looked at before the start: /proc has changed since */
-            SYS(__NR_kill, record->child_pid, SIGKILL); /* rather than that it runs uncontained */
+            if (!guard->over) /* else the number may be another's */
+                SYS(__NR_kill, record->child_pid, SIGKILL); /* rather than that it runs uncontained */
             guard->contain = 0;
         }
     }
@@ -315,6 +323,13 @@ static void begin_to_end(struct guard *guard)
     guard->ending = 1;
 }
 
+/* In the parent's table the number is ours to use until the parent was told: then it closes it. */
+static void kill_cgroup(const struct guard *guard, const struct record *record)
+{
+    if (record->kill_fd >= 0 && (guard->left || !guard->told))
+        SYS(__NR_write, record->kill_fd, "1", 1);
+}
+
 /* Sleeps until the program has exited, or we have no one to tell: the parent died (its pidfd), or
  * exec'd (the life pipe's last writer is gone: it is close-on-exec). Then leaves: at once, or when what
  * else the program has started is gone too, if that is to be killed (contain) or waited for. */
@@ -337,6 +352,7 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
         if (guard.fds[CHILD].revents)
             SYS(__NR_read, guard.fds[CHILD].fd, signal_info, sizeof signal_info);
         if (reap(record, WNOHANG, &guard.over) == -ECHILD) {
+            kill_cgroup(&guard, record); /* who has come into it is no child of ours, perhaps */
             if (guard.over)
                 atomic_store(&record->phase, PHASE_EXITED);
             die(0);
@@ -352,10 +368,10 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
             begin_to_end(&guard);
         int64_t left = guard.ending ? guard.deadline - now_ms() : KILL_DEADLINE_MS;
         int too_long = left < 0;
-        if (guard.ending && record->kill_fd >= 0)
-            SYS(__NR_write, record->kill_fd, "1", 1);
-        if (guard.ending)
+        if (guard.ending) {
+            kill_cgroup(&guard, record);
             aiopidfd_children_kill(guard.children_fd, left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS);
+        }
         if (guard.alone && too_long)
             die(0);
         if (guard.over && !guard.told && (!guard.contain || too_long)) {
