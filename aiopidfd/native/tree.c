@@ -67,20 +67,35 @@ static int read_children(int fd, struct pids *pids)
     return error;
 }
 
-/* The numbers of a member's children, which may have become others' by now. */
-static int list_children(const struct member *member, struct pids *pids)
+static int compare(const void *a, const void *b)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task", member->pid);
-    DIR *threads = opendir(path);
-    if (!threads)
-        return errno == ENOENT || errno == ESRCH ? 0 : -errno;
-    int error = 0;
+    int left = *(const int *)a, right = *(const int *)b;
+    return (left > right) - (left < right);
+}
+
+static void pids_make_unique(struct pids *pids)
+{
+    size_t n = 0;
+    if (pids->n)
+        qsort(pids->pid, pids->n, sizeof *pids->pid, compare);
+    for (size_t i = 0; i < pids->n; i++)
+        if (n == 0 || pids->pid[n - 1] != pids->pid[i])
+            pids->pid[n++] = pids->pid[i];
+    pids->n = n;
+}
+
+/* One look at each thread; how many there are, or -errno. */
+static int look_at_threads(const struct member *member, DIR *threads, struct pids *pids)
+{
+    int error = 0, n = 0;
     const struct dirent *thread;
+    rewinddir(threads);
     /* What was opened stays with that process: it is the member if the member is still there. */
     while (error == 0 && is_there(member) && (thread = readdir(threads))) {
         if (thread->d_name[0] == '.')
             continue;
+        n++;
+        char path[64];
         snprintf(path, sizeof path, "%.20s/children", thread->d_name);
         int fd = openat(dirfd(threads), path, O_RDONLY | O_CLOEXEC);
         if (fd < 0) {
@@ -91,8 +106,30 @@ static int list_children(const struct member *member, struct pids *pids)
         error = read_children(fd, pids);
         close(fd);
     }
+    return error < 0 ? error : n;
+}
+
+/* The numbers of a member's children, which may have become others' by now; each once. A thread that
+ * ends leaves its children to another of the same process, to one that was looked at already perhaps:
+ * so that is done again until nothing new turns up. */
+static int list_children(const struct member *member, struct pids *pids)
+{
+    enum { LOOKS = 8 };
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", member->pid);
+    DIR *threads = opendir(path);
+    if (!threads)
+        return errno == ENOENT || errno == ESRCH ? 0 : -errno;
+    int n = 0;
+    for (int look = 0; look < LOOKS; look++) {
+        size_t known = pids->n;
+        n = look_at_threads(member, threads, pids);
+        pids_make_unique(pids);
+        if (n <= 1 || (look > 0 && pids->n == known))
+            break;
+    }
     closedir(threads);
-    return error;
+    return n < 0 ? n : 0;
 }
 
 /* Whether the process that we hold is a child of a member, or was and is now the root's. Who is asked
@@ -136,28 +173,54 @@ static void visit_children(struct walk *walk, const struct member *parent)
     free(pids.pid);
 }
 
-/* A member, then all below it. Its children are held before it is visited: a signal may be its end, and
- * then they are somewhere else. Returns whether the visitor has taken its pidfd over. */
-static int visit_all(struct walk *walk, const struct member *parent, int visit_it)
+/* Those that are held and are yet to be visited; on the heap, as a tree may be as deep as it likes. */
+struct held {
+    struct member *member;
+    size_t n, room;
+};
+
+static int held_reserve(struct held *held, size_t more)
+{
+    if (held->room - held->n >= more)
+        return 0;
+    size_t room = 2 * held->room + more;
+    struct member *larger = realloc(held->member, room * sizeof *larger);
+    if (!larger)
+        return -ENOMEM;
+    held->member = larger;
+    held->room = room;
+    return 0;
+}
+
+static void hold_children(struct walk *walk, struct held *held, const struct member *parent)
 {
     struct pids pids = {0};
-    int error = list_children(parent, &pids), taken = 0;
-    struct member *members = calloc(pids.n + 1, sizeof *members);
-    size_t n = 0;
-    if (!members)
+    int error = list_children(parent, &pids);
+    if (held_reserve(held, pids.n) < 0)
         error = -ENOMEM;
-    for (size_t i = 0; members && i < pids.n; i++)
-        n += (size_t)open_member(walk, parent, pids.pid[i], &members[n]);
+    else
+        for (size_t i = pids.n; i > 0; i--) /* the first shall be the next */
+            held->n += (size_t)open_member(walk, parent, pids.pid[i - 1], &held->member[held->n]);
     if (error < 0)
         walk->error = error;
     free(pids.pid);
+}
+
+/* A member, then all below it. Its children are held before it is visited: a signal may be its end, and
+ * then they are somewhere else. */
+static void visit_all(struct walk *walk, const struct member *root, int visit_it)
+{
+    struct held held = {0};
+    hold_children(walk, &held, root);
     if (visit_it)
-        taken = walk->visit(walk->arg, parent->pid, parent->pidfd);
-    for (size_t i = 0; i < n; i++)
-        if (!visit_all(walk, &members[i], 1))
-            close(members[i].pidfd);
-    free(members);
-    return taken;
+        walk->visit(walk->arg, root->pid, root->pidfd);
+    while (held.n) {
+        struct member member = held.member[--held.n];
+        hold_children(walk, &held, &member);
+        if (!walk->visit(walk->arg, member.pid, member.pidfd))
+            close(member.pidfd);
+    }
+    free(held.member);
 }
 
 /* The numbers in /proc must be those of our own pid namespace. */
