@@ -38,6 +38,9 @@ async def end(watch: Watch, grace: float) -> None:
         except asyncio.CancelledError as exc:
             cancelled = exc
             kill_now(watch.child)
+        except GeneratorExit:  # thrown away: nothing can be awaited any more
+            kill_now(watch.child)
+            raise
     if cancelled is not None:
         if not task.cancelled():
             task.exception()  # retrieved: the cancellation goes first
@@ -76,8 +79,9 @@ async def end_tree(child: Child, grace: float) -> None:
                 _ask(child, tree)
                 if await _gone_within(child, tree, grace):
                     return
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
+            if not tree.orphaned:  # else what descends from it could not be found any more
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
             child.doomed = True
             await tree.kill()
         except PermissionError:
@@ -92,7 +96,7 @@ async def _gone_within(child: Child, tree: Tree, grace: float) -> bool:
     while not child.doomed and (left := deadline - time.monotonic()) > 0:
         if await tree.wait_for(min(left, _LOOK_AGAIN)):
             return True
-    return tree.gone
+    return tree.is_gone()
 
 
 def _ask(child: Child, tree: Tree) -> None:

@@ -113,7 +113,9 @@ class BaseProcess(HasTerminal, Handle):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and the loop still reaps it."""
         watch: Watch | None = getattr(self, "_watch", None)
-        if watch is not None and watch.alive and not watch.child.doomed:
+        if watch is None or watch.child.doomed or not watch.alive:
+            return
+        if watch.child.poll() is None:  # which the loop has not heard of yet, perhaps
             message = f"subprocess {self.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 

@@ -7,6 +7,7 @@ from the guardian, and /proc lists that (proc_tid_children(5), CONFIG_PROC_CHILD
 
 import contextlib
 import errno
+import math
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from . import _native
 from .child import Child
 from .containment import explained
 from .exits import has_exited
-from .ready import readable, readable_within
+from .ready import readable_within
 
 __all__ = ["KILL_DEADLINE", "Tree", "denied_error", "kill_now"]
 
@@ -32,6 +33,9 @@ class Tree:
 
     While it is, and from then on, the guardian stays until all of them are gone. Of a program whose
     guardian was killed, the tree is what still descends from the program itself.
+
+    Attributes:
+        orphaned: whether that is so.
     """
 
     def __init__(self, child: Child) -> None:
@@ -43,13 +47,13 @@ class Tree:
         """
         self._child = child
         self._root = child.guardian_pid
-        self._orphaned = False
+        self.orphaned = False
         try:
             self._fd = child.native.stay()
         except ProcessLookupError:
             self._fd = child.native.dup_pidfd()
             self._root = child.pid
-            self._orphaned = True
+            self.orphaned = True
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -60,18 +64,32 @@ class Tree:
         os.close(self._fd)
         self._child.advance()
 
-    @property
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether there is nothing left of it."""
-        return has_exited(self._fd)
+        return has_exited(self._fd) and not self._lost_guardian()
 
     async def wait(self) -> None:
         """Wait until there is nothing left of it."""
-        await readable(self._fd)
+        while not await self.wait_for(math.inf):
+            pass
 
     async def wait_for(self, seconds: float) -> bool:
-        """The same for so long; whether that has come."""
-        return await readable_within(self._fd, seconds)
+        """The same for so long at most; whether that has come."""
+        await readable_within(self._fd, seconds)
+        return self.is_gone()
+
+    def _lost_guardian(self) -> bool:
+        """Whether it was killed under us, and the program lives on: from now on we hold that."""
+        if self.orphaned:
+            return False
+        self._child.advance()
+        try:
+            fd = self._child.native.dup_pidfd()
+        except ProcessLookupError:
+            return False
+        os.close(self._fd)
+        self._fd, self._root, self.orphaned = fd, self._child.pid, True
+        return True
 
     def members(self) -> list[tuple[int, int]]:
         """(pid, pidfd) of each process there is now; the pidfds are the caller's to close.
@@ -80,7 +98,7 @@ class Tree:
             OSError: as `signal`.
         """
         try:
-            return [*dict(_native.list_tree(self._root, self._fd)).items()]
+            return _native.list_tree(self._root, self._fd)
         except OSError as exc:
             raise explained(exc) from None
 
@@ -93,7 +111,7 @@ class Tree:
         Raises:
             OSError: ENOTSUP, ENOSYS: /proc does not tell what the tree is. EMFILE and the like.
         """
-        return _checked(*_native.signal_tree(self._root, self._fd, self._orphaned, sig))
+        return _checked(*_native.signal_tree(self._root, self._fd, self.orphaned, sig))
 
     async def kill(self) -> bool:
         """SIGKILL them, and what they have started meanwhile, until there is nothing left.
@@ -106,8 +124,10 @@ class Tree:
             OSError: as `signal`.
         """
         deadline = time.monotonic() + KILL_DEADLINE
+        with contextlib.suppress(OSError):
+            self.signal(signal.SIGKILL)  # from below they come to the guardian one by one only
         while True:
-            if self._orphaned:
+            if self.orphaned:
                 signalled, denied = self.signal(signal.SIGKILL)
             else:
                 signalled, denied = _checked(*_native.kill_next(self._root, self._fd))
