@@ -29,7 +29,7 @@ from .anyio_support import Backend
 from .anyio_support import until as anyio_until
 from .conftest import child_pids, open_fds
 from .stuck import stuck_file
-from .support import gate, hang_guard, proc_status, sh, until
+from .support import gate, hang_guard, proc_status, python, sh, turns, until
 from .test_cgroup import cgroup as cgroup
 from .test_cgroup import with_mounts
 
@@ -232,6 +232,55 @@ async def test_a_deep_tree_and_a_broad_one(marked: Marked) -> None:
             process.terminate_tree()
         await process.aclose(grace=0.1)
         assert not marked.alive()
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("shapes", tmp_path_factory)
+
+
+async def test_a_tree_deeper_than_a_thread_s_stack(shapes: Path, marked: Marked) -> None:
+    process = await aiopidfd.create_subprocess_exec(
+        shapes, "deep", "1000", env=marked.env, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    found: list[int] = []
+
+    def look() -> None:
+        children = process.children()
+        found.append(len(children))
+        for child in children:
+            child.close()
+
+    with hang_guard(120):
+        assert await process.stdout.readexactly(1) == b"x"
+        before = threading.stack_size(64 * 1024)
+        try:
+            with rlimit_nofile(2000):
+                thread = threading.Thread(target=look)
+                thread.start()
+                thread.join()
+        finally:
+            threading.stack_size(before)
+        assert found == [1000]
+        await by_kill_tree(process)
+        await process.wait()
+
+
+async def test_children_that_threads_pass_on_are_found_once(shapes: Path, marked: Marked) -> None:
+    """A thread that ends leaves its children to another one of the process."""
+    process = await aiopidfd.create_subprocess_exec(
+        shapes, "passed-on", "100", env=marked.env, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with hang_guard(120):
+        assert await process.stdout.readexactly(1) == b"x"
+        for _ in range(200):
+            children = process.children()
+            assert len({child.getpid() for child in children}) == len(children) == 100
+            for child in children:
+                child.close()
+        await process.aclose(grace=0)
 
 
 @contextlib.contextmanager
@@ -461,6 +510,68 @@ async def test_the_tree_of_a_program_whose_guardian_was_killed(marked: Marked) -
         assert await process.wait() in (-signal.SIGKILL, 255)
 
 
+async def test_the_guardian_is_killed_while_the_tree_is(marked: Marked) -> None:
+    """What descends from the program is ended all the same."""
+    process = await aiopidfd.create_subprocess_exec(*sh("sleep 1000 & wait"), env=marked.env)
+    with hang_guard():
+        await started(marked, 2)
+        with tree.Tree(process._child) as members:
+            os.kill(process.guardian_pid, signal.SIGKILL)
+            waiting = asyncio.create_task(members.wait())
+            await until(lambda: not child_pids())
+            await turns()
+            assert not waiting.done()
+            waiting.cancel()
+        process_ends = asyncio.create_task(process.wait())
+        with tree.Tree(process._child) as members:
+            assert await members.kill()
+        assert not marked.alive()
+        assert await process_ends in (-signal.SIGKILL, 255)
+
+
+@pytest.mark.parametrize("during", [False, True])
+async def test_the_guardian_is_killed_before_or_during_the_grace(
+    during: bool, marked: Marked
+) -> None:
+    script = "trap '' TERM; sleep 1000 & sleep 1000; sleep 1000"
+    process = await aiopidfd.create_subprocess_exec(*sh(script), env=marked.env)
+    with hang_guard():
+        await started(marked, 3)
+        if not during:
+            os.kill(process.guardian_pid, signal.SIGKILL)
+            await until(lambda: not child_pids())
+        ending = asyncio.create_task(process.aclose(grace=0.3 if during else 0))
+        await turns()
+        if during:
+            os.kill(process.guardian_pid, signal.SIGKILL)
+        await ending
+        assert process.returncode in (-signal.SIGKILL, 255)
+        assert not marked.alive()
+
+
+@pytest.mark.parametrize("contain", [False, True])
+async def test_a_program_that_its_guardian_traces_has_not_exited_when_it_stops(
+    contain: bool, marked: Marked
+) -> None:
+    """A parent's waitid(2) tells of a tracee's stops, too."""
+    code = (
+        "import ctypes, os\n"
+        "assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0\n"  # PTRACE_TRACEME
+        "os.execv('/bin/sleep', ['sleep', '1000'])\n"  # and stops with SIGTRAP
+    )
+    with hang_guard():
+        process = await aiopidfd.create_subprocess_exec(
+            *python(code), env=marked.env, contain=contain
+        )
+        await until(lambda: status_of(process.pid, "State").startswith("t"), 0.01)
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+        assert process.returncode is None
+        assert status_of(process.pid, "PPid") == str(process.guardian_pid)
+        process.kill()
+        assert await process.wait() == -signal.SIGKILL
+
+
 async def test_a_containing_guardian_is_locked_in_too() -> None:
     async with await aiopidfd.create_subprocess_exec("sleep", "1000", contain=True) as process:
         with hang_guard():
@@ -484,6 +595,25 @@ async def test_with_a_cgroup_all_that_is_in_it_is_killed(marked: Marked, cgroup:
         assert other.wait(30) == -signal.SIGKILL
         assert not marked.alive()
         await until(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), 0.01)
+
+
+async def test_with_a_cgroup_another_is_killed_though_the_program_has_left_nothing(
+    cgroup: Path,
+) -> None:
+    other = subprocess.Popen(["sleep", "1000"])
+    with hang_guard():
+        process = await aiopidfd.create_subprocess_exec(
+            *sh("read line; exit 3"), stdin=subprocess.PIPE, contain=True, cgroup=cgroup
+        )
+        (cgroup / "cgroup.procs").write_text(str(other.pid))
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await process.wait() == 3
+        try:
+            assert other.wait(5) == -signal.SIGKILL
+        finally:
+            other.kill()
+            other.wait()
 
 
 async def test_one_cgroup_for_one_program_after_the_other(marked: Marked, cgroup: Path) -> None:
@@ -576,10 +706,15 @@ def test_in_another_pid_namespace_nothing_is_contained() -> None:
 
 @pytest.fixture(scope="session")
 def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("bomb")
+    return built("bomb", tmp_path_factory)
+
+
+def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp(name)
     open_to_all(directory)
-    program = directory / "bomb"
-    subprocess.run(["cc", "-O2", "-o", program, Path(__file__).parent / "bomb.c"], check=True)
+    program = directory / name
+    source = Path(__file__).parent / f"{name}.c"
+    subprocess.run(["cc", "-O2", "-pthread", "-o", program, source], check=True)
     return program
 
 
@@ -738,19 +873,48 @@ async def test_the_whole_tree_ends(
         await until(lambda: not marked.alive(), 0.01)
 
 
-def test_thrown_away_it_is_killed(marked: Marked) -> None:
-    """The loop is closed under it, and its coroutine dropped."""
+def throw_away(call: Callable[[], Any], mark: Marked, ready: Callable[[], Any]) -> None:
+    """The loop is closed under it, and its coroutine dropped: nothing is left of the program."""
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)  # of the task that was pending
-    task = loop.create_task(aiopidfd.run_process(DAEMONS + " wait", env=marked.env))
-    loop.run_until_complete(daemons_started(marked))
+    task = loop.create_task(call())
+    loop.run_until_complete(ready())
+    assert not task.done()
     loop.close()
     del task
     gc.collect()
     deadline = time.monotonic() + 30
-    while marked.alive() or child_pids():
+    while mark.alive() or child_pids():
         assert time.monotonic() < deadline, "still there"
         _native.sweep()
+
+
+def test_thrown_away_it_is_killed(marked: Marked) -> None:
+    throw_away(
+        lambda: aiopidfd.run_process(DAEMONS + " wait", env=marked.env),
+        marked,
+        lambda: daemons_started(marked),
+    )
+
+
+@pytest.mark.parametrize("call", ["run_process", "aclose"])
+def test_thrown_away_in_its_grace_it_is_killed(call: str, tmp_path: Path, marked: Marked) -> None:
+    script = f"trap 'touch {tmp_path}/asked' TERM; touch {tmp_path}/ready; "
+    script += "while :; do sleep 0.01; done"
+
+    async def run() -> None:
+        if call == "run_process":
+            async with asyncio.timeout(None) as timer:
+                running = aiopidfd.run_process(script, env=marked.env, grace=1000)
+                loop = asyncio.get_running_loop()
+                cancelling = loop.create_task(until((tmp_path / "ready").exists, 0.01))
+                cancelling.add_done_callback(lambda _: timer.reschedule(0))
+                await running
+        process = await aiopidfd.create_subprocess_shell(script, env=marked.env)
+        await until((tmp_path / "ready").exists, 0.01)
+        await process.aclose(grace=1000)
+
+    throw_away(run, marked, lambda: until((tmp_path / "asked").exists, 0.01))
 
 
 def test_grace_is_for_the_whole_tree(tmp_path: Path, marked: Marked) -> None:
