@@ -10,7 +10,7 @@ from typing import Final
 
 from .child import Child
 from .ready import sleep
-from .tree import KILL_DEADLINE, Tree, kill_now
+from .tree import KILL_DEADLINE, Tree, is_held, kill_now
 from .watch import Watch
 
 __all__ = ["end", "end_tree"]
@@ -28,7 +28,7 @@ async def end(watch: Watch, grace: float) -> None:
     Raises:
         PermissionError: we may not signal the program, or what is left of its tree.
     """
-    if watch.over:
+    if watch.over and not is_held(watch.child):
         return
     task = asyncio.get_running_loop().create_task(_end(watch, grace))
     cancelled: asyncio.CancelledError | None = None

@@ -81,6 +81,9 @@ class BaseProcess(HasTerminal, Handle):
     async def aclose(self, *, grace: float = GRACE) -> None:
         """End the program if it runs, and its tree; reap it; close the pipes. `async with` does so.
 
+        What it left behind when it exited by itself is ended too if its guardian has stayed for
+        that: if it was contained, or its tree was dealt with before (docs/trees.md).
+
         Args:
             grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
 

@@ -19,7 +19,7 @@ from .containment import explained
 from .exits import has_exited
 from .ready import readable_within
 
-__all__ = ["KILL_DEADLINE", "Tree", "denied_error", "kill_now"]
+__all__ = ["KILL_DEADLINE", "Tree", "denied_error", "is_held", "kill_now"]
 
 # After SIGKILL a program is gone at once, unless it sleeps uninterruptibly in the kernel. Then its
 # caller goes on, and it is reaped when it wakes.
@@ -137,6 +137,15 @@ class Tree:
                 raise denied_error()
             if time.monotonic() > deadline:
                 return False
+
+
+def is_held(child: Child) -> bool:
+    """Whether a guardian has stayed for what a program that has exited left behind."""
+    try:
+        with Tree(child) as tree:
+            return not tree.is_gone()
+    except OSError:
+        return False
 
 
 def _checked(signalled: int, denied: int, error: int) -> tuple[int, int]:

@@ -241,7 +241,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def test_a_tree_deeper_than_a_thread_s_stack(shapes: Path, marked: Marked) -> None:
     process = await aiopidfd.create_subprocess_exec(
-        shapes, "deep", "1000", env=marked.env, stdout=subprocess.PIPE
+        shapes, "deep", "500", env=marked.env, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     found: list[int] = []
@@ -262,7 +262,7 @@ async def test_a_tree_deeper_than_a_thread_s_stack(shapes: Path, marked: Marked)
                 thread.join()
         finally:
             threading.stack_size(before)
-        assert found == [1000]
+        assert found == [500]
         await by_kill_tree(process)
         await process.wait()
 
@@ -382,6 +382,24 @@ async def test_of_a_guardian_that_stayed_nothing_is_left(marked: Marked) -> None
         assert await waiting == 3
         now = open_fds()
         assert not now.keys() - before.keys(), now
+
+
+async def test_aclose_ends_what_a_guardian_has_stayed_for(marked: Marked) -> None:
+    """Whether the loop has heard of the exit before or not."""
+    for hears_first in (True, False):
+        with gate() as (read, release, _), hang_guard():
+            process = await aiopidfd.create_subprocess_exec(
+                *sh("setsid sleep 1000 & read line; exit 3"), stdin=read, env=marked.env
+            )
+            await started(marked, 2)
+            for child in process.children():
+                child.close()
+            release()
+            if hears_first:
+                assert await process.wait() == 3
+            assert len(marked.alive()) <= 2
+            await process.aclose(grace=0.1)
+            assert not marked.alive()
 
 
 async def test_a_cancelled_wait_leaves_it_alone(marked: Marked) -> None:
@@ -546,7 +564,7 @@ async def test_the_guardian_is_killed_before_or_during_the_grace(
             os.kill(process.guardian_pid, signal.SIGKILL)
         await ending
         assert process.returncode in (-signal.SIGKILL, 255)
-        assert not marked.alive()
+        await until(lambda: not marked.alive(), 0.01)
 
 
 @pytest.mark.parametrize("contain", [False, True])

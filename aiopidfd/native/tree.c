@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* A process that is known to belong to the tree, and is held. */
@@ -21,6 +23,7 @@ struct walk {
     struct member root;
     tree_visitor visit;
     void *arg;
+    size_t limit; /* how many are visited at most */
     int error;
 };
 
@@ -214,10 +217,12 @@ static void visit_all(struct walk *walk, const struct member *root, int visit_it
     hold_children(walk, &held, root);
     if (visit_it)
         walk->visit(walk->arg, root->pid, root->pidfd);
-    while (held.n) {
+    for (size_t visited = 0; held.n; visited++) {
         struct member member = held.member[--held.n];
-        hold_children(walk, &held, &member);
-        if (!walk->visit(walk->arg, member.pid, member.pidfd))
+        int is_within = visited < walk->limit;
+        if (is_within)
+            hold_children(walk, &held, &member);
+        if (!is_within || !walk->visit(walk->arg, member.pid, member.pidfd))
             close(member.pidfd);
     }
     free(held.member);
@@ -234,13 +239,37 @@ static int check_proc(void)
     return access("/proc/thread-self/children", F_OK) == 0 ? 0 : -ENOSYS;
 }
 
-int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg)
+/* How many tasks there are now (/proc/loadavg, proc(5)). A walk that meets more is being outrun by what
+ * is born meanwhile, and would not end before that gets tired. */
+static size_t count_tasks(void)
+{
+    char text[128], *end = NULL;
+    int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return SIZE_MAX;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = 0;
+    const char *slash = strchr(text, '/');
+    size_t tasks = slash ? strtoul(slash + 1, &end, 10) : 0;
+    return tasks > 0 ? tasks : SIZE_MAX;
+}
+
+/* 0 or -errno. */
+static int walk_all(struct walk *walk, int root_too)
 {
     int error = check_proc();
+    if (error < 0)
+        return error;
+    walk->limit = count_tasks();
+    visit_all(walk, &walk->root, root_too);
+    return walk->error;
+}
+
+int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg)
+{
     struct walk walk = {.root = {pid, pidfd}, .visit = visit, .arg = arg};
-    if (error == 0)
-        visit_all(&walk, &walk.root, 0);
-    return error < 0 ? error : walk.error;
+    return walk_all(&walk, 0);
 }
 
 struct signalling {
@@ -261,12 +290,10 @@ int tree_signal(int pid, int pidfd, int root_too, int sig, int *signalled, int *
 {
     struct signalling signalling = {.sig = sig};
     struct walk walk = {.root = {pid, pidfd}, .visit = send, .arg = &signalling};
-    int error = check_proc();
-    if (error == 0)
-        visit_all(&walk, &walk.root, root_too);
+    int error = walk_all(&walk, root_too);
     *signalled = signalling.signalled;
     *denied = signalling.denied;
-    return error < 0 ? error : walk.error;
+    return error;
 }
 
 int tree_kill_next(int pid, int pidfd, int *signalled, int *denied)

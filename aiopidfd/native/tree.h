@@ -7,8 +7,9 @@
 typedef int (*tree_visitor)(void *arg, int pid, int pidfd);
 
 /* Visits every descendant of a process, parents before their children, as far as they are there when
- * they are looked for: one that forks meanwhile may have more, and one may be visited twice. Takes a
- * descriptor for each process that is next to the path to the one that is visited.
+ * they are looked for: one that forks meanwhile may have more. No more are visited than there were tasks
+ * at all when the walk began. Takes a descriptor for each process that is next to the path to the one
+ * that is visited.
  *
  * 0 or -errno: -ENOTSUP where /proc is not there or tells of another pid namespace, -ENOSYS where the
  * kernel lists no children (CONFIG_PROC_CHILDREN); -EMFILE and the like, when not all were visited. */
