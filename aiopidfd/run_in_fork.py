@@ -270,7 +270,7 @@ def _exit_status(exc: SystemExit) -> int:
     if exc.code is None:
         return 0
     if isinstance(exc.code, int):
-        return exc.code & 0xFF
+        return exc.code & 0xFF if -(2**63) <= exc.code < 2**63 else 255  # as Python's own
     print(exc.code, file=sys.stderr)
     return 1
 

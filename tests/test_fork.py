@@ -399,6 +399,8 @@ def test_no_result(backend: Backend) -> None:
             (lambda: os._exit(3)): 3,
             (lambda: sys.exit(4)): 4,
             (lambda: sys.exit()): 0,
+            (lambda: sys.exit(-1)): 255,
+            (lambda: sys.exit(2**70)): 255,  # as Python's own
             (lambda: os.kill(os.getpid(), signal.SIGKILL)): -9,
             (lambda: signal.raise_signal(signal.SIGINT)): -2,
         }.items():
