@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import gc
 import os
 import resource
@@ -723,8 +724,16 @@ def test_in_another_pid_namespace_nothing_is_contained() -> None:
 
 
 @pytest.fixture(scope="session")
-def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("bomb", tmp_path_factory)
+
+
+@pytest.fixture
+def bomb(built_bomb: Path) -> Iterator[Path]:
+    """One at a time, where the tests run several times at once."""
+    with (Path(__file__).parent / "bomb.c").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield built_bomb
 
 
 def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
