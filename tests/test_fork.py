@@ -224,6 +224,7 @@ def test_a_guardian_that_is_killed_while_it_forks() -> None:
     """)
 
 
+@pytest.mark.heavy
 def test_a_guardian_that_is_killed_with_the_locks() -> None:
     """Handlers run last registered first: this one pauses after ours has taken the lock."""
     code = """

@@ -101,6 +101,7 @@ async def test_500_at_once() -> None:
     assert codes == [number % 256 for number in range(500)]
 
 
+@pytest.mark.heavy
 async def test_10_000_in_a_row() -> None:
     before = open_fds()
     for number in range(100):

@@ -302,6 +302,7 @@ def expectation(case: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any] |
 
 @given(case=cases)
 @settings(reproducible, max_examples=300)
+@pytest.mark.heavy
 def test_descriptors(host: Host, case: dict[str, Any]) -> None:
     reply = host.run(case)
     expected = expectation(case, reply)

@@ -240,6 +240,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("shapes", tmp_path_factory)
 
 
+@pytest.mark.heavy
 async def test_a_tree_deeper_than_a_thread_s_stack(shapes: Path, marked: Marked) -> None:
     process = await aiopidfd.create_subprocess_exec(
         shapes, "deep", "500", env=marked.env, stdout=subprocess.PIPE
@@ -769,6 +770,7 @@ async def by_containment(process: aiopidfd.Process) -> None:
 @pytest.mark.parametrize(
     ("end", "contain", "bound"), [(by_kill_tree, False, 200), (by_containment, True, 300)]
 )
+@pytest.mark.heavy
 async def test_a_fork_bomb_is_ended_all_of_it(
     bomb: Path, end: Callable[[Any], Any], contain: bool, bound: int
 ) -> None:
@@ -791,6 +793,7 @@ async def test_a_fork_bomb_is_ended_all_of_it(
 
 
 @as_root
+@pytest.mark.heavy
 async def test_a_fork_bomb_that_runs_into_a_timeout(bomb: Path) -> None:
     uid = 2_000_000_000 + os.getpid() + 1
     with hang_guard(120), pytest.raises(subprocess.TimeoutExpired):
@@ -841,6 +844,7 @@ async def test_a_program_that_sleeps_uninterruptibly(
         await until(lambda: not child_pids(), 0.01)
 
 
+@pytest.mark.heavy
 async def test_a_contained_one_that_sleeps_uninterruptibly(tmp_path: Path, marked: Marked) -> None:
     """The guardian gives up after five seconds, tells how the program ended, and stays for it."""
     with stuck_file(tmp_path) as stuck, hang_guard():
