@@ -504,7 +504,7 @@ def test_the_common_ancestor_that_we_may_not_write(cgroup: Path, blocked: str) -
         except PermissionError as exc:
             print(exc)
         assert not _native.sweep() and not _native.records() and not child_pids()
-        assert open_fds().keys() - before.keys() <= {{*range(3, 9)}}, open_fds()  # our lifelines
+        assert len(open_fds().keys() - before.keys()) <= 3, open_fds()  # our lifelines
         assert not any("cgroup" in path for path in open_fds().values()), open_fds()
         """
     )
