@@ -46,7 +46,7 @@ def mounts(kind: str) -> list[tuple[str, Path]]:
 def cgroup_of(pid: int | str) -> str:
     """Its cgroup v2, as the kernel writes it."""
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    return next(line[3:] for line in lines if line.startswith("0::"))
+    return next((line[3:] for line in lines if line.startswith("0::")), "/")
 
 
 def directory_of_ours() -> Path:

@@ -31,8 +31,8 @@ from .anyio_support import until as anyio_until
 from .conftest import child_pids, open_fds
 from .stuck import stuck_file
 from .support import gate, hang_guard, proc_status, python, sh, turns, until
+from .test_cgroup import NO_KILL, with_mounts
 from .test_cgroup import cgroup as cgroup
-from .test_cgroup import with_mounts
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs processes of several users: root")
 
@@ -600,6 +600,8 @@ async def test_a_containing_guardian_is_locked_in_too() -> None:
 
 async def test_with_a_cgroup_all_that_is_in_it_is_killed(marked: Marked, cgroup: Path) -> None:
     """Another process that has come into it is, too: it is the program's own."""
+    if not (cgroup / "cgroup.kill").exists():
+        pytest.skip(NO_KILL)
     other = subprocess.Popen(["sleep", "1000"])
     with hang_guard():
         process = await aiopidfd.create_subprocess_shell(
@@ -620,6 +622,8 @@ async def test_with_a_cgroup_all_that_is_in_it_is_killed(marked: Marked, cgroup:
 async def test_with_a_cgroup_another_is_killed_though_the_program_has_left_nothing(
     cgroup: Path,
 ) -> None:
+    if not (cgroup / "cgroup.kill").exists():
+        pytest.skip(NO_KILL)
     other = subprocess.Popen(["sleep", "1000"])
     with hang_guard():
         process = await aiopidfd.create_subprocess_exec(

@@ -97,7 +97,10 @@ int pidinfo_parent(int pidfd, int pid)
     if (SYS(__NR_ioctl, pidfd, GET_INFO, &info) == 0) /* Linux 6.13 */
         return (int)info.ppid;
     char text[1024];
+    errno = 0;
     const char *fields = read_stat(pid, text, sizeof text);
+    if (!fields && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return -errno;
     int parent;
     if (!fields || sscanf(fields, " %*c %d", &parent) != 1)
         return 0;

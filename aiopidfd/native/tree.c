@@ -137,9 +137,11 @@ static int list_children(const struct member *member, struct pids *pids)
 
 /* Whether the process that we hold is a child of a member, or was and is now the root's. Who is asked
  * last must still be there: then the number was its own when the parent's was read. */
-static int belongs(const struct walk *walk, const struct member *parent, const struct member *member)
+static int belongs(struct walk *walk, const struct member *parent, const struct member *member)
 {
     int of = pidinfo_parent(member->pidfd, member->pid);
+    if (of < 0)
+        walk->error = of;
     if (of <= 0)
         return 0;
     if (of == parent->pid && is_there(parent))
