@@ -29,11 +29,13 @@ HEADERS = [
     NATIVE + name
     for name in (
         "children.h",
+        "child.h",
         "clone.h",
         "fds.h",
         "fork.h",
         "jail.h",
         "life.h",
+        "low.h",
         "pidinfo.h",
         "probe.h",
         "record.h",
@@ -62,7 +64,20 @@ setup(
             "aiopidfd._native",
             sources=[
                 NATIVE + name
-                for name in ("module.c", "spawner.c", "life.c", "probe.c", "pidinfo.c", "tree.c")
+                for name in (
+                    "module.c",
+                    "child.c",
+                    "record.c",
+                    "start.c",
+                    "collect.c",
+                    "fork_host.c",
+                    "hub.c",
+                    "life.c",
+                    "low.c",
+                    "pidinfo.c",
+                    "probe.c",
+                    "tree.c",
+                )
             ],
             depends=[*HEADERS, *AFTER_CLONE],
             extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],

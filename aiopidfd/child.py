@@ -7,19 +7,18 @@ import errno
 import logging
 import os
 import resource
-import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Final, Unpack
 
 from . import _native
 from .cgroups import Cgroup
-from .exits import PATIENCE, returncode
+from .exits import Patience, has_exited, returncode
 from .kernel import clone_call, other_clone_call
 from .plan import Command, Options, Plan, check_fds, make_plan
+from .seconds import nanoseconds
 from .stdio import Descriptors, Stdio
 from .terminal import PTY
 
@@ -142,6 +141,7 @@ class Child:
         """
         state = self.block(timeout)
         self._native.close()
+        self._native.finish()
         if state == _native.FOREIGN:
             raise foreign()
         if self.returncode is None:
@@ -154,31 +154,19 @@ class Child:
         Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        orphan_deadline = None
+        patience = Patience()
         while (state := self.advance()) not in FINAL:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired([*self.args], timeout or 0)
-            if self._wait_for_news(left) and state == self._native.state == _native.ORPHANED:
-                # It has exited, and whoever adopted it has not reaped it yet.
-                now = time.monotonic()
-                orphan_deadline = orphan_deadline or now + PATIENCE
-                if now >= orphan_deadline and self.advance() == _native.ORPHANED:
+            self._native.block(state, -1 if left is None else nanoseconds(left))
+            if self.advance() == _native.ORPHANED and has_exited(self.pidfd):
+                # Whoever adopted it has not reaped it yet.
+                if patience.over:
                     self._native.give_up_status()
-                time.sleep(0.001)
+                else:
+                    time.sleep(patience.next())
         return state
-
-    def _wait_for_news(self, timeout: float | None) -> bool:
-        """Wait for the guardian, or the orphan, on descriptors that no one else can close."""
-        try:
-            watched = self._native.dup_watch()
-        except ProcessLookupError:
-            return True
-        try:
-            return _wait_readable(watched, timeout)
-        finally:
-            for fd in watched:
-                os.close(fd)
 
     def wait_started(self) -> None:
         """Block until the program was exec'd. The GIL is not held meanwhile.
@@ -187,7 +175,7 @@ class Child:
             OSError: it could not be; the child is reaped and all is closed.
         """
         while (state := self.advance()) in (_native.STARTING, _native.DYING):
-            _wait_readable((self._native.watch_fd,), None)
+            self._native.block(state, -1)
         if state in (_native.FAILED, _native.FOREIGN):
             self._native.close()
             raise self.failure()
@@ -227,11 +215,12 @@ def start(
     preexec_fn: Any = None,
     startupinfo: Any = None,
     creationflags: int = 0,
+    hub: _native.Hub | None = None,
     **options: Unpack[Options],
 ) -> Child:
     """Begin to start a program; returns at once, with the child in the state STARTING.
 
-    `descriptors` holds our ends of the pipes afterwards. Raises as `spawn` does, but for what only
+    `descriptors` holds our ends of the pipes afterwards. `hub` is how a loop will hear of it. Raises as `spawn` does, but for what only
     the exec can tell.
     """
     if preexec_fn is not None:
@@ -283,8 +272,11 @@ def start(
     while True:
         try:
             native = _native.spawn(
+                hub,
                 call,
                 plan.private_memory,
+                plan.private_table,
+                plan.highest,
                 plan.contain,
                 -1 if cgroup is None else cgroup.fd,
                 descriptors.kill,
@@ -357,10 +349,3 @@ def _meant(name: str) -> str:
 def foreign() -> ChildProcessError:
     """The error for a child of the process that we were forked from."""
     return ChildProcessError(errno.ECHILD, "the child belongs to the process that forked this one")
-
-
-def _wait_readable(fds: Iterable[int], timeout: float | None) -> bool:
-    poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
-    return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))

@@ -5,7 +5,6 @@ import enum
 import errno
 import fcntl
 import os
-import select
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -155,9 +154,7 @@ def exit_status(pidfd: int, *, reap: bool) -> int | Unsettled:
 
 def has_exited(pidfd: int) -> bool:
     """Whether the process of a pidfd is over, now."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(0))
+    return _native.is_readable(pidfd)
 
 
 def returncode(code: int, status: int) -> int:

@@ -8,7 +8,7 @@ from .child import Child
 from .kernel import clone_call, other_clone_call
 from .plan import Plan
 
-__all__ = ["fork"]
+__all__ = ["fork", "fork_on"]
 
 # What a `Child` has of a command, for one that has none.
 _PLAN = Plan(
@@ -21,6 +21,8 @@ _PLAN = Plan(
     steps=(),
     blame=(),
     private_memory=False,
+    private_table=False,
+    highest=0,
     contain=False,
     cgroup=None,
 )
@@ -50,11 +52,16 @@ def fork() -> Child | None:
             ENOTSUP in a thread that has a shadow stack.
         RuntimeError: in a sub-interpreter.
     """
+    return fork_on(None)
+
+
+def fork_on(hub: _native.Hub | None) -> Child | None:
+    """As `fork`; `hub` is how a loop will hear of the child."""
     sys.audit("os.fork")
     call = clone_call()
     while True:
         try:
-            native = _native.fork(call)
+            native = _native.fork(hub, call)
         except OSError as exc:
             if exc.errno == errno.ECHILD:
                 raise ChildProcessError(

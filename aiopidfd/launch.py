@@ -5,6 +5,7 @@ from typing import Any, Unpack
 
 from .child import start
 from .ending import end
+from .hub import current_hub
 from .plan import Command, Options
 from .stdio import Descriptors, Stdio
 from .watch import Watch
@@ -35,21 +36,27 @@ async def launch(
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError("no running event loop of asyncio; on trio use aiopidfd.anyio") from None
-    child = start(
-        command,
-        shell=shell,
-        descriptors=descriptors,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        **options,
-    )
-    watch = Watch(child, loop)
+    hub = current_hub()
+    await hub.take_turn()
     try:
-        await watch.started()
-    except asyncio.CancelledError:
-        await end(watch, grace)
-        raise
+        child = start(
+            command,
+            shell=shell,
+            descriptors=descriptors,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            hub=hub.native,
+            **options,
+        )
+        watch = Watch(child, loop, hub)
+        try:
+            await watch.started()
+        except asyncio.CancelledError:
+            await end(watch, grace)
+            raise
+    finally:
+        hub.give_turn()
     return watch
 
 

@@ -5,6 +5,8 @@ option is a step or two in it, and an option that fails is known by the step's i
 the steps, and every message that subprocess has for the same mistake, are subprocess's own.
 """
 
+import contextlib
+import functools
 import grp
 import os
 import pwd
@@ -44,6 +46,14 @@ _RESTORE_SIGNALS: list[tuple[str, Step]] = [
 ]
 
 
+# What a guardian needs, by number: named where a filter refuses it.
+_CALLS = {
+    _native.SYS_ppoll: "ppoll(2)",
+    _native.SYS_signalfd4: "signalfd4(2)",
+    _native.SYS_waitid: "waitid(2)",
+}
+
+
 class Options(TypedDict, total=False):
     """The keyword options that every way to start a program takes. See docs/options.md."""
 
@@ -81,11 +91,13 @@ class Plan:
     args: Sequence[StrOrBytesPath]
     paths: tuple[bytes, ...]
     argv: tuple[bytes, ...]
-    env: tuple[bytes, ...] | None
+    env: Env | None
     cwd: StrOrBytesPath | None
     steps: tuple[Step, ...]
     blame: tuple[str, ...]  # by step: the option that asked for it
     private_memory: bool
+    private_table: bool
+    highest: int  # the highest number of ours that a step uses without having put it there
     contain: bool
     cgroup: Cgroup | None
 
@@ -100,6 +112,11 @@ class Plan:
             return OSError(errno, "its guardian was killed while it started", self.executable)
         if step == _native.FAILED_CGROUP and self.cgroup is not None:
             return self.cgroup.error(errno)
+        if step == _native.FAILED_LIFELINES:
+            return OSError(errno, "descriptors of aiopidfd were closed while it started a program")
+        if step < 0:
+            name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
+            return OSError(errno, f"{reason} (for {name})")
         option = self.blame[step]
         if option == "cwd":
             return OSError(errno, reason, self.cwd)
@@ -160,8 +177,9 @@ def make_plan(
 
     steps: list[tuple[str, Step]] = []
     add = steps.append
-    for source, target in dups:
-        add(_dup_step(source, target))
+    steps += [_dup_step(source, target) for source, target in dups]
+    if close_fds:  # at once: until then the child has what lies below in our table
+        steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
     if cwd is not None:
         add(("cwd", (_native.SYS_chdir, _no_nul(os.fsencode(cwd)))))
     if _integer("umask", umask) >= 0:
@@ -184,21 +202,23 @@ def make_plan(
     if contain:
         check_containment()
     steps += bond_steps(no_new_privs, die_with_parent or bool(contain))
-    if close_fds:
-        steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
 
     return Plan(
         executable=executable,
         args=args,
         paths=_paths(executable, env),
         argv=tuple(_no_nul(os.fsencode(arg)) for arg in args),
-        env=None if env is None else _environment(env),
+        env=env,
         cwd=cwd,
         steps=tuple(step for _, step in steps),
         blame=tuple(option for option, _ in steps),
         # A change of ids in a memory map that is ours too would make us undumpable, and would put
         # a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE).
-        private_memory=bool(ids),
+        # And oom_score_adj counts for all who share the memory, should the guardian be killed just
+        # then (fs/proc/base.c, __set_oom_adj()).
+        private_memory=bool(ids) or oom_score_adj is not None,
+        private_table=not close_fds,
+        highest=max((target for _, target in dups if _is_beyond_limit(target)), default=0),
         contain=bool(contain),
         cgroup=cgroup,
     )
@@ -250,24 +270,38 @@ def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
     name = _no_nul(os.fsencode(executable))
     if b"/" in name:
         return (name,)
-    path = os.get_exec_path(env)  # type: ignore[arg-type]
-    return tuple(os.path.join(_no_nul(os.fsencode(entry)), name) for entry in path)
+    return tuple([prefix + name for prefix in _path_prefixes(_path(env))])
 
 
-def _environment(env: Env) -> tuple[bytes, ...]:
-    entries = []
-    for key, value in env.items():
-        name = os.fsencode(key)
-        if b"=" in name:
-            raise ValueError("illegal environment variable name")
-        entries.append(_no_nul(name + b"=" + os.fsencode(value)))
-    return tuple(entries)
+def _path(env: Env | None) -> bytes | None:
+    """The search path, as os.get_exec_path() finds it, which takes ten times as long."""
+    if env is None:
+        return os.environb.get(b"PATH")
+    values: list[StrOrBytesPath] = []
+    names: tuple[Any, Any] = ("PATH", b"PATH")
+    for name in names:
+        with contextlib.suppress(KeyError, TypeError):  # TypeError: a mapping of the other kind
+            values.append(env[name])
+    if len(values) > 1:
+        raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
+    return os.fsencode(values[0]) if values else None
+
+
+@functools.lru_cache(maxsize=8)
+def _path_prefixes(path: bytes | None) -> tuple[bytes, ...]:
+    """What the name of a program is put behind."""
+    entries = os.fsencode(os.defpath if path is None else path).split(b":")
+    return tuple(_no_nul(os.path.join(entry, b"")) for entry in entries)
+
+
+def _is_beyond_limit(target: int) -> bool:
+    """Whether it was opened before the limit was lowered: dup3 refuses such a number."""
+    return target > 2 and target >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] != -1
 
 
 def _dup_step(source: int, target: int) -> tuple[str, Step]:
     option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
-    if target > 2 and target >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] != -1:
-        # Opened before the limit was lowered: dup3 refuses the number, but it is there already.
+    if _is_beyond_limit(target):  # but it is there already
         return option, (_native.SYS_fcntl, target, F_SETFD, 0)
     return option, (_native.SYS_dup3, source, target, 0)
 

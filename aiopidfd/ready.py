@@ -7,7 +7,32 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["readable", "readable_within", "shielded", "sleep"]
+__all__ = ["Flag", "readable", "readable_within", "running_trio", "shielded", "sleep"]
+
+
+class Flag:
+    """Is set once; one task waits for that. Made on the loop that it is for."""
+
+    __slots__ = ("_event", "_future")
+
+    def __init__(self) -> None:
+        """Not set yet."""
+        trio = running_trio()
+        self._event: Any = None if trio is None else trio.Event()
+        self._future: asyncio.Future[None] | None = None
+        if trio is None:
+            self._future = asyncio.get_running_loop().create_future()
+
+    def set(self) -> None:
+        """Wake who waits."""
+        if self._future is None:
+            self._event.set()
+        elif not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        """Until it is set."""
+        await (self._event.wait() if self._future is None else self._future)
 
 
 async def readable(fd: int) -> None:
@@ -21,7 +46,7 @@ async def readable(fd: int) -> None:
 
 async def readable_within(fd: int, seconds: float) -> bool:
     """The same for so long at most; whether it is readable."""
-    trio = _trio()
+    trio = running_trio()
     if trio is not None:
         with trio.move_on_after(seconds):
             await trio.lowlevel.wait_readable(fd)
@@ -47,7 +72,7 @@ async def readable_within(fd: int, seconds: float) -> bool:
 
 async def sleep(seconds: float) -> None:
     """Let others run for so long."""
-    await (_trio() or asyncio).sleep(seconds)
+    await (running_trio() or asyncio).sleep(seconds)
 
 
 async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> None:
@@ -55,7 +80,7 @@ async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> Non
 
     asyncio's own cancellation is raised afterwards.
     """
-    trio = _trio()
+    trio = running_trio()
     if trio is not None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
             await wait()
@@ -77,7 +102,7 @@ async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> Non
         raise cancelled
 
 
-def _trio() -> Any:
+def running_trio() -> Any:
     """The module trio, if a trio task runs us. It cannot if nobody has imported trio."""
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
     return sys.modules["trio"] if lowlevel is not None and lowlevel.in_trio_task() else None

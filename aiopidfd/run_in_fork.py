@@ -17,7 +17,8 @@ from . import _native
 from .child import FINAL, Child
 from .exits import Patience, has_exited
 from .fds import epoll_above_stdio, pipe_above_stdio
-from .fork import fork
+from .fork import fork_on
+from .hub import Hub, current_hub, news_of
 from .ready import readable, shielded, sleep
 from .tree import KILL_DEADLINE, kill_now
 
@@ -90,15 +91,16 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
         stack.callback(os.close, read)
         with contextlib.ExitStack() as the_childs:
             the_childs.callback(os.close, write)
-            child = _fork_to_call(lambda: _send(read, write, func, args, kwargs))
+            hub = current_hub()
+            child = _fork_to_call(hub, lambda: _send(read, write, func, args, kwargs))
         try:
-            message = await _message(child, read, news)
+            message = await _message(child, hub, read, news)
         except GeneratorExit:  # thrown away: nothing can be awaited any more
             kill_now(child)
             raise
         except BaseException:
             kill_now(child)
-            await shielded(lambda: _until_over(child), KILL_DEADLINE)
+            await shielded(lambda: _until_over(child, hub), KILL_DEADLINE)
             raise
         finally:
             child.native.close()
@@ -109,13 +111,13 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 # ---- This process -------------------------------------------------------------------------------
 
 
-def _fork_to_call(call: Callable[[], object]) -> Child:
+def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Child:
     # No signal's exception may come in the new process before it is ready for one: it would be
     # raised into the copy of whatever awaits us here.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = None
     try:
-        child = fork()
+        child = fork_on(hub.native)
         if child is None:
             _be_the_child(mask, call)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -127,20 +129,22 @@ def _fork_to_call(call: Callable[[], object]) -> Child:
     return child
 
 
-async def _message(child: Child, read: int, news: select.epoll) -> bytearray:
+async def _message(child: Child, hub: Hub, read: int, news: select.epoll) -> bytearray:
     """What the process has written by its exit. Whoever else holds the pipe is not waited for."""
     os.set_blocking(read, False)
     # One descriptor that tells of both: a loop waits for one.
     news.register(read, select.EPOLLIN)
-    news.register(child.native.watch_fd, select.EPOLLIN)
+    news.register(child.pidfd, select.EPOLLIN)
     data = bytearray()
     patience = Patience()
     while child.advance() not in FINAL:
-        await readable(news.fileno())
+        if has_exited(child.pidfd):
+            await _be_patient(child, hub, patience)
+        else:
+            await readable(news.fileno())
         if _read(read, data) == b"":
             with contextlib.suppress(FileNotFoundError):  # done before
                 news.unregister(read)
-        await _be_patient(child, patience)
     while not _is_complete(data) and _read(read, data):
         pass
     return data
@@ -160,20 +164,21 @@ def _is_complete(data: bytearray) -> bool:
     return len(data) >= _HEADER.size and len(data) - _HEADER.size >= _HEADER.unpack_from(data)[0]
 
 
-async def _until_over(child: Child) -> None:
+async def _until_over(child: Child, hub: Hub) -> None:
     patience = Patience()
     while child.advance() not in FINAL:
-        await readable(child.native.watch_fd)
-        await _be_patient(child, patience)
+        await _be_patient(child, hub, patience)
 
 
-async def _be_patient(child: Child, patience: Patience) -> None:
-    """Sleep if the child has exited, its guardian was killed, and nobody has reaped it yet."""
-    if child.advance() == _native.ORPHANED and has_exited(child.pidfd):
-        if patience.over:
-            child.native.give_up_status()
-        else:
-            await sleep(patience.next())
+async def _be_patient(child: Child, hub: Hub, patience: Patience) -> None:
+    """Wait for news; or a while, if its guardian was killed and nobody has reaped it yet."""
+    if child.advance() != _native.ORPHANED or not has_exited(child.pidfd):
+        if child.advance() not in FINAL:
+            await news_of(child.native, hub)
+    elif patience.over:
+        child.native.give_up_status()
+    else:
+        await sleep(patience.next())
 
 
 def _outcome(child: Child, message: bytearray) -> Any:

@@ -1,9 +1,11 @@
 """Durations, checked before anything is started."""
 
 import math
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["check_seconds"]
+__all__ = ["check_seconds", "nanoseconds"]
+
+_YEAR: Final = 365 * 24 * 3600  # seconds; longer than that nothing waits in one go
 
 
 def check_seconds(*, grace: Any = 0, **optional: Any) -> None:
@@ -22,3 +24,8 @@ def check_seconds(*, grace: Any = 0, **optional: Any) -> None:
             raise ValueError(f"{name} must be a number of seconds, not NaN")
     if grace < 0:
         raise ValueError(f"grace must not be negative: {grace}")
+
+
+def nanoseconds(seconds: float) -> int:
+    """A duration as the native module takes it: no less than 0, no more than a year."""
+    return int(min(max(seconds, 0), _YEAR) * 1e9)

@@ -1,18 +1,23 @@
 """A child bound to an event loop: its news come through the loop's own selector.
 
-The loop holds the watch, by its readers, until the child has exited; so a child whose handle was
-dropped is still reaped. Only `add_reader`, `remove_reader`, `call_later` and futures are asked of
-the loop: asyncio, uvloop and others do alike.
+The loop's hub holds the watch until the child has exited; so a child whose handle was dropped is
+still reaped. Only `add_reader`, `call_later` and futures are asked of the loop: asyncio, uvloop and
+others do alike.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable
+from typing import Final
 
 from . import _native
 from .child import FINAL, Child
-from .exits import PATIENCE
+from .exits import PATIENCE, has_exited
+from .hub import Hub
 
 __all__ = ["Watch"]
+
+_LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Watch:
@@ -23,10 +28,20 @@ class Watch:
         keep: whatever must live as long as the child runs, the pipes of a dropped handle for one.
     """
 
-    __slots__ = ("_awaited", "_exit", "_loop", "_patience", "_started", "_state", "child", "keep")
+    __slots__ = (
+        "_awaited",
+        "_exit",
+        "_hub",
+        "_loop",
+        "_patience",
+        "_started",
+        "_state",
+        "child",
+        "keep",
+    )
 
-    def __init__(self, child: Child, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to watch a child that is STARTING."""
+    def __init__(self, child: Child, loop: asyncio.AbstractEventLoop, hub: Hub) -> None:
+        """Begin to watch a child that is STARTING, made for the hub of the loop."""
         self.child = child
         self.keep: object = None
         self._loop = loop
@@ -35,11 +50,8 @@ class Watch:
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
-        try:
-            loop.add_reader(child.native.watch_fd, self._on_news)
-        except BaseException:
-            child.abandon()
-            raise
+        self._hub = weakref.ref(hub)  # which the loop holds, and which holds us
+        hub.listen(child.native, self._on_news)
 
     async def started(self) -> None:
         """Wait until the program was exec'd. Once.
@@ -119,12 +131,15 @@ class Watch:
     def _on_news(self) -> None:
         before, self._state = self._state, self.child.advance()
         if self._state == before:
-            if before == _native.ORPHANED:
+            if before == _native.ORPHANED and has_exited(self.child.pidfd):
                 self._wait_for_reaper()
+            elif before == _native.STARTING:  # its guardian was killed: is there a program?
+                self._loop.call_later(_LOOK_AGAIN, self._on_news_if_watched)
             return
         if self._state in FINAL:
             native = self.child.native
-            self._loop.remove_reader(native.watch_fd)
+            if (hub := self._hub()) is not None:
+                hub.forget(native)
             native.close()
         if self._awaited and not self._started.done() and self._state != _native.DYING:
             if self._state in (_native.FAILED, _native.FOREIGN):

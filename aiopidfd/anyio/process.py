@@ -5,7 +5,7 @@ import os
 import warnings
 from signal import SIGKILL, SIGTERM
 from subprocess import PIPE
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 import anyio
 import anyio.abc
@@ -14,10 +14,10 @@ from anyio.lowlevel import checkpoint
 from .. import _native
 from ..child import FINAL, Child, start
 from ..ending import end_tree
-from ..exits import Patience
+from ..exits import Patience, has_exited
 from ..handle import Handle
+from ..hub import Hub, current_hub, news_of
 from ..plan import Command, Options
-from ..ready import readable
 from ..stdio import Descriptors, Stdio
 from ..terminal import HasTerminal, Terminal
 from ..tree import KILL_DEADLINE, kill_now
@@ -25,6 +25,8 @@ from .streams import ReceivePipe, SendPipe
 from .terminal import ReceiveTerminal, SendTerminal
 
 __all__ = ["Process", "end", "open_process"]
+
+_LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Process(HasTerminal, Handle, anyio.abc.Process):
@@ -37,6 +39,7 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
     def __init__(
         self,
         child: Child,
+        hub: Hub,
         stdin: SendPipe | None,
         stdout: ReceivePipe | None,
         stderr: ReceivePipe | None,
@@ -44,6 +47,7 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
     ) -> None:
         """Internal: `open_process` makes processes."""
         self._child = child
+        self._hub = hub
         self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
@@ -87,7 +91,7 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
         """
         # A loop has one reader for a descriptor: one of us waits for it, the others for the lock.
         async with self._waiting:
-            await _until_exited(self._child)
+            await _until_exited(self._child, self._hub)
         code = self.returncode
         if code is None:
             raise self._child.failure()
@@ -147,20 +151,26 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
-async def _until_exited(child: Child) -> None:
+async def _until_exited(child: Child, hub: Hub) -> None:
     patience = Patience()
     while (state := child.advance()) not in FINAL:
-        await readable(child.native.watch_fd)
-        if state == child.advance() == _native.ORPHANED:
-            # Its guardian was killed, and whoever adopted it has not reaped it yet.
-            if patience.over:
-                child.native.give_up_status()
-            else:
-                await anyio.sleep(patience.next())
+        if state != _native.ORPHANED or not has_exited(child.pidfd):
+            await _news(child, hub)
+        elif patience.over:  # its guardian was killed, and whoever adopted it does not reap it
+            child.native.give_up_status()
+        else:
+            await anyio.sleep(patience.next())
     child.native.close()
 
 
-async def _until_started(child: Child) -> None:
+async def _news(child: Child, hub: Hub) -> None:
+    """Wait for news; look again by ourselves while it is not clear whether there is a program."""
+    await news_of(child.native, hub)
+    if child.advance() == _native.STARTING:
+        await anyio.sleep(_LOOK_AGAIN)
+
+
+async def _until_started(child: Child, hub: Hub) -> None:
     """Wait for the exec. Cancelled, leave nothing.
 
     Raises:
@@ -168,7 +178,7 @@ async def _until_started(child: Child) -> None:
     """
     try:
         while child.advance() in (_native.STARTING, _native.DYING):
-            await readable(child.native.watch_fd)
+            await _news(child, hub)
     except GeneratorExit:  # thrown away: nothing can be awaited any more
         child.abandon()
         raise
@@ -176,7 +186,7 @@ async def _until_started(child: Child) -> None:
         child.abandon()
         # The normal case takes a millisecond; an exec that hangs is left to itself.
         with anyio.move_on_after(1, shield=True):
-            await _until_exited(child)
+            await _until_exited(child, hub)
         raise
     if child.advance() in (_native.FAILED, _native.FOREIGN):
         child.native.close()
@@ -235,19 +245,25 @@ async def open_process(
     shell = isinstance(command, (str, bytes, os.PathLike))
     if isinstance(command, os.PathLike):
         command = os.fspath(command)
+    hub = current_hub()
     with Descriptors() as descriptors:
-        child = start(
-            command,
-            shell=shell,
-            descriptors=descriptors,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            startupinfo=startupinfo,
-            creationflags=creationflags,
-            **options,
-        )
-        await _until_started(child)
+        await hub.take_turn()
+        try:
+            child = start(
+                command,
+                shell=shell,
+                descriptors=descriptors,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                startupinfo=startupinfo,
+                creationflags=creationflags,
+                hub=hub.native,
+                **options,
+            )
+            await _until_started(child, hub)
+        finally:
+            hub.give_turn()
         terminal = None
         if (fd := descriptors.hand_over_terminal()) is not None:
             terminal = Terminal(fd)
@@ -262,4 +278,4 @@ async def open_process(
         stdin_pipe = None
         if (fd := descriptors.hand_over(0)) is not None:
             stdin_pipe = SendTerminal(fd) if 0 in descriptors.on_terminal else SendPipe(fd)
-        return Process(child, stdin_pipe, output(1), output(2), terminal)
+        return Process(child, hub, stdin_pipe, output(1), output(2), terminal)

@@ -2,6 +2,7 @@
 #include "syscall.h"
 
 #include <linux/sched.h>
+#include <stddef.h>
 
 /* Linux 5.5, clone3 only; older headers lack it. */
 #ifndef CLONE_CLEAR_SIGHAND
@@ -25,7 +26,7 @@ enum { VERSION_0_SIZE = 64 };
  * "from here on another stack": a compiler may spill a value to a slot the other side then reads. */
 long aiopidfd_clone3(struct clone3_args *args, unsigned long size, void (*entry)(void *), void *arg)
     __attribute__((visibility("hidden")));
-long aiopidfd_clone(unsigned long flags, void *stack_top, int *pidfd, void (*entry)(void *), void *arg)
+long aiopidfd_clone(unsigned long flags, void *stack_top, int *pidfd, void (*entry)(void *), void *arg, int *inside)
     __attribute__((visibility("hidden")));
 
 #if defined(__x86_64__)
@@ -57,8 +58,8 @@ __asm__(".text\n"
         "aiopidfd_clone:\n"
         "  .cfi_startproc\n"
         "  endbr64\n"
+        "  movq %r9, %r10\n" /* child_tid */
         "  movq %rcx, %r9\n" /* entry; arg is in r8, which is `tls`, unread without CLONE_SETTLS */
-        "  xorl %r10d, %r10d\n"
         "  movl $56, %eax\n"
         "  syscall\n"
         "  testq %rax, %rax\n"
@@ -99,10 +100,10 @@ __asm__(".text\n"
         "aiopidfd_clone:\n"
         "  .cfi_startproc\n"
         "  hint #34\n"
-        "  mov x5, x3\n"
+        "  mov x7, x3\n"
         "  mov x6, x4\n"
         "  mov x3, xzr\n"
-        "  mov x4, xzr\n"
+        "  mov x4, x5\n" /* child_tid */
         "  mov x8, #220\n"
         "  svc #0\n"
         "  cbz x0, 1f\n"
@@ -111,7 +112,7 @@ __asm__(".text\n"
         "  mov x29, xzr\n"
         "  mov x30, xzr\n"
         "  mov x0, x6\n"
-        "  blr x5\n"
+        "  blr x7\n"
         "  brk #0\n"
         "  .cfi_endproc\n"
         ".size aiopidfd_clone, .-aiopidfd_clone\n");
@@ -127,7 +128,7 @@ __asm__(".text\n"
         "  mv t1, a3\n" /* the kernel keeps every register but a0 */
         "  mv t2, a4\n"
         "  li a3, 0\n"
-        "  li a4, 0\n"
+        "  mv a4, a5\n" /* child_tid */
         "  li a7, 220\n"
         "  ecall\n"
         "  beqz a0, 1f\n"
@@ -160,13 +161,13 @@ static int plain_start(void *opaque)
     return 127;
 }
 
-long aiopidfd_clone(unsigned long flags, void *stack_top, int *pidfd, void (*entry)(void *), void *arg)
+long aiopidfd_clone(unsigned long flags, void *stack_top, int *pidfd, void (*entry)(void *), void *arg, int *inside)
 {
     /* On the new stack, so that it outlives this frame. */
     struct plain_entry *plain = (struct plain_entry *)((char *)stack_top - 64);
     plain->entry = entry;
     plain->arg = arg;
-    int pid = clone(plain_start, plain, (int)flags, plain, pidfd);
+    int pid = clone(plain_start, plain, (int)flags, plain, pidfd, NULL, inside);
     return pid < 0 ? -11 /* EAGAIN: errno is not ours to read here */ : pid;
 }
 
@@ -177,9 +178,10 @@ long clone_process(const struct clone_request *request, void (*entry)(void *), v
 #if AIOPIDFD_HAVE_CLONE3
     if (request->call == CALL_CLONE3) {
         struct clone3_args args;
-        args.flags = request->flags | CLONE_PIDFD | (request->born ? CLONE_PARENT_SETTID : 0);
+        args.flags = request->flags | CLONE_PIDFD | (request->born ? CLONE_PARENT_SETTID : 0) |
+                     (request->inside ? CLONE_CHILD_CLEARTID : 0);
         args.pidfd = (uint64_t)(uintptr_t)request->pidfd;
-        args.child_tid = 0;
+        args.child_tid = (uint64_t)(uintptr_t)request->inside;
         args.parent_tid = (uint64_t)(uintptr_t)request->born;
         args.exit_signal = (uint64_t)request->exit_signal;
         args.stack = (uint64_t)(uintptr_t)request->stack;
@@ -194,7 +196,7 @@ long clone_process(const struct clone_request *request, void (*entry)(void *), v
         return aiopidfd_clone3(&args, sizeof args, entry, arg);
     }
 #endif
-    unsigned long flags = (unsigned long)(request->flags & ~CLONE_CLEAR_SIGHAND);
-    return aiopidfd_clone(flags | CLONE_PIDFD | (unsigned long)request->exit_signal,
-                          request->stack + request->stack_size, request->pidfd, entry, arg);
+    unsigned long flags = (unsigned long)(request->flags & ~CLONE_CLEAR_SIGHAND) | CLONE_PIDFD |
+                          (request->inside ? CLONE_CHILD_CLEARTID : 0) | (unsigned long)request->exit_signal;
+    return aiopidfd_clone(flags, request->stack + request->stack_size, request->pidfd, entry, arg, request->inside);
 }

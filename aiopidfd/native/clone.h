@@ -19,6 +19,8 @@ struct clone_request {
     int *pidfd; /* where the kernel stores the new process's pidfd: also when it fails after that */
     int *born;  /* where it stores the pid, before the process runs, and only if there is one; or
                    NULL. CALL_CLONE3 only: clone(2) has no room for it */
+    int *inside; /* where it stores 0, and wakes who sleeps there (futex(2)), when the process has left
+                    this memory map, by exec or by its death (CLONE_CHILD_CLEARTID) */
     int cgroup; /* the directory of the cgroup that it is born into, or -1. CALL_CLONE3 only, too */
     char *stack;
     unsigned long stack_size;

@@ -1,21 +1,97 @@
-/* What all of our descriptors have in common: close-on-exec, and above the standard three. */
+/* Descriptors of ours: close-on-exec, above the standard three, and closed only while they are ours.
+ *
+ * A host that becomes a daemon closes all numbers that it does not know, and opens files of its own
+ * there. So a descriptor that we hold for long is held together with the identity of its file, which is
+ * looked at before it is used for what could do harm, and before it is closed.
+ *
+ * Raw system calls only: the guardian uses this too.
+ */
 #ifndef AIOPIDFD_FDS_H
 #define AIOPIDFD_FDS_H
 
+#include "syscall.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
+#include <linux/stat.h>
+#include <stdint.h>
 
-/* Moves a descriptor of ours off 0, 1 and 2: a host that runs with those closed opens something of its
- * own there one day. 0, or -errno with *fd as it was. */
-static inline int move_above_stdio(int *fd)
+#ifndef AT_EMPTY_PATH
+#define AT_EMPTY_PATH 0x1000
+#endif
+
+/* A file, as statx(2) tells them apart. A pidfd has an inode of its own since Linux 6.9; before that all
+ * of them share one with every eventfd and epoll set. */
+struct identity {
+    uint64_t inode;
+    uint32_t major, minor;
+};
+
+/* All zero where the kernel does not tell (a filter). Returns whether the descriptor is open. */
+static inline int fds_identify(int fd, struct identity *identity)
+{
+    struct statx stat;
+    identity->inode = 0;
+    identity->major = identity->minor = 0;
+    if (fd < 0)
+        return 0;
+    long result = SYS(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO, &stat);
+    if (result == 0) {
+        identity->inode = stat.stx_ino;
+        identity->major = stat.stx_dev_major;
+        identity->minor = stat.stx_dev_minor;
+    }
+    return result != -EBADF;
+}
+
+static inline int fds_is(int fd, const struct identity *identity)
+{
+    struct identity now;
+    return fds_identify(fd, &now) && now.inode == identity->inode && now.major == identity->major &&
+           now.minor == identity->minor;
+}
+
+/* A descriptor of ours; `fd` is -1 where there is none. */
+struct owned {
+    int fd;
+    struct identity identity;
+};
+
+static inline void fds_own(struct owned *owned, int fd)
+{
+    owned->fd = fd;
+    fds_identify(fd, &owned->identity);
+}
+
+static inline int fds_are_ours(const struct owned *owned)
+{
+    return fds_is(owned->fd, &owned->identity);
+}
+
+/* Closes it if it is still ours, and forgets it. */
+static inline void fds_close(struct owned *owned)
+{
+    if (fds_are_ours(owned))
+        SYS(__NR_close, owned->fd);
+    owned->fd = -1;
+}
+
+/* A duplicate, close-on-exec and above the standard three; or -errno. */
+static inline int fds_duplicate(int fd)
+{
+    return (int)SYS(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+}
+
+/* Moves a descriptor off 0, 1 and 2: a host that runs with those closed opens something of its own there
+ * one day. 0, or -errno with *fd as it was. */
+static inline int fds_move_above_stdio(int *fd)
 {
     if (*fd > 2)
         return 0;
-    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
+    int moved = fds_duplicate(*fd);
     if (moved < 0)
-        return -errno;
-    close(*fd);
+        return moved;
+    SYS(__NR_close, *fd);
     *fd = moved;
     return 0;
 }

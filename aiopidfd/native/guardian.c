@@ -13,9 +13,12 @@
  *   - Touch nothing but the record. The spawner keeps it mapped until we cannot run any more.
  *   - No signal handler of the host program ever runs here: every signal is blocked when we start
  *     and stays blocked in the guardian; the child unblocks only after all handlers were reset.
- *   - A descriptor in the shared table belongs to the spawner: we never close one there.
+ *   - A descriptor in the shared table belongs to the spawner: we never open or close one there. The
+ *     guardian has a table of its own before it tells of the start; the child has one from its first
+ *     call on, with what it needs and no more: so nothing of the host's is held by either.
  */
 #include "children.h"
+#include "fds.h"
 #include "jail.h"
 #include "record.h"
 #include "syscall.h"
@@ -26,6 +29,7 @@
 #include <linux/futex.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -58,7 +62,16 @@ static __attribute__((noreturn)) void child_fails(struct record *record, int ste
     die(127);
 }
 
-/* Before all else, while the child has all our rights. */
+/* Before all else: until now the table is the host's. What lies above the highest number that is needed
+ * is not even copied (close_range(2), Linux 5.9), so this costs the same however much the host has open. */
+static void leave_shared_table(struct record *record)
+{
+    long result = SYS(__NR_close_range, record->highest + 1, ~0U, CLOSE_RANGE_UNSHARE);
+    if (result < 0)
+        child_fails(record, FAILED_TABLE, result);
+}
+
+/* While the child has all our rights. */
 static void enter_cgroup(struct record *record)
 {
     long fd = SYS(__NR_openat, record->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
@@ -68,6 +81,31 @@ static void enter_cgroup(struct record *record)
     SYS(__NR_close, fd);
 }
 
+static void sleep_ms(long ms)
+{
+    struct timespec wait;
+    wait.tv_sec = ms / 1000;
+    wait.tv_nsec = ms % 1000 * 1000000;
+    SYS(__NR_ppoll, NULL, 0, &wait, NULL, SIGSET_BYTES);
+}
+
+/* A file that was written and closed a moment ago is busy as long as somebody has a duplicate: another
+ * start, between its first call and its second, or a fork of the host's. That is over when those are
+ * through: so the exec is tried again while starts are under way, for a while at most, and once more. */
+static long exec(const struct record *record, const char *path)
+{
+    enum { PAUSE_MS = 1, TRIES = 100, LEAST = 3 };
+    long result = SYS(__NR_execve, path, record->argv, record->envp);
+    for (int i = 0; result == -ETXTBSY && i < TRIES; i++) {
+        int others = atomic_load(record->starting) > 1;
+        sleep_ms(PAUSE_MS);
+        result = SYS(__NR_execve, path, record->argv, record->envp);
+        if (!others && i >= LEAST)
+            break;
+    }
+    return result;
+}
+
 static void child_main(void *opaque)
 {
     struct record *record = opaque;
@@ -75,6 +113,9 @@ static void child_main(void *opaque)
     int unclaimed = CLAIM_NONE;
     if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_CHILD))
         die(127); /* the guardian was killed and the spawner has given us up */
+
+    if (!record->private_table)
+        leave_shared_table(record);
 
     if (record->sigchld_ignored) {
         /* The guardian needs SIGCHLD at its default; the program inherits what the caller had. */
@@ -109,7 +150,7 @@ static void child_main(void *opaque)
     /* Like CPython: the first failure that says more than "not here", else the last one. */
     long telling = 0, last = -ENOENT;
     for (char *const *path = record->paths; *path; path++) {
-        last = SYS(__NR_execve, *path, record->argv, record->envp);
+        last = exec(record, *path);
         if (!telling && last != -ENOENT && last != -ENOTDIR)
             telling = last;
     }
@@ -118,11 +159,21 @@ static void child_main(void *opaque)
 
 /* ---- The guardian --------------------------------------------------------------------------- */
 
+/* Another phase: those who sleep on `alive` are woken. */
+static void enter(struct record *record, int phase)
+{
+    atomic_store(&record->phase, phase);
+    atomic_fetch_add(&record->alive, 1);
+    if (atomic_load(&record->awaited))
+        SYS(__NR_futex, &record->alive, FUTEX_WAKE, INT_MAX);
+}
+
+/* Nobody is told by the hub's eventfd: our pidfd says it, and the table may still be the host's. */
 static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
 {
     record->failed_step = step;
     record->error = (int)-result;
-    atomic_store(&record->phase, PHASE_FAILED);
+    enter(record, PHASE_FAILED);
     die(1);
 }
 
@@ -156,9 +207,16 @@ static long clone_child(struct record *record)
     request.flags = CLONE_VFORK;
     if (!record->private_memory)
         request.flags |= CLONE_VM;
+    if (!record->private_table)
+        request.flags |= CLONE_FILES;
     request.exit_signal = SIGCHLD;
     request.pidfd = &record->child_pidfd;
     request.born = (int *)&record->born;
+    request.inside = NULL;
+    if (!record->private_memory) {
+        atomic_store(&record->inside, 1);
+        request.inside = (int *)&record->inside;
+    }
     request.cgroup = record->enter_cgroup ? -1 : record->cgroup;
     request.stack = record->child_stack;
     request.stack_size = record->stack_size;
@@ -189,11 +247,10 @@ static long start_child(struct record *record)
 
 /* Leave the descriptor table that we share with our parent, with only what we wait on and what we tell
  * by: else we would keep a pipe's writer or a listening socket of its alive. Unsharing copies no more of
- * the table than what lies below the first closed range (close_range(2), Linux 5.9). Returns 0 where
- * memory is out: then the table is still the parent's, and nothing in it is ours to close. */
-static int leave_descriptor_table(const struct record *record)
+ * the table than what lies below the first closed range (close_range(2), Linux 5.9). 0 or -errno. */
+static long leave_descriptor_table(struct record *record)
 {
-    int keep[] = {record->life_fd, record->self_fd, record->ready_fd, record->kill_fd};
+    int keep[] = {record->life_fd, record->self_fd, record->event_fd, record->kill_fd};
     enum { N = sizeof keep / sizeof *keep };
     for (int i = 1; i < N; i++) /* in order; a -1 comes first */
         for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
@@ -201,12 +258,18 @@ static int leave_descriptor_table(const struct record *record)
             keep[k - 1] = keep[k];
             keep[k] = higher;
         }
-    if (SYS(__NR_close_range, keep[N - 1] + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
-        return 0;
+    long result = SYS(__NR_close_range, keep[N - 1] + 1, ~0U, CLOSE_RANGE_UNSHARE);
+    if (result < 0)
+        return result;
     for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
         if (keep[i] > next)
             SYS(__NR_close_range, next, keep[i] - 1, 0);
-    return 1;
+    /* What is written to must not be a file that the host has put there behind our back. */
+    if (!fds_is(record->event_fd, &record->event))
+        record->event_fd = -1;
+    if (!fds_is(record->kill_fd, &record->kill))
+        record->kill_fd = -1;
+    return 0;
 }
 
 static int has_ended(int code)
@@ -255,7 +318,8 @@ static int64_t now_ms(void)
 static void tell(const struct record *record)
 {
     uint64_t one = 1;
-    SYS(__NR_write, record->ready_fd, &one, sizeof one);
+    if (record->event_fd >= 0)
+        SYS(__NR_write, record->event_fd, &one, sizeof one);
 }
 
 enum { CHILD, LIFE, SELF, N_FDS };
@@ -265,7 +329,6 @@ struct guard {
     struct pollfd fds[N_FDS];
     int children_fd;
     int contain;
-    int left;   /* the descriptor table of the parent */
     int jailed;
     int over;   /* the program is reaped */
     int told;   /* the parent has been told so, by other means than our end */
@@ -281,12 +344,10 @@ enum {
     KILL_DEADLINE_MS = 5000, /* what sleeps uninterruptibly in the kernel dies when it wakes */
 };
 
-/* Closes the parent's files to us, and us in. Where memory is out it is tried again later. */
+/* Opens what is waited on, and locks us in. Where memory or descriptors are out it is tried again later. */
 static void settle(struct guard *guard, const struct record *record)
 {
-    if (!guard->left)
-        guard->left = leave_descriptor_table(record);
-    if (!guard->left || guard->jailed)
+    if (guard->jailed)
         return;
     if (guard->fds[CHILD].fd < 0)
         guard->fds[CHILD].fd = open_sigchld();
@@ -300,7 +361,7 @@ static void settle(struct guard *guard, const struct record *record)
             guard->contain = 0;
         }
     }
-    aiopidfd_jail(guard->contain);
+    aiopidfd_jail(record->contain);
     guard->jailed = 1;
 }
 
@@ -323,11 +384,19 @@ static void begin_to_end(struct guard *guard)
     guard->ending = 1;
 }
 
-/* In the parent's table the number is ours to use until the parent was told: then it closes it. */
-static void kill_cgroup(const struct guard *guard, const struct record *record)
+static void kill_cgroup(const struct record *record)
 {
-    if (record->kill_fd >= 0 && (guard->left || !guard->told))
+    if (record->kill_fd >= 0)
         SYS(__NR_write, record->kill_fd, "1", 1);
+}
+
+/* A loop hears of the program's exit by the program's own pidfd, and finds the status here as a rule. Where
+ * it was faster than we were it has asked to be told: one of us sees the other's store. */
+static void say_exited(struct record *record)
+{
+    enter(record, PHASE_EXITED);
+    if (atomic_load(&record->tell_requested))
+        tell(record);
 }
 
 /* Sleeps until the program has exited, or we have no one to tell: the parent died (its pidfd), or
@@ -342,7 +411,7 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     for (int i = 0; i < N_FDS; i++)
         guard.fds[i].events = POLLIN;
     guard.contain = record->contain;
-    guard.left = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
+    guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
     guard.deadline = 0;
     for (;;) {
         settle(&guard, record);
@@ -352,9 +421,9 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
         if (guard.fds[CHILD].revents)
             SYS(__NR_read, guard.fds[CHILD].fd, signal_info, sizeof signal_info);
         if (reap(record, WNOHANG, &guard.over) == -ECHILD) {
-            kill_cgroup(&guard, record); /* who has come into it is no child of ours, perhaps */
-            if (guard.over)
-                atomic_store(&record->phase, PHASE_EXITED);
+            kill_cgroup(record); /* who has come into it is no child of ours, perhaps */
+            if (guard.over && !guard.told)
+                say_exited(record);
             die(0);
         }
         if (!guard.alone && (guard.fds[LIFE].revents || guard.fds[SELF].revents)) {
@@ -369,51 +438,20 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
         int64_t left = guard.ending ? guard.deadline - now_ms() : KILL_DEADLINE_MS;
         int too_long = left < 0;
         if (guard.ending) {
-            kill_cgroup(&guard, record);
+            kill_cgroup(record);
             aiopidfd_children_kill(guard.children_fd, left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS);
         }
         if (guard.alone && too_long)
             die(0);
         if (guard.over && !guard.told && (!guard.contain || too_long)) {
-            atomic_store(&record->phase, PHASE_EXITED);
-            if (!guard.contain && !atomic_load(&record->stay_requested))
+            record->stays = guard.contain || atomic_load(&record->stay_requested);
+            say_exited(record);
+            if (!record->stays)
                 die(0); /* the orphans go to the next subreaper */
             guard.told = 1;
-            tell(record);
         }
     }
 }
-
-void aiopidfd_guardian(void *opaque)
-{
-    struct record *record = opaque;
-
-    record->guardian_pid = (int)SYS(__NR_getpid);
-    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
-    SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
-    reset_signal_handlers(record);
-
-    atomic_store(&record->cloning, 1);
-    long pid = start_child(record);
-    if (pid < 0)
-        guardian_fails(record, FAILED_CLONE, pid);
-    record->child_pid = (int)pid;
-    if (record->error) {
-        int over = 0;
-        reap(record, 0, &over);
-        guardian_fails(record, record->failed_step, -record->error);
-    }
-
-    /* Pairs with spawner_kill(): whichever comes second sees the other, so a kill is never lost. */
-    atomic_store(&record->phase, PHASE_RUNNING);
-    if (atomic_load(&record->kill_requested))
-        SYS(__NR_kill, pid, SIGKILL);
-
-    tell(record);
-    stand_guard(record);
-}
-
-/* ---- The guardian of a forked process (fork.c) ------------------------------------------------ */
 
 static int we_are_alone(const struct record *record)
 {
@@ -440,13 +478,107 @@ static void wait_on(atomic_int *word, int value)
     SYS(__NR_futex, word, FUTEX_WAIT, value, &wait);
 }
 
+/* Nothing may run before the spawner has all that it needs: a start that raises has run nothing. */
+static void wait_to_begin(struct record *record)
+{
+    for (;;) {
+        int go = GO_NOT_YET;
+        if (!atomic_compare_exchange_strong(&record->go, &go, GO_AWAITED) && go != GO_AWAITED) {
+            if (go == GO_HOME)
+                die(0);
+            return;
+        }
+        wait_on(&record->go, GO_AWAITED);
+        if (we_are_alone(record))
+            die(0);
+    }
+}
+
+/* What is refused to us, by a filter or a limit, is found out before there is a program. So is what has
+ * become of the lifelines: their numbers are the host's to close, and to open something else there. */
+static void check_calls(struct record *record)
+{
+    struct pollfd fds[N_FDS];
+    for (int i = 0; i < N_FDS; i++) {
+        fds[i].fd = i == LIFE ? record->life_fd : i == SELF ? record->self_fd : -1;
+        fds[i].events = POLLIN;
+        fds[i].revents = 0;
+    }
+    struct timespec at_once;
+    at_once.tv_sec = at_once.tv_nsec = 0;
+    long result = SYS(__NR_ppoll, fds, N_FDS, &at_once, NULL, SIGSET_BYTES);
+    if (result < 0)
+        guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
+    if (result > 0 || !fds_is(record->life_fd, &record->life) || !fds_is(record->self_fd, &record->self))
+        guardian_fails(record, FAILED_LIFELINES, -EBADF);
+    result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL where it may be made */
+    if (result != -EINVAL)
+        guardian_fails(record, FAILED_CALL - __NR_signalfd4, result);
+    result = SYS(__NR_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL, NULL); /* there is no child */
+    if (result != -ECHILD)
+        guardian_fails(record, FAILED_CALL - __NR_waitid, result);
+}
+
+/* The program runs: not yet told, and cannot be called back. */
+static void leave_descriptor_table_at_last(struct record *record)
+{
+    enum { TRIES = 100, PAUSE_MS = 10 };
+    long result = leave_descriptor_table(record);
+    for (int i = 0; i < TRIES && result < 0; i++) {
+        sleep_ms(PAUSE_MS);
+        result = leave_descriptor_table(record);
+    }
+    if (result == 0)
+        return;
+    int over = 0;
+    SYS(__NR_kill, record->child_pid, SIGKILL);
+    reap(record, 0, &over);
+    guardian_fails(record, FAILED_TABLE, result);
+}
+
+void aiopidfd_guardian(void *opaque)
+{
+    struct record *record = opaque;
+
+    record->guardian_pid = (int)SYS(__NR_getpid);
+    wait_to_begin(record);
+    fds_identify(record->guardian_fd, &record->guardian_identity);
+    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
+    SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
+    reset_signal_handlers(record);
+    check_calls(record);
+
+    atomic_store(&record->cloning, 1);
+    long pid = start_child(record);
+    if (pid < 0)
+        guardian_fails(record, FAILED_CLONE, pid);
+    record->child_pid = (int)pid;
+    if (record->error) {
+        int over = 0;
+        reap(record, 0, &over);
+        guardian_fails(record, record->failed_step, -record->error);
+    }
+
+    fds_identify(record->child_pidfd, &record->child_identity);
+    leave_descriptor_table_at_last(record);
+    SYS(__NR_chdir, "/"); /* the directory that we were started in is free to be unmounted */
+    /* Pairs with spawner_kill(): whichever comes second sees the other, so a kill is never lost. */
+    enter(record, PHASE_RUNNING);
+    if (atomic_load(&record->kill_requested))
+        SYS(__NR_kill, pid, SIGKILL);
+    tell(record);
+    stand_guard(record);
+}
+
+/* ---- The guardian of a forked process (fork.c) ------------------------------------------------ */
+
 /* The caller's thread and the guardian are never in the C library at the same time. In a process with
  * one thread that has no locks: a mutex is released there by a plain store, which wakes nobody. */
 void aiopidfd_wait_to_fork(struct record *record)
 {
     while (!atomic_load(&record->may_fork)) {
         wait_on(&record->may_fork, 0);
-        if (we_are_alone(record))
+        if (we_are_alone(record) || atomic_load(&record->held) == HELD_LEAVES)
             die(0);
     }
 }
@@ -464,7 +596,7 @@ static void wait_until_child_is_let_go(struct record *record)
         if (held == HELD_ASKS) {
             record->child_pidfd = (int)SYS(__NR_pidfd_open, record->child_pid, 0);
             atomic_compare_exchange_strong(&record->held, &held, HELD_WAITS);
-            tell(record);
+            enter(record, PHASE_RUNNING);
             continue;
         }
         wait_on(&record->held, held);
@@ -480,8 +612,10 @@ void aiopidfd_forked(struct record *record, long pid)
     if (pid < 0)
         guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
-    atomic_store(&record->phase, PHASE_RUNNING);
-    tell(record); /* from here on the caller may go on, and its TLS may be gone */
+    enter(record, PHASE_RUNNING); /* from here on the caller may go on, and its TLS may be gone */
     wait_until_child_is_let_go(record);
+    while (leave_descriptor_table(record) < 0)
+        sleep_ms(TRY_AGAIN_MS);
+    SYS(__NR_chdir, "/");
     stand_guard(record);
 }

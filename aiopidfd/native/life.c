@@ -1,86 +1,87 @@
 #define _GNU_SOURCE
 #include "life.h"
-#include "fds.h"
-#include "syscall.h"
+#include "low.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-static const struct life NONE = {-1, -1, -1};
-static struct life current = {-1, -1, -1};
-static int have;
-static struct stat pipe_identity, self_identity;
+enum { PID_FS_MAGIC = 0x50494446 }; /* linux/magic.h, Linux 6.9 */
 
-static void close_all(struct life *life)
+static struct life current = {.read = {.fd = -1}, .write = {.fd = -1}, .self = {.fd = -1}};
+static int have, has_pidfs;
+
+int life_has_pidfs(void)
 {
-    int fds[3] = {life->read_fd, life->write_fd, life->self_fd};
-    for (int i = 0; i < 3; i++)
-        if (fds[i] >= 0)
-            SYS(__NR_close, fds[i]);
-    *life = NONE;
+    return has_pidfs;
 }
 
-static int make(struct life *life)
+void life_forget(void)
 {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return -errno;
-    life->read_fd = ends[0];
-    life->write_fd = ends[1];
-    long self = SYS(__NR_pidfd_open, getpid(), 0); /* close-on-exec always; Linux 5.3 */
-    if (self < 0)
-        return (int)self;
-    life->self_fd = (int)self;
-    int *fds[3] = {&life->read_fd, &life->write_fd, &life->self_fd};
-    for (int i = 0; i < 3; i++) {
-        int error = move_above_stdio(fds[i]);
-        if (error < 0)
-            return error;
-    }
-    if (fstat(life->write_fd, &pipe_identity) < 0 || fstat(life->self_fd, &self_identity) < 0)
-        return -errno;
-    return 0;
-}
-
-static int is_still(int fd, const struct stat *identity)
-{
-    struct stat now;
-    return fstat(fd, &now) == 0 && now.st_dev == identity->st_dev && now.st_ino == identity->st_ino;
-}
-
-/* A pidfd has an inode of its own since Linux 6.9; before that all of them, and more, share one. */
-static int are_still_ours(void)
-{
-    return is_still(current.read_fd, &pipe_identity) && is_still(current.write_fd, &pipe_identity) &&
-           is_still(current.self_fd, &self_identity) &&
-           SYS(__NR_pidfd_send_signal, current.self_fd, 0, 0, 0) != -EBADF;
-}
-
-int life_get(struct life *life)
-{
-    /* A host that becomes a daemon closes descriptors it does not know. The numbers may be somebody
-     * else's by now, so what is left of ours is forgotten, not closed. */
-    if (have && !are_still_ours()) {
-        current = NONE;
-        have = 0;
-    }
-    if (!have) {
-        int error = make(&current);
-        if (error < 0) {
-            close_all(&current);
-            return error;
-        }
-        have = 1;
-    }
-    *life = current;
-    return 0;
+    current.read.fd = current.write.fd = current.self.fd = -1;
+    have = 0;
 }
 
 void life_drop(void)
 {
-    if (have)
-        close_all(&current);
+    fds_close(&current.read);
+    fds_close(&current.write);
+    fds_close(&current.self);
     have = 0;
+}
+
+/* Takes `fd` over, off the standard three. */
+static int take(struct owned *owned, int fd)
+{
+    int error = fds_move_above_stdio(&fd);
+    fds_own(owned, fd);
+    return error;
+}
+
+static int make(const char **call)
+{
+    int ends[2];
+    *call = "pipe2(2)";
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    int error = take(&current.read, ends[0]);
+    int other = take(&current.write, ends[1]);
+    if (error < 0 || other < 0)
+        return error < 0 ? error : other;
+    *call = "pidfd_open(2)";
+    long self = SYS(__NR_pidfd_open, getpid(), 0); /* close-on-exec always; Linux 5.3 */
+    if (self < 0)
+        return (int)self;
+    struct statfs stat;
+    has_pidfs = fstatfs((int)self, &stat) == 0 && stat.f_type == PID_FS_MAGIC;
+    return take(&current.self, (int)self);
+}
+
+const struct life *life_get(int *error, const char **call)
+{
+    *error = 0;
+    if (!have) {
+        *error = make(call);
+        if (*error < 0) {
+            life_drop();
+            return NULL;
+        }
+        have = 1;
+        low_hold(current.read.fd);
+    }
+    return &current;
+}
+
+/* Before Linux 6.9 a pidfd's identity is that of many another: that it is a pidfd at least is seen. */
+static int is_pidfd(int fd)
+{
+    return SYS(__NR_pidfd_send_signal, fd, 0, 0, 0) != -EBADF;
+}
+
+void life_check(void)
+{
+    if (have && !(fds_are_ours(&current.read) && fds_are_ours(&current.write) && fds_are_ours(&current.self) &&
+                  is_pidfd(current.self.fd)))
+        life_forget();
 }

@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "child.h"
 #include "pidinfo.h"
 #include "probe.h"
 #include "record.h"
@@ -85,6 +86,79 @@ static const char **copy_environ(void)
     return strings;
 }
 
+/* One entry of a mapping as NAME=value, appended to a bytearray with its NUL; its offset, or -1. */
+static int append_entry(PyObject *item, char **block, size_t *used, size_t *room)
+{
+    PyObject *name = NULL, *value = NULL, *pair[2];
+    char *text[2];
+    Py_ssize_t length[2];
+    int result = -1;
+    if (!PyTuple_Check(item) || PyTuple_Size(item) != 2) {
+        PyErr_SetString(PyExc_TypeError, "env must be a mapping");
+        return -1;
+    }
+    pair[0] = PyTuple_GetItem(item, 0);
+    pair[1] = PyTuple_GetItem(item, 1);
+    /* It refuses a NUL inside. */
+    if (!PyUnicode_FSConverter(pair[0], &name) || !PyUnicode_FSConverter(pair[1], &value) ||
+        PyBytes_AsStringAndSize(name, &text[0], &length[0]) < 0 ||
+        PyBytes_AsStringAndSize(value, &text[1], &length[1]) < 0)
+        goto done;
+    if (memchr(text[0], '=', (size_t)length[0])) {
+        PyErr_SetString(PyExc_ValueError, "illegal environment variable name");
+        goto done;
+    }
+    size_t size = (size_t)length[0] + (size_t)length[1] + 2;
+    if (*used + size > *room) {
+        *room = 2 * *room + size;
+        char *larger = PyMem_Realloc(*block, *room);
+        if (!larger) {
+            PyErr_NoMemory();
+            goto done;
+        }
+        *block = larger;
+    }
+    char *entry = *block + *used;
+    memcpy(entry, text[0], (size_t)length[0]);
+    entry[length[0]] = '=';
+    memcpy(entry + length[0] + 1, text[1], (size_t)length[1] + 1);
+    *used += size;
+    result = 0;
+done:
+    Py_XDECREF(name);
+    Py_XDECREF(value);
+    return result;
+}
+
+/* A mapping as an environment, in one block. Free with PyMem_Free. */
+static const char **convert_environment(PyObject *mapping)
+{
+    PyObject *items = PyMapping_Items(mapping); /* a list of its own, whatever becomes of the mapping */
+    if (!items)
+        return NULL;
+    size_t n = (size_t)PyList_Size(items), vector = (n + 1) * sizeof(char *);
+    size_t used = vector, room = vector + 4096;
+    char *block = PyMem_Malloc(room);
+    if (!block)
+        PyErr_NoMemory();
+    for (size_t i = 0; block && i < n; i++) {
+        size_t offset = used;
+        if (append_entry(PyList_GetItem(items, (Py_ssize_t)i), &block, &used, &room) < 0) {
+            PyMem_Free(block);
+            block = NULL;
+        } else {
+            ((size_t *)block)[i] = offset; /* until the block moves no more */
+        }
+    }
+    Py_DECREF(items);
+    const char **strings = (const char **)block;
+    for (size_t i = 0; block && i < n; i++)
+        strings[i] = block + ((size_t *)block)[i];
+    if (block)
+        strings[n] = NULL;
+    return strings;
+}
+
 static int borrow_step(PyObject *tuple, struct plan_step *step)
 {
     Py_ssize_t n = PyTuple_Check(tuple) ? PyTuple_Size(tuple) : 0;
@@ -156,6 +230,107 @@ static int *copy_fds(PyObject *list, size_t *n_fds)
     return fds;
 }
 
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+static PyObject *raise_errno(int error)
+{
+    errno = error < 0 ? -error : error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* A call that a filter refuses is named: else nobody would know what to allow. */
+static PyObject *raise_failure(const struct failure *failure)
+{
+    int number = -failure->error;
+    if (!failure->call || (number != EPERM && number != EACCES && number != ENOSYS))
+        return raise_errno(number);
+    PyObject *text = PyUnicode_FromFormat("%s (for %s)", strerror(number), failure->call);
+    PyObject *arguments = text ? Py_BuildValue("iN", number, text) : NULL;
+    if (arguments)
+        PyErr_SetObject(PyExc_OSError, arguments);
+    Py_XDECREF(arguments);
+    return NULL;
+}
+
+/* Not Py_RETURN_NONE: the headers of 3.12 and later know None as immortal and take no reference, also
+ * where what they compile runs on 3.11. */
+static PyObject *none(void)
+{
+    return Py_NewRef(Py_None);
+}
+
+/* ---- Hub ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    struct hub *hub;
+} HubObject;
+
+static struct hub *hub_of(PyObject *self)
+{
+    return ((HubObject *)self)->hub;
+}
+
+static void hub_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (hub_of(self))
+        hub_release(hub_of(self));
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *hub_collect_method(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    enum { ROOM = 256 };
+    uint64_t ids[ROOM];
+    PyObject *list = PyList_New(0);
+    size_t n = ROOM;
+    while (list && n == ROOM) {
+        n = hub_collect(hub_of(self), ids, ROOM);
+        for (size_t i = 0; list && i < n; i++) {
+            PyObject *id = PyLong_FromUnsignedLongLong(ids[i]);
+            if (!id || PyList_Append(list, id) < 0)
+                Py_CLEAR(list);
+            Py_XDECREF(id);
+        }
+    }
+    return list;
+}
+
+static PyObject *get_hub_fd(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(hub_fd(hub_of(self)));
+}
+
+static PyMethodDef hub_methods[] = {
+    {"collect", hub_collect_method, METH_NOARGS, "Moves on all children of which there is news; their ids."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef hub_getset[] = {
+    {"fd", get_hub_fd, NULL, "Readable when collect() has news; -1 if it is not ours any more.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot hub_slots[] = {
+    {Py_tp_dealloc, hub_dealloc},
+    {Py_tp_methods, hub_methods},
+    {Py_tp_getset, hub_getset},
+    {Py_tp_doc, "By which a loop hears of its children. Made by hub()."},
+    {0, NULL},
+};
+
+static PyType_Spec hub_spec = {
+    .name = "aiopidfd._native.Hub",
+    .basicsize = sizeof(HubObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = hub_slots,
+};
+
 /* ---- Child ----------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -188,21 +363,21 @@ static PyObject *child_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
     spawner_close(child_of(self));
-    Py_RETURN_NONE;
+    return none();
 }
 
 static PyObject *child_kill(PyObject *self, PyObject *unused)
 {
     (void)unused;
     spawner_kill(child_of(self));
-    Py_RETURN_NONE;
+    return none();
 }
 
 static PyObject *child_give_up_status(PyObject *self, PyObject *unused)
 {
     (void)unused;
     spawner_give_up_status(child_of(self));
-    Py_RETURN_NONE;
+    return none();
 }
 
 static PyObject *child_send_signal(PyObject *self, PyObject *arg)
@@ -211,51 +386,57 @@ static PyObject *child_send_signal(PyObject *self, PyObject *arg)
     if (sig == -1 && PyErr_Occurred())
         return NULL;
     int result = sig < 0 || sig > 64 ? -EINVAL : spawner_signal(child_of(self), (int)sig);
-    if (result < 0) {
-        errno = -result;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    Py_RETURN_NONE;
+    return result < 0 ? raise_errno(result) : none();
 }
 
 static PyObject *child_dup_pidfd(PyObject *self, PyObject *unused)
 {
     (void)unused;
     int fd = spawner_dup_pidfd(child_of(self));
-    if (fd < 0) {
-        errno = -fd;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return PyLong_FromLong(fd);
+    return fd < 0 ? raise_errno(fd) : PyLong_FromLong(fd);
 }
 
-static PyObject *child_dup_watch(PyObject *self, PyObject *unused)
+/* block(state, nanoseconds): with nanoseconds < 0 for ever. */
+static PyObject *child_block(PyObject *self, PyObject *args)
+{
+    int from, state;
+    long long nanoseconds;
+    if (!PyArg_ParseTuple(args, "iL:block", &from, &nanoseconds))
+        return NULL;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        state = spawner_block(child_of(self), (enum child_state)from, nanoseconds);
+        Py_END_ALLOW_THREADS
+        if (state == -EINTR && PyErr_CheckSignals() < 0)
+            return NULL;
+    } while (state == -EINTR && nanoseconds < 0);
+    if (state == -EINTR || state == -ETIMEDOUT)
+        state = from;
+    return PyLong_FromLong(state);
+}
+
+static PyObject *child_finish(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    int fds[2];
-    int result = spawner_dup_watch(child_of(self), fds);
-    if (result < 0) {
-        errno = -result;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return fds[1] < 0 ? Py_BuildValue("(i)", fds[0]) : Py_BuildValue("(ii)", fds[0], fds[1]);
+    Py_BEGIN_ALLOW_THREADS
+    spawner_finish(child_of(self));
+    Py_END_ALLOW_THREADS
+    return none();
 }
 
 static PyObject *child_stay(PyObject *self, PyObject *unused)
 {
     (void)unused;
     int fd = spawner_stay(child_of(self));
-    if (fd < 0) {
-        errno = -fd;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return PyLong_FromLong(fd);
+    return fd < 0 ? raise_errno(fd) : PyLong_FromLong(fd);
 }
 
 static PyObject *child_failure(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return Py_BuildValue("ii", child_of(self)->error, child_of(self)->failed_step);
+    int error, failed_step;
+    spawner_error(child_of(self), &error, &failed_step);
+    return Py_BuildValue("ii", error, failed_step);
 }
 
 static PyObject *child_usage(const struct rusage *u)
@@ -271,21 +452,26 @@ static PyObject *child_usage(const struct rusage *u)
 static PyObject *child_result(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    const struct child *child = child_of(self);
-    PyObject *usage = child->has_usage ? child_usage(&child->usage) : Py_NewRef(Py_None);
+    int code, status;
+    struct rusage rusage;
+    int has_usage = spawner_result(child_of(self), &code, &status, &rusage);
+    PyObject *usage = has_usage ? child_usage(&rusage) : none();
     if (!usage)
         return NULL;
-    return Py_BuildValue("iiN", child->code, child->status, usage);
+    return Py_BuildValue("iiN", code, status, usage);
 }
 
 static PyMethodDef child_methods[] = {
     {"poll", child_poll, METH_NOARGS, "Reaps and returns the state, without blocking."},
-    {"close", child_close, METH_NOARGS, "Closes the descriptors that are left, in a final state."},
+    {"close", child_close, METH_NOARGS, "Closes the program's pidfd, in a final state."},
     {"kill", child_kill, METH_NOARGS, "SIGKILL now, or as soon as the program is known."},
     {"send_signal", child_send_signal, METH_O, "Signals the program through its pidfd."},
     {"give_up_status", child_give_up_status, METH_NOARGS, "An ORPHANED child that exited becomes UNKNOWN."},
     {"dup_pidfd", child_dup_pidfd, METH_NOARGS, "A duplicate of the program's pidfd, while it runs."},
-    {"dup_watch", child_dup_watch, METH_NOARGS, "New descriptors, of which one is readable when poll() has news."},
+    {"block", child_block, METH_VARARGS,
+     "block(state, nanoseconds): waits, without the GIL, as long as that is the state; returns the state. It may "
+     "return early with the same state."},
+    {"finish", child_finish, METH_NOARGS, "Waits, for a moment at most, until an EXITED child's guardian is reaped."},
     {"stay", child_stay, METH_NOARGS,
      "The guardian stays until all that the program started is gone. A duplicate of its pidfd."},
     {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},
@@ -293,17 +479,29 @@ static PyMethodDef child_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-#define GETTER(name)                                              \
-    static PyObject *get_##name(PyObject *self, void *unused)     \
-    {                                                             \
-        (void)unused;                                             \
-        return PyLong_FromLong(child_of(self)->name);             \
-    }
+static PyObject *get_state(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(spawner_state(child_of(self)));
+}
 
-GETTER(state)
-GETTER(pid)
-GETTER(guardian_pid)
-GETTER(watch_fd)
+static PyObject *get_id(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(spawner_id(child_of(self)));
+}
+
+static PyObject *get_pid(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(spawner_pid(child_of(self)));
+}
+
+static PyObject *get_guardian_pid(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(spawner_guardian_pid(child_of(self)));
+}
 
 static PyObject *get_pidfd(PyObject *self, void *unused)
 {
@@ -316,7 +514,7 @@ static PyGetSetDef child_getset[] = {
     {"pid", get_pid, NULL, "The program's pid; 0 while STARTING.", NULL},
     {"pidfd", get_pidfd, NULL, "The program's pidfd while it runs, or -1.", NULL},
     {"guardian_pid", get_guardian_pid, NULL, "The guardian's pid.", NULL},
-    {"watch_fd", get_watch_fd, NULL, "Readable when poll() has news; -1 after close().", NULL},
+    {"id", get_id, NULL, "What hub.collect() names it by.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -338,22 +536,76 @@ static PyType_Spec child_spec = {
 /* ---- Functions ------------------------------------------------------------------------------- */
 
 struct state {
-    PyObject *child_type;
+    PyObject *child_type, *hub_type;
 };
+
+/* An object of one of our types, which have one pointer each. */
+static PyObject *allocate(PyObject *type)
+{
+    allocfunc make = (allocfunc)PyType_GetSlot((PyTypeObject *)type, Py_tp_alloc);
+    return make((PyTypeObject *)type, 0);
+}
+
+static int take_hub(PyObject *module, PyObject *object, struct hub **hub)
+{
+    struct state *state = PyModule_GetState(module);
+    *hub = NULL;
+    if (object == Py_None)
+        return 0;
+    if (!Py_IS_TYPE(object, (PyTypeObject *)state->hub_type)) {
+        PyErr_SetString(PyExc_TypeError, "hub must be a Hub or None");
+        return -1;
+    }
+    *hub = hub_of(object);
+    return 0;
+}
+
+static int check_call(long call)
+{
+    if (call == CALL_CLONE || (call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
+        return 0;
+    PyErr_Format(PyExc_ValueError, "no such way to clone: %ld", call);
+    return -1;
+}
+
+static PyObject *native_hub(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    struct state *state = PyModule_GetState(module);
+    HubObject *object = (HubObject *)allocate(state->hub_type);
+    if (!object)
+        return NULL;
+    struct failure failure = {0};
+    object->hub = hub_new(&failure);
+    if (object->hub)
+        return (PyObject *)object;
+    Py_DECREF(object);
+    return raise_failure(&failure);
+}
+
+static PyObject *native_prepare(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    struct failure failure = {0};
+    spawner_prepare(&failure);
+    return failure.error < 0 ? raise_failure(&failure) : none();
+}
 
 static PyObject *native_spawn(PyObject *module, PyObject *args)
 {
-    int call, private_memory, contain, cgroup, kill_fd;
-    PyObject *steps, *paths, *argv, *env, *fds, *result = NULL;
-    if (!PyArg_ParseTuple(args, "ippiiOOOOO:spawn", &call, &private_memory, &contain, &cgroup, &kill_fd, &steps,
-                          &paths, &argv, &env, &fds))
+    int call, private_memory, private_table, highest, contain, cgroup, kill_fd;
+    PyObject *hub, *steps, *paths, *argv, *env, *fds, *result = NULL;
+    if (!PyArg_ParseTuple(args, "OippipiiOOOOO:spawn", &hub, &call, &private_memory, &private_table, &highest, &contain,
+                          &cgroup, &kill_fd, &steps, &paths, &argv, &env, &fds))
         return NULL;
-    if (call != CALL_CLONE && !(call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
-        return PyErr_Format(PyExc_ValueError, "no such way to clone: %d", call);
+    if (check_call(call) < 0)
+        return NULL;
 
     struct plan plan = {
         .call = (enum clone_call)call,
         .private_memory = private_memory,
+        .private_table = private_table,
+        .highest = highest,
         .contain = contain,
         .cgroup = cgroup,
         .kill_fd = kill_fd,
@@ -361,9 +613,9 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     struct plan_step *c_steps = borrow_steps(steps, &plan.n_steps);
     const char **c_paths = c_steps ? borrow_strings(paths) : NULL;
     const char **c_argv = c_paths ? borrow_strings(argv) : NULL;
-    const char **c_env = !c_argv ? NULL : env == Py_None ? copy_environ() : borrow_strings(env);
+    const char **c_env = !c_argv ? NULL : env == Py_None ? copy_environ() : convert_environment(env);
     int *c_fds = c_env ? copy_fds(fds, &plan.n_fds) : NULL;
-    if (!c_fds)
+    if (!c_fds || take_hub(module, hub, &plan.hub) < 0)
         goto done;
     plan.steps = c_steps;
     plan.paths = c_paths;
@@ -372,13 +624,11 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     plan.fds = c_fds;
 
     struct state *state = PyModule_GetState(module);
-    PyTypeObject *type = (PyTypeObject *)state->child_type;
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    ChildObject *object = (ChildObject *)allocate(type, 0);
+    ChildObject *object = (ChildObject *)allocate(state->child_type);
     if (!object)
         goto done;
-    int error = 0;
-    object->child = spawner_spawn(&plan, &error);
+    struct failure failure = {0};
+    object->child = spawner_spawn(&plan, &failure);
     if (object->child) {
         result = (PyObject *)object;
         /* Here and not in Python, where a signal's exception may come before the next line: each
@@ -386,8 +636,7 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
         PyList_SetSlice(fds, 0, PyList_Size(fds), NULL);
     } else {
         Py_DECREF(object);
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
+        raise_failure(&failure);
     }
 done:
     PyMem_Free(c_fds);
@@ -399,37 +648,33 @@ done:
 }
 
 /* As os.fork(): the GIL is held all the time, and the interpreter's own handlers run around it. */
-static PyObject *native_fork(PyObject *module, PyObject *arg)
+static PyObject *native_fork(PyObject *module, PyObject *args)
 {
-    long call = PyLong_AsLong(arg);
-    if (call == -1 && PyErr_Occurred())
+    PyObject *hub_object;
+    struct hub *hub;
+    int call;
+    if (!PyArg_ParseTuple(args, "Oi:fork", &hub_object, &call) || check_call(call) < 0 ||
+        take_hub(module, hub_object, &hub) < 0)
         return NULL;
-    if (call != CALL_CLONE && !(call == CALL_CLONE3 && AIOPIDFD_HAVE_CLONE3))
-        return PyErr_Format(PyExc_ValueError, "no such way to clone: %ld", call);
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
         PyErr_SetString(PyExc_RuntimeError, "fork not supported for subinterpreters");
         return NULL;
     }
     struct state *state = PyModule_GetState(module);
-    PyTypeObject *type = (PyTypeObject *)state->child_type;
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    ChildObject *object = (ChildObject *)allocate(type, 0);
+    ChildObject *object = (ChildObject *)allocate(state->child_type);
     if (!object)
         return NULL;
-    int error;
+    struct failure failure = {0};
     PyOS_BeforeFork();
-    object->child = spawner_fork((enum clone_call)call, &error);
-    if (object->child || error)
+    object->child = spawner_fork((enum clone_call)call, hub, &failure);
+    if (object->child || failure.error)
         PyOS_AfterFork_Parent();
     else
         PyOS_AfterFork_Child();
     if (object->child)
         return (PyObject *)object;
     Py_DECREF(object);
-    if (!error)
-        Py_RETURN_NONE;
-    errno = error;
-    return PyErr_SetFromErrno(PyExc_OSError);
+    return failure.error ? raise_failure(&failure) : none();
 }
 
 static PyObject *native_sweep(PyObject *module, PyObject *unused)
@@ -580,12 +825,21 @@ static PyObject *native_exit_status(PyObject *module, PyObject *arg)
     return Py_BuildValue("ii", code, status);
 }
 
+static PyObject *native_is_readable(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int fd = PyObject_AsFileDescriptor(arg);
+    return fd < 0 ? NULL : PyBool_FromLong(child_is_readable(fd));
+}
+
 static PyMethodDef module_methods[] = {
+    {"hub", native_hub, METH_NOARGS, "hub() -> Hub."},
+    {"prepare", native_prepare, METH_NOARGS, "Takes the descriptors that the first start would take."},
     {"spawn", native_spawn, METH_VARARGS,
-     "spawn(call, private_memory, contain, cgroup, kill_fd, steps, paths, argv, env, fds) -> Child. Returns before "
-     "the exec. Takes the descriptors out of the list `fds`, cgroup and kill_fd among them, and closes them: when "
-     "the program has them, but kill_fd when it is over."},
-    {"fork", native_fork, METH_O, "fork(call) -> Child, RUNNING; None in the forked process."},
+     "spawn(hub, call, private_memory, private_table, highest, contain, cgroup, kill_fd, steps, paths, argv, env, fds) "
+     "-> Child. Returns before the exec. Takes the descriptors out of the list `fds`, cgroup and kill_fd among them, "
+     "and closes them when the program has them."},
+    {"fork", native_fork, METH_VARARGS, "fork(hub, call) -> Child, RUNNING; None in the forked process."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
     {"has_calls", native_has_calls, METH_NOARGS, "Whether every call but clone is let through."},
@@ -598,6 +852,8 @@ static PyMethodDef module_methods[] = {
     {"exit_status", native_exit_status, METH_O,
      "exit_status(pidfd) -> (code, status) of a process that has exited and is no child of ours. OSError: EAGAIN: "
      "perhaps later; else it cannot be known."},
+    {"is_readable", native_is_readable, METH_O,
+     "Whether a descriptor is readable now, or no descriptor; whatever RLIMIT_NOFILE is."},
     {"filesystem", native_filesystem, METH_O, "The type of the file system that a descriptor's file is on: statfs(2)."},
     {"pidfd_getfd", native_pidfd_getfd, METH_VARARGS,
      "pidfd_getfd(pidfd, number): a duplicate of a descriptor of another process, close-on-exec."},
@@ -623,6 +879,12 @@ static const struct {
     {"FAILED_EXEC", FAILED_EXEC},
     {"FAILED_GUARDIAN", FAILED_GUARDIAN},
     {"FAILED_CGROUP", FAILED_CGROUP},
+    {"FAILED_TABLE", FAILED_TABLE},
+    {"FAILED_LIFELINES", FAILED_LIFELINES},
+    {"FAILED_CALL", FAILED_CALL},
+    {"SYS_ppoll", __NR_ppoll},
+    {"SYS_signalfd4", __NR_signalfd4},
+    {"SYS_waitid", __NR_waitid},
     {"SYS_dup3", __NR_dup3},
     {"SYS_fcntl", __NR_fcntl},
     {"SYS_close_range", __NR_close_range},
@@ -661,6 +923,9 @@ static int module_exec(PyObject *module)
     state->child_type = PyType_FromModuleAndSpec(module, &child_spec, NULL);
     if (!state->child_type || PyModule_AddObjectRef(module, "Child", state->child_type) < 0)
         return -1;
+    state->hub_type = PyType_FromModuleAndSpec(module, &hub_spec, NULL);
+    if (!state->hub_type || PyModule_AddObjectRef(module, "Hub", state->hub_type) < 0)
+        return -1;
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
             return -1;
@@ -671,6 +936,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct state *state = PyModule_GetState(module);
     Py_VISIT(state->child_type);
+    Py_VISIT(state->hub_type);
     return 0;
 }
 
@@ -678,6 +944,7 @@ static int module_clear(PyObject *module)
 {
     struct state *state = PyModule_GetState(module);
     Py_CLEAR(state->child_type);
+    Py_CLEAR(state->hub_type);
     return 0;
 }
 

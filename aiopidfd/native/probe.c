@@ -41,6 +41,7 @@ static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_
         .exit_signal = 0,
         .pidfd = pidfd,
         .born = NULL,
+        .inside = NULL,
         .cgroup = -1,
         .stack = stack,
         .stack_size = STACK,

@@ -7,8 +7,8 @@
 #include "clone.h"
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/resource.h>
-#include <time.h>
 
 /* A system call for the child to make before exec. Where data[i] is set, argument i becomes a
  * pointer to a copy of those bytes. */
@@ -19,24 +19,30 @@ struct plan_step {
     size_t size[5];
 };
 
+struct hub;
+
 /* What to start. All of it is copied; the strings' arrays end with NULL. */
 struct plan {
     enum clone_call call;
     int private_memory;
+    int private_table; /* the program inherits what is open in ours */
+    int highest; /* the highest number, of those that are not in `fds`, that the child needs before exec */
     int contain; /* kill all that is left when the program has exited, or we have */
     int cgroup; /* directory of the cgroup that the program is put into, or -1; among `fds` */
     int kill_fd; /* cgroup.kill of it, for `contain`; or -1; among `fds` */
+    struct hub *hub; /* by which a loop is told of all news; or NULL */
     size_t n_steps;
     const struct plan_step *steps;
     const char *const *paths;
     const char *const *argv;
     const char *const *envp;
     size_t n_fds;
-    const int *fds; /* taken over on success: closed as soon as the program has its copies */
+    const int *fds; /* taken over on success: closed as soon as the program has its copies. Where a step
+                       has one of them as the first argument of dup3(2) it may be moved before */
 };
 
 /*
- *   STARTING --> RUNNING --> EXITED (the guardian may stay: see spawner_stay)
+ *   STARTING --> RUNNING --> EXITED (the guardian is on its way, or stays: see spawner_stay)
  *      |  |         |
  *      |  |         +-- the guardian was killed --> ORPHANED --> EXITED | UNKNOWN
  *      |  +--> FAILED
@@ -45,59 +51,64 @@ struct plan {
  * FOREIGN: this process is a forked copy; the child belongs to the original.
  */
 enum child_state {
-    CHILD_STARTING,
-    CHILD_RUNNING,
-    CHILD_ORPHANED,
-    CHILD_DYING,
-    CHILD_EXITED,  /* code and status are valid; usage too if has_usage */
-    CHILD_UNKNOWN, /* the program is gone and no one can tell how it ended */
-    CHILD_FAILED,  /* error and failed_step are valid */
+    CHILD_STARTING, /* there is a guardian, and perhaps a program */
+    CHILD_RUNNING,  /* the program was exec'd; its pidfd is ours */
+    CHILD_ORPHANED, /* the program runs on without a guardian */
+    CHILD_DYING,    /* ... and was never told of: it has got SIGKILL */
+    CHILD_EXITED,   /* code and status are valid; usage too if has_usage */
+    CHILD_UNKNOWN,  /* the program is gone and no one can tell how it ended */
+    CHILD_FAILED,   /* error and failed_step are valid */
     CHILD_FOREIGN,
 };
 
-struct record;
+/* The last four are final: no news will come of the program. */
+static inline int child_is_final(enum child_state state)
+{
+    return state >= CHILD_EXITED;
+}
 
-struct child {
-    enum child_state state;
-    int pid;          /* the program's; 0 until RUNNING */
-    int pidfd;        /* the program's; -1 before RUNNING */
-    int guardian_pid;
-    int watch_fd;     /* epoll: readable when spawner_poll() has news; the one to poll */
-    int error, failed_step;
-    int code, status;
-    int has_usage;
-    struct rusage usage;
-
-    /* spawner.c's own */
-    struct record *record;
-    int guardian_fd;  /* the guardian's pidfd; -1 once it is gone */
-    int ready_fd;     /* eventfd the guardian writes when the program was exec'd, and again when it
-                         stays although the program has exited */
-    int owner; /* the process that spawned it; a raw copy of it is not */
-    int kill_fd; /* the guardian's copy is of it: as ready_fd */
-    int *fds;
-    size_t n_fds;
-    int abandoned;
-    struct timespec lost_since; /* when the guardian was found dead with the child's birth unknown */
-    struct child *next, **link;
+/* A call that failed: -errno, and its name where that says more. */
+struct failure {
+    int error;
+    const char *call;
 };
+
+struct child; /* child.h */
 
 /* Once, before anything else; 0 or -errno. From then on forked copies are taken care of. */
 int spawner_init(void);
 
-/* Starts the program. Returns at once, or NULL with *error set (and plan->fds untouched). */
-struct child *spawner_spawn(const struct plan *plan, int *error);
+/* Starts the program. Returns at once, or NULL with *failure set (and plan->fds untouched): then nothing
+ * of it has run. */
+struct child *spawner_spawn(const struct plan *plan, struct failure *failure);
 
 /* Forks this process, unseen: the new one is a guardian's child. Blocks until it runs. Twice returned
- * from: here with the child, RUNNING, or NULL with *error set; in the new process, in which nothing of
- * the caller's has run before, with NULL and *error 0. */
-struct child *spawner_fork(enum clone_call call, int *error);
+ * from: here with the child, RUNNING, or NULL with an error; in the new process, in which nothing of
+ * the caller's has run before, with NULL and no error. */
+struct child *spawner_fork(enum clone_call call, struct hub *hub, struct failure *failure);
 
-/* Moves `state` on as far as is known now; reaps the guardian. Never blocks. */
+/* Takes the lifelines and the low numbers, which the first start would take; 0 or an error. */
+void spawner_prepare(struct failure *failure);
+
+/* What is known of a child. */
+enum child_state spawner_state(struct child *child);
+uint64_t spawner_id(const struct child *child); /* never another child's in this process */
+int spawner_pid(struct child *child);           /* the program's; 0 until RUNNING */
+int spawner_guardian_pid(const struct child *child);
+void spawner_error(struct child *child, int *error, int *failed_step);
+int spawner_result(struct child *child, int *code, int *status, struct rusage *usage); /* has_usage */
+
+/* Moves the state on as far as is known now; reaps the guardian. Never blocks. */
 enum child_state spawner_poll(struct child *child);
 
-/* In a final state: closes the descriptors that are left, watch_fd among them, which stays readable
- * until then. Stop polling it first. */
+/* Blocks as long as the state is `from`, for so many nanoseconds at most; -1: for ever. Returns the state;
+ * or -ETIMEDOUT, or -EINTR after a signal. Any number of threads may do so. */
+int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds);
+
+/* Blocks until the guardian of an EXITED program is reaped, if it is on its way. For a moment at most. */
+void spawner_finish(struct child *child);
+
+/* In a final state: closes the program's pidfd. */
 void spawner_close(struct child *child);
 
 /* The program's pidfd while it runs as far as is known, else -1. */
@@ -106,7 +117,8 @@ int spawner_pidfd(struct child *child);
 /* A duplicate of it; or -errno: -ESRCH when the program does not run as far as is known. */
 int spawner_dup_pidfd(struct child *child);
 
-/* Sends a signal to the program through its pidfd: 0 or -errno; -ESRCH when it has exited. */
+/* Sends a signal to the program through its pidfd: 0 or -errno; -ESRCH when it has exited, -EBADF when
+ * somebody has closed the pidfd. */
 int spawner_signal(struct child *child, int sig);
 
 /* SIGKILL to the program now or, while it is being started, as soon as there is one. */
@@ -115,24 +127,35 @@ void spawner_kill(struct child *child);
 /* Stop waiting for the status of an ORPHANED child that has exited: UNKNOWN. */
 void spawner_give_up_status(struct child *child);
 
-/* New descriptors of which one is readable when there is news and stays so, for waiters in any number
- * of threads; the second may be -1. 0 or -errno: -ESRCH in a final state. */
-int spawner_dup_watch(struct child *child, int fds[2]);
-
 /* From now on the guardian stays until all that the program has started is gone, its own exit
  * notwithstanding. Returns a duplicate of the guardian's pidfd, which is readable then; or -errno:
  * -ESRCH when the guardian is gone. */
 int spawner_stay(struct child *child);
 
 /* Gives the child up. If it is STARTING it is killed; else it lives on, and its guardian is reaped by
- * a later spawner_sweep(). */
+ * a later start, or by its hub. */
 void spawner_release(struct child *child);
 
-/* Collects children that were given up; returns how many of them are not over yet. Every spawn
- * does this first. */
+/* Collects all children that were given up; returns how many of them are not over yet. */
 int spawner_sweep(void);
 
 /* How many records exist: for tests that look for leaks. */
 int spawner_records(void);
+
+/* ---- Hubs: by which a loop hears of its children (hub.c) ---- */
+
+/* NULL with *failure set. */
+struct hub *hub_new(struct failure *failure);
+
+/* Its descriptor, readable when hub_collect() has news; -1 once the host has closed it, or in a forked
+ * copy. */
+int hub_fd(struct hub *hub);
+
+/* Moves on all children of which there is news; stores the ids of up to `room` of them, and returns how
+ * many. As many as `room`: call again. */
+size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room);
+
+/* Closes its descriptors. Its children live on. */
+void hub_release(struct hub *hub);
 
 #endif

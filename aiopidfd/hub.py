@@ -1,0 +1,130 @@
+"""How a loop hears of the programs that were started on it: one hub for each loop.
+
+The loop watches one descriptor, from the first start on, whatever the number of programs. It is the
+loop alone that holds the hub, by its reader (on trio by a system task): so that goes when the loop
+is closed.
+"""
+
+import asyncio
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import _native
+from .ready import Flag, running_trio
+
+__all__ = ["Hub", "current_hub", "news_of"]
+
+# Starts that are under way at once, on one loop; the next one waits for its turn. Each needs a few
+# more descriptors than a running program does, and more of them would not be done any sooner.
+AT_ONCE: Final = 16
+
+
+class Hub:
+    """Tells whoever listens when there is news of a child.
+
+    Attributes:
+        native: what the native module takes for a start.
+    """
+
+    __slots__ = ("__weakref__", "_listeners", "_queue", "_starting", "native")
+
+    def __init__(self) -> None:
+        """Open it. Raises OSError."""
+        self.native = _native.hub()
+        self._listeners: dict[int, Callable[[], object]] = {}
+        self._starting = 0
+        self._queue: deque[Flag] = deque()
+
+    def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
+        """Call `listener` when there is news of `child`: its state has changed, or may have."""
+        self._listeners[child.id] = listener
+
+    def forget(self, child: _native.Child) -> None:
+        """Call it no more."""
+        self._listeners.pop(child.id, None)
+
+    def collect(self) -> None:
+        """Take in what is new, and call who listens. For the loop: when `native.fd` is readable."""
+        for number in self.native.collect():
+            if (listener := self._listeners.get(number)) is not None:
+                listener()
+
+    async def take_turn(self) -> None:
+        """Wait until one more start may be under way. Then it is, until `give_turn`."""
+        if self._starting < AT_ONCE:
+            self._starting += 1
+            return
+        flag = Flag()
+        self._queue.append(flag)
+        try:
+            await flag.wait()
+        except BaseException:
+            if flag in self._queue:
+                self._queue.remove(flag)
+            else:
+                self.give_turn()
+            raise
+
+    def give_turn(self) -> None:
+        """Hand a turn over to who has waited longest, if anybody does."""
+        if self._queue:
+            self._queue.popleft().set()
+        else:
+            self._starting -= 1
+
+
+_hubs: "weakref.WeakKeyDictionary[Any, weakref.ref[Hub]]" = weakref.WeakKeyDictionary()
+_trio_hub: Any = None  # a RunVar
+
+os.register_at_fork(after_in_child=_hubs.clear)  # the native half is closed there
+
+
+def current_hub() -> Hub:
+    """The hub of the running loop: asyncio's, another with `add_reader`, or trio's.
+
+    Raises:
+        RuntimeError: no loop runs here.
+        OSError: EMFILE; or a call is refused here, which it names.
+    """
+    trio = running_trio()
+    if trio is not None:
+        return _hub_of_trio(trio)
+    loop = asyncio.get_running_loop()
+    reference = _hubs.get(loop)
+    hub = None if reference is None else reference()
+    if hub is None:
+        hub = Hub()
+        loop.add_reader(hub.native.fd, hub.collect)
+        _hubs[loop] = weakref.ref(hub)
+    return hub
+
+
+def _hub_of_trio(trio: Any) -> Hub:
+    global _trio_hub
+    if _trio_hub is None:
+        _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
+    hub: Hub | None = _trio_hub.get(None)
+    if hub is None or hub.native.fd < 0:
+        hub = Hub()
+        _trio_hub.set(hub)
+        trio.lowlevel.spawn_system_task(_serve, trio, hub)
+    return hub
+
+
+async def _serve(trio: Any, hub: Hub) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(hub.native.fd)
+        hub.collect()
+
+
+async def news_of(child: _native.Child, hub: Hub) -> None:
+    """Wait until there is news of a child. One task at a time."""
+    flag = Flag()
+    hub.listen(child, flag.set)
+    try:
+        await flag.wait()
+    finally:
+        hub.forget(child)

@@ -1,0 +1,545 @@
+/* Children: the lock, the lists that they are in, their descriptors, and what becomes of them when we
+ * fork. Below, the functions of spawner.h that deal with a child that there is. */
+#define _GNU_SOURCE
+#include "child.h"
+#include "life.h"
+#include "low.h"
+#include "pidinfo.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- The lock -------------------------------------------------------------------------------- */
+
+static pthread_mutex_t mutex;
+
+static void make_mutex(void)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+void spawner_lock(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+int spawner_trylock(void)
+{
+    return pthread_mutex_trylock(&mutex);
+}
+
+void spawner_unlock(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+atomic_int starts_under_way;
+
+/* ---- Lists ----------------------------------------------------------------------------------- */
+
+void list_init(struct link *list)
+{
+    list->child = NULL;
+    list->next = list->previous = list;
+}
+
+void list_append(struct link *list, struct link *link, struct child *child)
+{
+    if (link->next)
+        return;
+    link->child = child;
+    link->next = list;
+    link->previous = list->previous;
+    list->previous->next = link;
+    list->previous = link;
+}
+
+void list_remove(struct link *link)
+{
+    if (!link->next)
+        return;
+    link->previous->next = link->next;
+    link->next->previous = link->previous;
+    link->next = link->previous = NULL;
+}
+
+static struct link all, behind;
+
+/* ---- Ids: a place in a table, and how often it has been given away -------------------------------- */
+
+static struct {
+    struct child *child;
+    uint32_t generation;
+    uint32_t next_free; /* a place's number + 1 */
+} *ids;
+static uint32_t n_ids, free_id;
+
+static int id_take(struct child *child)
+{
+    if (!free_id) {
+        uint32_t n = n_ids ? 2 * n_ids : 64;
+        void *larger = realloc(ids, n * sizeof *ids);
+        if (!larger)
+            return -ENOMEM;
+        ids = larger;
+        for (uint32_t i = n; i-- > n_ids;) {
+            ids[i].child = NULL;
+            ids[i].generation = 0;
+            ids[i].next_free = free_id;
+            free_id = i + 1;
+        }
+        n_ids = n;
+    }
+    uint32_t place = free_id - 1;
+    free_id = ids[place].next_free;
+    ids[place].child = child;
+    child->id = (uint64_t)++ids[place].generation << 31 | place;
+    return 0;
+}
+
+static void id_give(const struct child *child)
+{
+    uint32_t place = child->id & INT32_MAX;
+    ids[place].child = NULL;
+    ids[place].next_free = free_id;
+    free_id = place + 1;
+}
+
+struct child *child_find(uint64_t id)
+{
+    uint32_t place = id & INT32_MAX;
+    struct child *child = place < n_ids ? ids[place].child : NULL;
+    return child && child->id == id ? child : NULL;
+}
+
+/* ---- A child ----------------------------------------------------------------------------------- */
+
+struct child *child_new(struct hub *hub)
+{
+    struct child *child = calloc(1, sizeof *child);
+    if (!child)
+        return NULL;
+    child->pidfd.fd = child->guardian.fd = -1;
+    if (id_take(child) < 0) {
+        free(child);
+        return NULL;
+    }
+    child->hub = hub;
+    if (hub)
+        hub->n_children++;
+    list_append(&all, &child->all, child);
+    return child;
+}
+
+void child_free(struct child *child)
+{
+    child_end_start(child);
+    child_close_handed_over(child);
+    child_close_pidfd(&child->pidfd, child->pid);
+    child_close_pidfd(&child->guardian, child->guardian_pid);
+    record_free(child->record);
+    list_remove(&child->all);
+    list_remove(&child->behind);
+    hub_leave(child);
+    id_give(child);
+    free(child->fds);
+    free(child);
+}
+
+void child_end_start(struct child *child)
+{
+    if (!child->starts)
+        return;
+    child->starts = 0;
+    atomic_fetch_sub(&starts_under_way, 1);
+    hub_after_start(child);
+}
+
+int child_pidfd_is_ours(const struct owned *pidfd, int pid)
+{
+    if (pidfd->identity.inode == 0 || !life_has_pidfs()) {
+        if (pidfd->fd < 0 || SYS(__NR_pidfd_send_signal, pidfd->fd, 0, 0, 0) == -EBADF)
+            return 0;
+        int now = pidinfo_pid(pidfd->fd);
+        return now == 0 || now == pid || pid == 0;
+    }
+    return fds_are_ours(pidfd);
+}
+
+void child_close_pidfd(struct owned *pidfd, int pid)
+{
+    if (pidfd->fd >= 0 && child_pidfd_is_ours(pidfd, pid))
+        SYS(__NR_close, pidfd->fd);
+    pidfd->fd = -1;
+}
+
+void child_close_handed_over(struct child *child)
+{
+    if (!child->n_fds)
+        return;
+    int error;
+    const char *call;
+    const struct life *life = life_get(&error, &call);
+    for (size_t i = 0; i < child->n_fds; i++) {
+        if (life)
+            low_give(child->fds[i].fd, life->read.fd);
+        fds_close(&child->fds[i]); /* what has been given back is the placeholder's by now, and not this */
+    }
+    child->n_fds = 0;
+}
+
+void child_wake_guardian(const struct child *child)
+{
+    if (child->guardian.fd >= 0 && !child->guardian_reaped && child_pidfd_is_ours(&child->guardian, child->guardian_pid))
+        SYS(__NR_pidfd_send_signal, child->guardian.fd, SIGCONT, 0, 0);
+}
+
+int child_is_over(const struct child *child)
+{
+    if (child->state == CHILD_FOREIGN)
+        return 1;
+    return child_is_final(child->state) && !child->record && child->guardian_reaped;
+}
+
+/* select(2) and not poll(2), which refuses more descriptors than RLIMIT_NOFILE is: that may be 0. */
+int child_is_readable(int fd)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    int n = poll(&pollfd, 1, 0);
+    if (n >= 0 || errno != EINVAL)
+        return n == 1;
+    enum { BITS = 8 * sizeof(long) };
+    size_t words = (size_t)fd / BITS + 1;
+    unsigned long few[64] = {0}, *set = words <= 64 ? few : calloc(words, sizeof *set);
+    if (!set)
+        return 0;
+    set[fd / BITS] = 1UL << fd % BITS;
+    struct timespec none = {0, 0};
+    long result = SYS(__NR_pselect6, fd + 1, set, NULL, NULL, &none);
+    if (set != few)
+        free(set);
+    return result == 1;
+}
+
+/* ---- Those that are behind: given up, or over but for a guardian on its way ----------------------- */
+
+void child_after_news(struct child *child)
+{
+    int over = child_is_over(child);
+    if (child->abandoned && over && !child->n_blocked) {
+        child_free(child);
+        return;
+    }
+    if (!over && (child->abandoned || child_is_final(child->state)))
+        list_append(&behind, &child->behind, child);
+    else if (over)
+        list_remove(&child->behind);
+}
+
+static int look_after_first(void)
+{
+    struct child *child = behind.next->child;
+    list_remove(&child->behind);
+    child_advance(child);
+    int left = child->abandoned && !child_is_over(child);
+    child_after_news(child);
+    return left;
+}
+
+static size_t count_behind(size_t most)
+{
+    size_t n = 0;
+    for (struct link *link = behind.next; link != &behind && n < most; link = link->next)
+        n++;
+    return n;
+}
+
+void child_sweep(void)
+{
+    enum { SOME = 8 }; /* more than a start adds */
+    for (size_t n = count_behind(SOME); n; n--)
+        look_after_first();
+}
+
+int spawner_sweep(void)
+{
+    int left = 0;
+    spawner_lock();
+    spawner_check_copy();
+    for (size_t n = count_behind(SIZE_MAX); n; n--)
+        left += look_after_first();
+    spawner_unlock();
+    return left;
+}
+
+/* ---- Forked copies ---------------------------------------------------------------------------
+ * A copy of us owns none of the children. */
+
+static char *not_a_copy; /* one byte that reads 0 in a copy of this process, however that was made */
+
+static void disown(struct child *child, int close)
+{
+    if (close) {
+        struct record *record = child->record;
+        /* Pidfds that were installed but not collected yet. The table was copied a moment before the
+         * memory, so make sure that the numbers are pidfds here too. */
+        if (child->state == CHILD_STARTING && record) {
+            struct owned born = {.fd = child_was_born(record) ? record->child_pidfd : -1};
+            struct owned stillborn = {.fd = child_stillborn_pidfd(record)};
+            born.identity = record->child_identity;
+            child_close_pidfd(&born, 0);
+            child_close_pidfd(&stillborn, 0);
+        }
+        child_close_pidfd(&child->pidfd, child->pid);
+        child_close_pidfd(&child->guardian, child->guardian_pid);
+        for (size_t i = 0; i < child->n_fds; i++)
+            fds_close(&child->fds[i]);
+    }
+    child->pidfd.fd = child->guardian.fd = -1;
+    child->n_fds = 0;
+    child->starts = 0;
+    child->n_blocked = 0;
+    child->state = CHILD_FOREIGN; /* its memory goes with its handle, or the next sweep */
+}
+
+static void become_copy(int close)
+{
+    for (struct link *link = all.next; link != &all; link = link->next)
+        disown(link->child, close);
+    atomic_store(&starts_under_way, 0);
+    list_init(&behind);
+    for (struct link *link = all.next; link != &all; link = link->next) {
+        link->child->behind.next = NULL;
+        if (link->child->abandoned)
+            list_append(&behind, &link->child->behind, link->child);
+    }
+    if (close) {
+        life_drop();
+        low_drop();
+    } else {
+        life_forget();
+        low_forget();
+    }
+    hubs_drop(close);
+    if (not_a_copy)
+        *not_a_copy = 1;
+}
+
+void spawner_check_copy(void)
+{
+    if (not_a_copy && !*not_a_copy)
+        become_copy(0);
+}
+
+static void before_fork(void)
+{
+    spawner_lock();
+}
+
+static void after_fork_in_parent(void)
+{
+    spawner_unlock();
+}
+
+static void after_fork_in_child(void)
+{
+    make_mutex();
+    become_copy(1);
+}
+
+static int init_error;
+
+static void init(void)
+{
+    make_mutex();
+    list_init(&all);
+    list_init(&behind);
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    not_a_copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (not_a_copy == MAP_FAILED) {
+        not_a_copy = NULL;
+        init_error = -ENOMEM;
+        return;
+    }
+    madvise(not_a_copy, size, MADV_WIPEONFORK); /* Linux 4.14 */
+    *not_a_copy = 1;
+    init_error = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+int spawner_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init);
+    return init_error;
+}
+
+/* ---- The public half: the same under the lock ------------------------------------------------ */
+
+static void enter(void)
+{
+    spawner_lock();
+    spawner_check_copy();
+}
+
+enum child_state spawner_state(struct child *child)
+{
+    enter();
+    enum child_state state = child->state;
+    spawner_unlock();
+    return state;
+}
+
+uint64_t spawner_id(const struct child *child)
+{
+    return child->id;
+}
+
+int spawner_pid(struct child *child)
+{
+    return child->pid;
+}
+
+int spawner_guardian_pid(const struct child *child)
+{
+    return child->guardian_pid;
+}
+
+void spawner_error(struct child *child, int *error, int *failed_step)
+{
+    *error = child->error;
+    *failed_step = child->failed_step;
+}
+
+int spawner_result(struct child *child, int *code, int *status, struct rusage *usage)
+{
+    *code = child->code;
+    *status = child->status;
+    *usage = child->usage;
+    return child->has_usage;
+}
+
+enum child_state spawner_poll(struct child *child)
+{
+    enter();
+    child_advance(child);
+    enum child_state state = child->state;
+    child_after_news(child);
+    spawner_unlock();
+    return state;
+}
+
+void spawner_close(struct child *child)
+{
+    enter();
+    if (child_is_final(child->state))
+        child_close_pidfd(&child->pidfd, child->pid);
+    spawner_unlock();
+}
+
+static int is_running(const struct child *child)
+{
+    return child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED;
+}
+
+int spawner_pidfd(struct child *child)
+{
+    enter();
+    int fd = is_running(child) ? child->pidfd.fd : -1;
+    spawner_unlock();
+    return fd;
+}
+
+int spawner_signal(struct child *child, int sig)
+{
+    enter();
+    long result = -ESRCH;
+    if (is_running(child) && !child_pidfd_is_ours(&child->pidfd, child->pid)) {
+        result = -EBADF;
+    } else if (is_running(child)) {
+        result = SYS(__NR_pidfd_send_signal, child->pidfd.fd, sig, 0, 0);
+        if (result == -ESRCH)
+            result = 0; /* reaped a moment ago, which poll() has not told yet: still as a zombie */
+        if (sig == SIGKILL)
+            child_wake_guardian(child);
+    }
+    spawner_unlock();
+    return (int)result;
+}
+
+static void kill_program(struct child *child)
+{
+    if (child_is_final(child->state))
+        return;
+    struct owned pidfd = child->pidfd;
+    if (child->state == CHILD_STARTING) {
+        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. A child that
+         * is there already, its exec hanging perhaps, need not wait for the guardian. */
+        atomic_store(&child->record->kill_requested, 1);
+        pidfd.fd = child_was_born(child->record) ? child->record->child_pidfd : -1;
+        pidfd.identity.inode = 0;
+    }
+    if (pidfd.fd >= 0 && child_pidfd_is_ours(&pidfd, child->pid))
+        SYS(__NR_pidfd_send_signal, pidfd.fd, SIGKILL, 0, 0);
+    child_wake_guardian(child);
+}
+
+void spawner_kill(struct child *child)
+{
+    enter();
+    kill_program(child);
+    spawner_unlock();
+}
+
+void spawner_give_up_status(struct child *child)
+{
+    enter();
+    if (child->state == CHILD_ORPHANED)
+        child->state = CHILD_UNKNOWN;
+    spawner_unlock();
+}
+
+int spawner_dup_pidfd(struct child *child)
+{
+    enter();
+    int result = -ESRCH;
+    if (is_running(child))
+        result = child_pidfd_is_ours(&child->pidfd, child->pid) ? fds_duplicate(child->pidfd.fd) : -EBADF;
+    spawner_unlock();
+    return result;
+}
+
+int spawner_stay(struct child *child)
+{
+    enter();
+    int result = -ESRCH;
+    struct record *record = child->record;
+    int guarded = record && (child->state == CHILD_RUNNING || (child->state == CHILD_EXITED && record->stays));
+    if (guarded && atomic_load(&record->alive) != 0) {
+        atomic_store(&record->stay_requested, 1);
+        child_wake_guardian(child);
+        result = child_pidfd_is_ours(&child->guardian, child->guardian_pid) ? fds_duplicate(child->guardian.fd) : -EBADF;
+    }
+    spawner_unlock();
+    return result;
+}
+
+void spawner_release(struct child *child)
+{
+    enter();
+    if (child->state == CHILD_STARTING)
+        kill_program(child); /* nobody has heard of it yet, and now nobody will */
+    child->abandoned = 1;
+    child_advance(child);
+    child_after_news(child);
+    spawner_unlock();
+}

@@ -1,0 +1,118 @@
+/* A child as the spawner's own files see it. spawner.h has what the world sees. */
+#ifndef AIOPIDFD_CHILD_H
+#define AIOPIDFD_CHILD_H
+
+#include "fds.h"
+#include "record.h"
+#include "spawner.h"
+
+#include <time.h>
+
+/* Children in a list, which is a ring with a head; a child is in as many as it has links. `next` is NULL
+ * where it is in none. */
+struct link {
+    struct child *child;
+    struct link *next, *previous;
+};
+
+struct hub {
+    struct owned epoll, event;
+    struct link asked;    /* children whose guardian will write to the eventfd */
+    struct link news;     /* children that hub_collect() has to name */
+    int n_starting;       /* children whose guardian is not known to hold the eventfd itself */
+    int n_children;
+    int released;
+    struct hub *next;
+};
+
+struct child {
+    enum child_state state;
+    uint64_t id;
+    struct hub *hub;
+    int pid;             /* the program's; 0 until RUNNING */
+    int guardian_pid;
+    struct owned pidfd;    /* the program's */
+    struct owned guardian; /* the guardian's pidfd; until it is reaped */
+    int guardian_reaped;
+    struct record *record; /* until the guardian has left our memory */
+    int error, failed_step;
+    int code, status;
+    int has_usage;
+    struct rusage usage;
+    struct owned *fds;   /* handed over: closed when the program has its copies */
+    size_t n_fds;
+    int abandoned;
+    int restarted;       /* once, with new lifelines */
+    int n_blocked;       /* threads that sleep on the record */
+    int starts;          /* counted in starts_under_way */
+    struct timespec lost_since; /* when the guardian was found dead with the child's birth unknown */
+    struct link all;     /* of all children */
+    struct link behind;  /* of those that a later start looks after */
+    struct link asked, news; /* of the hub */
+    enum child_state told;   /* the state that it was named with by hub_collect() */
+};
+
+/* ---- The lock (child.c) ----
+ * One for every child, the lists, the hubs, the lifelines and the low numbers; nothing blocks under it. The
+ * same thread may take it again: a signal handler that forks meets it in the at-fork handler. */
+
+void spawner_lock(void);
+void spawner_unlock(void);
+int spawner_trylock(void);
+
+/* Whether this process is a copy of the one that made its children, past the at-fork handlers (a raw
+ * clone, _Fork(3)). Then all children are FOREIGN from now on. Asks no system call. */
+void spawner_check_copy(void);
+
+/* Starts that are under way in this process: counted for exec() in guardian.c. */
+extern atomic_int starts_under_way;
+
+/* ---- Lists (child.c) ---- */
+
+void list_init(struct link *list);
+void list_append(struct link *list, struct link *link, struct child *child); /* if it is not in one */
+void list_remove(struct link *link);
+
+/* ---- child.c ---- */
+
+struct child *child_new(struct hub *hub);
+void child_free(struct child *child);           /* closes all that is still held */
+struct child *child_find(uint64_t id);          /* or NULL */
+int child_pidfd_is_ours(const struct owned *pidfd, int pid);
+void child_close_pidfd(struct owned *pidfd, int pid);
+void child_end_start(struct child *child);      /* it is not STARTING any more, or never was */
+void child_close_handed_over(struct child *child);
+void child_wake_guardian(const struct child *child); /* one that somebody has stopped, with its group perhaps */
+int child_is_over(const struct child *child);   /* nothing of it will ever move any more */
+int child_is_readable(int fd);                  /* without a limit on descriptors: poll(2) has one */
+void child_after_news(struct child *child);     /* keeps it in the lists that it belongs to; may free it */
+void child_sweep(void);                         /* looks after some of those that are behind */
+
+/* ---- record.c ---- */
+
+struct record *record_new(const struct plan *plan);
+void record_free(struct record *record);
+void record_free_child_block(struct record *record);
+
+/* ---- start.c ---- */
+
+int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
+void start_go(struct record *record, int go);
+
+/* ---- collect.c ---- */
+
+void child_advance(struct child *child);
+void child_reap_guardian(struct child *child); /* if it has ended */
+int child_was_born(const struct record *record);
+int child_stillborn_pidfd(const struct record *record);
+void child_collect_start(struct child *child);
+
+/* ---- hub.c ---- */
+
+int hub_watch(struct child *child, int fd, int is_program, struct failure *failure);
+void hub_add_news(struct child *child);
+void hub_leave(struct child *child);
+void hub_after_start(struct child *child);
+void hubs_drop(int close); /* in a forked copy */
+
+#endif

@@ -1,0 +1,363 @@
+/* What has become of a child: its states are drawn in spawner.h. */
+#define _GNU_SOURCE
+#include "child.h"
+#include "life.h"
+#include "pidinfo.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/wait.h>
+
+/* Whether there is, or was, a child, so that child_pidfd is a descriptor and not just a number. */
+int child_was_born(const struct record *record)
+{
+    return record->call == CALL_CLONE3 ? atomic_load(&record->born) != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
+}
+
+/* The descriptor of a child that was killed at birth, or -1. A guardian that was killed between two
+ * lines of its own may have left the same number in both places: then it is the child's. */
+int child_stillborn_pidfd(const struct record *record)
+{
+    int fd = record->stillborn_pidfd;
+    return child_was_born(record) && fd == record->child_pidfd ? -1 : fd;
+}
+
+/* Once the guardian is past the clone. */
+static void close_stillborn(struct record *record)
+{
+    struct owned pidfd = {.fd = child_stillborn_pidfd(record)};
+    record->stillborn_pidfd = -1;
+    child_close_pidfd(&pidfd, 0);
+}
+
+/* Reaps the guardian by its pid: nobody's number changes that. Among children that send no SIGCHLD alone
+ * (__WCLONE), so that no ordinary child of the host's can be meant. ECHILD: somebody else who passes
+ * __WALL reaped it, which is as good, for what it had to say is in the record. */
+void child_reap_guardian(struct child *child)
+{
+    if (child->guardian_reaped || !child->guardian_pid)
+        return;
+    siginfo_t info = {.si_pid = 0};
+    long result = SYS(__NR_waitid, P_PID, child->guardian_pid, &info, WEXITED | WNOHANG | __WCLONE, NULL);
+    if (result == -ECHILD || (result == 0 && info.si_pid != 0))
+        child->guardian_reaped = 1;
+    else if (result < 0 && result != -EINTR) /* a filter that came later */
+        child->guardian_reaped = child_is_readable(child->guardian.fd);
+    if (child->guardian_reaped)
+        child_close_pidfd(&child->guardian, child->guardian_pid);
+}
+
+/* Whether the guardian can never touch our memory again. The kernel says so in `alive`, whatever killed it;
+ * but for a core dump of its own before Linux 5.16: then it is that it has been reaped. */
+static int has_left_memory(const struct child *child)
+{
+    return atomic_load(&child->record->alive) == 0 || child->guardian_reaped;
+}
+
+void child_collect_start(struct child *child)
+{
+    struct record *record = child->record;
+    close_stillborn(record);
+    child->pidfd.fd = record->child_pidfd;
+    child->pidfd.identity = record->child_identity;
+    child->guardian.identity = record->guardian_identity;
+    fds_move_above_stdio(&child->pidfd.fd); /* or it stays where the kernel has put it */
+    child->pid = record->child_pid;
+    /* After unshare(CLONE_NEWPID) or setns() both live in another pid namespace than we do. */
+    if (record->guardian_pid != child->guardian_pid)
+        child->pid = pidinfo_pid(child->pidfd.fd);
+    child_close_handed_over(child);
+    record_free_child_block(record);
+    child->state = CHILD_RUNNING;
+    child_end_start(child);
+    struct failure failure;
+    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
+        atomic_store(&record->tell_requested, 1); /* no memory: the guardian tells, or its pidfd */
+}
+
+static int a_second_has_passed(struct timespec *since)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (since->tv_sec == 0 && since->tv_nsec == 0)
+        *since = now;
+    return now.tv_sec - since->tv_sec > 1 || (now.tv_sec - since->tv_sec == 1 && now.tv_nsec >= since->tv_nsec);
+}
+
+static void fail(struct child *child, int error, int failed_step)
+{
+    child->error = error;
+    child->failed_step = failed_step;
+    child->state = CHILD_FAILED;
+}
+
+/* The guardian was killed while it started the program: whatever there is of it shall not run on
+ * unknown to the caller, who gets an error. Nothing happens while it cannot be told what there is. */
+static void collect_lost_start(struct child *child)
+{
+    struct record *record = child->record;
+    if (child_was_born(record)) {
+        child->pidfd.fd = record->child_pidfd;
+        fds_identify(child->pidfd.fd, &child->pidfd.identity);
+        if (child_pidfd_is_ours(&child->pidfd, 0))
+            SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
+        struct failure failure;
+        if (child->hub)
+            hub_watch(child, child->pidfd.fd, 1, &failure);
+        child->state = CHILD_DYING;
+    } else if (record->call == CALL_CLONE && atomic_load(&record->cloning)) {
+        /* A child may have been born that has yet to run its first instruction. It comes to that
+         * within microseconds, unless the machine is so loaded that it does not within a second:
+         * then it shall leave at once when it does, and its record, which it will read, stays. */
+        if (!a_second_has_passed(&child->lost_since))
+            return;
+        int unclaimed = CLAIM_NONE;
+        if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_SPAWNER))
+            return;
+        child->record = NULL;
+        fail(child, ECHILD, FAILED_GUARDIAN);
+    } else {
+        fail(child, ECHILD, FAILED_GUARDIAN);
+    }
+    close_stillborn(record);
+    child_close_handed_over(child);
+    child_end_start(child);
+    child->error = ECHILD;
+    child->failed_step = FAILED_GUARDIAN;
+}
+
+/* Nothing has run, and the caller has done nothing wrong: once more, with lifelines that are ours. */
+static int may_start_again(const struct child *child)
+{
+    return child->record->failed_step == FAILED_LIFELINES && !child->restarted;
+}
+
+static int start_again(struct child *child)
+{
+    struct record *record = child->record;
+    child->restarted = 1;
+    life_forget();
+    record->error = record->failed_step = 0;
+    atomic_store(&record->phase, PHASE_STARTING);
+    atomic_store(&record->go, GO_NOT_YET);
+    struct failure failure;
+    if (start_guardian(child, &failure) < 0) {
+        start_go(record, GO_HOME);
+        record->error = -failure.error;
+        record->failed_step = FAILED_CLONE;
+        return 0;
+    }
+    start_go(record, GO_ON);
+    return 1;
+}
+
+static void collect_failure(struct child *child)
+{
+    struct record *record = child->record;
+    close_stillborn(record);
+    if (child_was_born(record)) {
+        struct owned pidfd = {.fd = record->child_pidfd};
+        child_close_pidfd(&pidfd, 0);
+    }
+    child_close_handed_over(child);
+    fail(child, record->error, record->failed_step);
+    child_end_start(child);
+}
+
+/* How the program ended. The guardian may still be there: then the record is, too. */
+static void collect_exit(struct child *child)
+{
+    const struct record *record = child->record;
+    child->code = record->code;
+    child->status = record->status;
+    child->usage = record->usage;
+    child->has_usage = 1;
+    child->state = CHILD_EXITED;
+}
+
+/* The program runs on without a guardian; its pidfd still tells when it exits. How it ended can be
+ * had where it has become our own child (we are init or a subreaper), or as pidinfo.h says. */
+static void collect_orphan(struct child *child)
+{
+    int fd = child->pidfd.fd;
+    if (!child_pidfd_is_ours(&child->pidfd, child->pid)) { /* closed behind our back: nothing more is known */
+        child->state = child->state == CHILD_DYING ? CHILD_FAILED : CHILD_UNKNOWN;
+        return;
+    }
+    if (!child_is_readable(fd))
+        return;
+    siginfo_t info = {.si_pid = 0};
+    int ours = waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | __WALL) == 0 && info.si_pid != 0;
+    if (child->state == CHILD_DYING) {
+        child->state = CHILD_FAILED;
+    } else if (ours) {
+        child->code = info.si_code;
+        child->status = info.si_status;
+        child->state = CHILD_EXITED;
+    } else {
+        int result = pidinfo_exit(fd, child->pid, &child->code, &child->status);
+        if (result != -EAGAIN) /* else it is not reaped yet, and the pidfd tells of that too (Linux 6.15) */
+            child->state = result == 0 ? CHILD_EXITED : CHILD_UNKNOWN;
+    }
+}
+
+/* With a guardian that is, or was. Each phase is read after `alive`: if that is 0 the phase is the last. */
+static void advance_with_record(struct child *child)
+{
+    struct record *record = child->record;
+    int left = has_left_memory(child);
+    int phase = atomic_load(&record->phase);
+    if (left)
+        child_reap_guardian(child);
+    if (child->state == CHILD_STARTING) {
+        if (phase == PHASE_RUNNING || phase == PHASE_EXITED)
+            child_collect_start(child);
+        else if (phase == PHASE_FAILED && may_start_again(child) && (!child->guardian_reaped || start_again(child)))
+            return;
+        else if (phase == PHASE_FAILED)
+            collect_failure(child);
+        else if (left)
+            collect_lost_start(child);
+    }
+    if (child->state == CHILD_RUNNING && phase == PHASE_EXITED) {
+        collect_exit(child);
+    } else if (child->state == CHILD_RUNNING && left) {
+        child->state = CHILD_ORPHANED;
+        /* The guardian may have died just before it would have heeded the request. */
+        if (atomic_load(&record->kill_requested) && child_pidfd_is_ours(&child->pidfd, child->pid))
+            SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
+    }
+    int child_is_inside = child_was_born(record) && atomic_load(&record->inside);
+    if (left && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING && child->record) {
+        child->record = NULL;
+        record_free(record);
+    }
+}
+
+void child_advance(struct child *child)
+{
+    enum child_state before = child->state;
+    if (before == CHILD_FOREIGN)
+        return;
+    if (child->record)
+        advance_with_record(child);
+    else
+        child_reap_guardian(child);
+    if (child->state == CHILD_ORPHANED || child->state == CHILD_DYING)
+        collect_orphan(child);
+    if (child_is_final(child->state))
+        list_remove(&child->asked);
+    if (child->state != before)
+        hub_add_news(child);
+}
+
+/* ---- Waiting in a thread ------------------------------------------------------------------------ */
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static struct timespec timespec_of(int64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+}
+
+static long sleep_ms(int ms)
+{
+    struct timespec wait = timespec_of(ms * 1000000LL);
+    return SYS(__NR_ppoll, NULL, 0, &wait, NULL, sizeof(uint64_t)) == -EINTR ? -EINTR : 0;
+}
+
+/* Sleeps until there may be news, for so long at most; 0 or -errno. With the lock, which is given up
+ * meanwhile. The guardian's word wakes us, or the kernel's when that is dead; a program without one is
+ * known by its pidfd alone. */
+static long sleep_on(struct child *child, int64_t ns)
+{
+    struct timespec wait = timespec_of(ns);
+    struct record *record = child->record;
+    long result;
+    child->n_blocked++;
+    if (child->state == CHILD_STARTING || child->state == CHILD_RUNNING) {
+        atomic_store(&record->awaited, 1);
+        int value = atomic_load(&record->alive), phase = atomic_load(&record->phase);
+        int seen = child->state == CHILD_STARTING ? PHASE_STARTING : PHASE_RUNNING;
+        spawner_unlock();
+        if (value == 0) /* and what there is of its program is not clear yet: see collect_lost_start() */
+            result = sleep_ms(1);
+        else
+            result = phase != seen ? 0 : SYS(__NR_futex, &record->alive, FUTEX_WAIT, value, &wait);
+        if (atomic_load(&record->alive) == 0) /* the kernel wakes one: that one wakes the others */
+            SYS(__NR_futex, &record->alive, FUTEX_WAKE, INT_MAX);
+    } else {
+        struct pollfd pollfd = {.fd = child->pidfd.fd, .events = POLLIN};
+        spawner_unlock();
+        result = SYS(__NR_ppoll, &pollfd, 1, &wait, NULL, sizeof(uint64_t));
+        if (result > 0 || (result < 0 && result != -EINTR)) { /* exited and not reaped, or no poll to be had */
+            result = sleep_ms(1);
+        }
+    }
+    spawner_lock();
+    child->n_blocked--;
+    return result;
+}
+
+int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds)
+{
+    enum { AT_MOST_NS = 500 * 1000 * 1000 };
+    int64_t deadline = nanoseconds < 0 ? 0 : now_ns() + nanoseconds;
+    int result = 0;
+    spawner_lock();
+    spawner_check_copy();
+    for (;;) {
+        child_advance(child);
+        if (child->state != from || result == -EINTR)
+            break;
+        int64_t left = nanoseconds < 0 ? AT_MOST_NS : deadline - now_ns();
+        if (left <= 0) {
+            result = -ETIMEDOUT;
+            break;
+        }
+        result = (int)sleep_on(child, left < AT_MOST_NS ? left : AT_MOST_NS);
+        /* A guardian that somebody has stopped would not tell of an exit. */
+        if (result == -ETIMEDOUT && child->state == CHILD_RUNNING && child_is_readable(child->pidfd.fd))
+            child_wake_guardian(child);
+        if (result == -ETIMEDOUT && child->state == CHILD_STARTING)
+            child_reap_guardian(child); /* see has_left_memory() */
+        if (from == CHILD_ORPHANED) { /* the caller knows how long to wait for who reaps it */
+            child_advance(child);
+            break;
+        }
+    }
+    if (child->state != from || (result != -ETIMEDOUT && result != -EINTR))
+        result = child->state;
+    child_after_news(child);
+    spawner_unlock();
+    return result;
+}
+
+void spawner_finish(struct child *child)
+{
+    enum { AT_MOST_NS = 100 * 1000 * 1000 };
+    struct timespec wait = {.tv_nsec = AT_MOST_NS};
+    spawner_lock();
+    spawner_check_copy();
+    child_advance(child);
+    struct record *record = child->record;
+    if (child->state == CHILD_EXITED && record && !record->stays) {
+        atomic_store(&record->awaited, 1);
+        child->n_blocked++;
+        int value = atomic_load(&record->alive);
+        spawner_unlock();
+        if (value != 0)
+            SYS(__NR_futex, &record->alive, FUTEX_WAIT, value, &wait);
+        spawner_lock();
+        child->n_blocked--;
+        child_advance(child);
+    }
+    child_after_news(child);
+    spawner_unlock();
+}

@@ -1,0 +1,227 @@
+/* Hubs: how a loop hears of its children. One epoll set and one eventfd for all of them, so that the loop
+ * watches one descriptor, once.
+ *
+ *   what has happened                  what the loop is woken by
+ *   the program was exec'd             the guardian writes to the eventfd
+ *   it could not be; the guardian dies the guardian's pidfd
+ *   the program has exited             the program's pidfd; the guardian has its status by then as a rule,
+ *                                      else it is asked to write to the eventfd
+ *
+ * All are edge-triggered: nothing needs to be read, and what stays ready for ever (a guardian that a stuck
+ * third party traces, a pidfd that a raw copy of us has a duplicate of) does not spin the loop. What comes
+ * back with an event is an id and not a pointer, for the same reason.
+ */
+#define _GNU_SOURCE
+#include "child.h"
+
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+static struct hub *hubs;
+
+/* Takes a descriptor over, off the standard three. */
+static int take(struct owned *owned, int fd)
+{
+    if (fd < 0)
+        return -errno;
+    int error = fds_move_above_stdio(&fd);
+    fds_own(owned, fd);
+    return error;
+}
+
+static int open_both(struct hub *hub, const char **call)
+{
+    *call = "eventfd2(2)";
+    int error = take(&hub->event, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (error < 0)
+        return error;
+    *call = "epoll_create1(2)";
+    error = take(&hub->epoll, epoll_create1(EPOLL_CLOEXEC));
+    if (error < 0)
+        return error;
+    *call = "epoll_ctl(2)";
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = 0};
+    return epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) < 0 ? -errno : 0;
+}
+
+static void close_event_if_idle(struct hub *hub)
+{
+    /* Until then a guardian knows it by its number in our table. */
+    if (hub->released && hub->n_starting == 0)
+        fds_close(&hub->event);
+}
+
+static void free_if_unused(struct hub *hub)
+{
+    if (!hub->released || hub->n_children)
+        return;
+    struct hub **at = &hubs;
+    while (*at != hub)
+        at = &(*at)->next;
+    *at = hub->next;
+    free(hub);
+}
+
+struct hub *hub_new(struct failure *failure)
+{
+    failure->error = -ENOMEM;
+    struct hub *hub = calloc(1, sizeof *hub);
+    if (!hub)
+        return NULL;
+    hub->epoll.fd = hub->event.fd = -1;
+    list_init(&hub->asked);
+    list_init(&hub->news);
+    spawner_lock();
+    spawner_check_copy();
+    spawner_prepare(failure); /* the low numbers before ours */
+    if (failure->error == 0)
+        failure->error = open_both(hub, &failure->call);
+    if (failure->error < 0) {
+        fds_close(&hub->event);
+        fds_close(&hub->epoll);
+        free(hub);
+        hub = NULL;
+    } else {
+        hub->next = hubs;
+        hubs = hub;
+    }
+    spawner_unlock();
+    return hub;
+}
+
+int hub_fd(struct hub *hub)
+{
+    spawner_lock();
+    spawner_check_copy();
+    int fd = fds_are_ours(&hub->epoll) && fds_are_ours(&hub->event) ? hub->epoll.fd : -1;
+    spawner_unlock();
+    return fd;
+}
+
+int hub_watch(struct child *child, int fd, int is_program, struct failure *failure)
+{
+    failure->call = "epoll_ctl(2)";
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = child->id << 1 | (is_program != 0)};
+    failure->error = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+    return failure->error;
+}
+
+void hub_add_news(struct child *child)
+{
+    /* Of an orphan, and of one whose birth is not clear, more is known after a while: the loop looks again. */
+    int is_news = child->told != child->state || child->state == CHILD_ORPHANED || child->lost_since.tv_sec;
+    if (child->hub && !child->abandoned && is_news)
+        list_append(&child->hub->news, &child->news, child);
+}
+
+void hub_after_start(struct child *child)
+{
+    if (!child->hub)
+        return;
+    list_remove(&child->asked);
+    child->hub->n_starting--;
+    close_event_if_idle(child->hub);
+}
+
+void hub_leave(struct child *child)
+{
+    struct hub *hub = child->hub;
+    if (!hub)
+        return;
+    list_remove(&child->asked);
+    list_remove(&child->news);
+    child->hub = NULL;
+    hub->n_children--;
+    free_if_unused(hub);
+}
+
+static void look_at(struct child *child)
+{
+    child_advance(child);
+    hub_add_news(child);
+    child_after_news(child); /* which may free it */
+}
+
+/* Those whose guardian was going to write to the eventfd. */
+static void look_at_asked(struct hub *hub)
+{
+    for (struct link *link = hub->asked.next, *next; link != &hub->asked; link = next) {
+        next = link->next;
+        look_at(link->child);
+    }
+}
+
+/* The program is over, and its guardian has not told how yet: it is about to, or was stopped. */
+static void ask_for_status(struct child *child)
+{
+    atomic_store(&child->record->tell_requested, 1);
+    list_append(&child->hub->asked, &child->asked, child);
+    child_wake_guardian(child);
+    look_at(child); /* it may have told just before it could see that */
+}
+
+static void look_at_event(uint64_t data)
+{
+    struct child *child = child_find(data >> 1);
+    if (!child)
+        return;
+    int is_program = data & 1;
+    if (!is_program)
+        child_reap_guardian(child);
+    look_at(child);
+    child = child_find(data >> 1);
+    if (child && is_program && child->state == CHILD_RUNNING && child->record)
+        ask_for_status(child);
+}
+
+size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room)
+{
+    enum { EVENTS = 64 };
+    struct epoll_event events[EVENTS];
+    spawner_lock();
+    spawner_check_copy();
+    int n = EVENTS;
+    while (n == EVENTS && hub->epoll.fd >= 0) {
+        n = epoll_wait(hub->epoll.fd, events, EVENTS, 0);
+        int told = 0;
+        for (int i = 0; i < n; i++) {
+            told |= events[i].data.u64 == 0;
+            look_at_event(events[i].data.u64);
+        }
+        if (told)
+            look_at_asked(hub);
+    }
+    size_t found = 0;
+    while (found < room && hub->news.next != &hub->news) {
+        struct child *child = hub->news.next->child;
+        list_remove(&child->news);
+        child->told = child->state;
+        ids[found++] = child->id;
+    }
+    spawner_unlock();
+    return found;
+}
+
+void hub_release(struct hub *hub)
+{
+    spawner_lock();
+    spawner_check_copy();
+    hub->released = 1;
+    fds_close(&hub->epoll);
+    close_event_if_idle(hub);
+    free_if_unused(hub);
+    spawner_unlock();
+}
+
+void hubs_drop(int close)
+{
+    for (struct hub *hub = hubs; hub; hub = hub->next) {
+        if (close) {
+            fds_close(&hub->epoll);
+            fds_close(&hub->event);
+        }
+        hub->epoll.fd = hub->event.fd = -1;
+        hub->n_starting = 0;
+    }
+}

@@ -1,0 +1,72 @@
+#define _GNU_SOURCE
+#include "low.h"
+#include "fds.h"
+
+#include <stddef.h>
+
+static struct place {
+    struct owned held; /* the placeholder's duplicate, or what was put here */
+    int taken;
+} places[LOW_PLACES];
+static int have;
+
+void low_hold(int placeholder)
+{
+    for (int i = 0; i < LOW_PLACES; i++) {
+        if (have && places[i].taken)
+            continue;
+        if (have)
+            fds_close(&places[i].held);
+        int fd = fds_duplicate(placeholder);
+        fds_own(&places[i].held, fd < 0 ? -1 : fd);
+        places[i].taken = 0;
+    }
+    have = 1;
+}
+
+int low_take(int fd)
+{
+    for (int i = 0; have && i < LOW_PLACES; i++) {
+        struct place *place = &places[i];
+        if (place->taken || place->held.fd < 0 || place->held.fd > fd)
+            continue;
+        if (!fds_are_ours(&place->held)) {
+            place->held.fd = -1; /* the host's by now */
+            continue;
+        }
+        if (SYS(__NR_dup3, fd, place->held.fd, O_CLOEXEC) < 0)
+            return -1;
+        fds_own(&place->held, place->held.fd);
+        place->taken = 1;
+        return place->held.fd;
+    }
+    return -1;
+}
+
+void low_give(int number, int placeholder)
+{
+    for (int i = 0; have && i < LOW_PLACES; i++) {
+        struct place *place = &places[i];
+        if (!place->taken || place->held.fd != number)
+            continue;
+        place->taken = 0;
+        if (!fds_are_ours(&place->held))
+            place->held.fd = -1;
+        else if (SYS(__NR_dup3, placeholder, number, O_CLOEXEC) < 0)
+            fds_close(&place->held);
+        else
+            fds_own(&place->held, number);
+    }
+}
+
+void low_drop(void)
+{
+    for (int i = 0; have && i < LOW_PLACES; i++)
+        fds_close(&places[i].held);
+    have = 0;
+}
+
+void low_forget(void)
+{
+    have = 0;
+}

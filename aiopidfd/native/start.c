@@ -1,0 +1,202 @@
+/* A start: everything is had, a guardian is made, and then it may begin. */
+#define _GNU_SOURCE
+#include "child.h"
+#include "fork.h"
+#include "life.h"
+#include "low.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND 0x100000000ULL
+#endif
+
+void spawner_prepare(struct failure *failure)
+{
+    spawner_lock();
+    spawner_check_copy();
+    life_get(&failure->error, &failure->call);
+    spawner_unlock();
+}
+
+void start_go(struct record *record, int go)
+{
+    if (atomic_exchange(&record->go, go) == GO_AWAITED)
+        SYS(__NR_futex, &record->go, FUTEX_WAKE, INT_MAX);
+}
+
+/* Hazards of the clone below, and where each is answered:
+ *   our TLS and memory are shared          guardian.c's contract; the record outlives it (collect.c)
+ *   a signal handler runs in the guardian  all signals are blocked, the C library's internal ones too
+ *   our descriptors are shared             leave_descriptor_table() in guardian.c
+ *   something cannot be had after it       the guardian waits to begin
+ *   we die or exec                         the lifelines, stand_guard() in guardian.c
+ *   we fork                                become_copy() in child.c
+ *   the guardian is killed                 child_advance() in collect.c
+ */
+static long clone_guardian(struct child *child)
+{
+    struct record *record = child->record;
+    struct clone_request request = {
+        .call = record->call,
+        .flags = CLONE_VM | CLONE_FILES | CLONE_CLEAR_SIGHAND,
+        .exit_signal = 0,
+        .pidfd = &record->guardian_fd,
+        .inside = (int *)&record->alive,
+        .cgroup = -1, /* the guardian stays where we are */
+        .stack = record->guardian_stack,
+        .stack_size = record->stack_size,
+    };
+    if (record->fork_stack) { /* the caller has blocked all signals already */
+        request.flags = CLONE_VM | CLONE_FILES; /* its child is to have our handlers */
+        request.stack = record->fork_stack;
+        request.stack_size = record->fork_stack_size;
+        return clone_process(&request, aiopidfd_fork_guardian, record);
+    }
+    uint64_t all = ~(uint64_t)0;
+    SYS(__NR_rt_sigprocmask, SIG_BLOCK, &all, &record->sigmask, sizeof all);
+    long pid = clone_process(&request, aiopidfd_guardian, record);
+    SYS(__NR_rt_sigprocmask, SIG_SETMASK, &record->sigmask, 0, sizeof all);
+    return pid;
+}
+
+int start_guardian(struct child *child, struct failure *failure)
+{
+    struct record *record = child->record;
+    const struct life *life = life_get(&failure->error, &failure->call);
+    if (!life)
+        return failure->error;
+    record->life_fd = life->read.fd;
+    record->self_fd = life->self.fd;
+    record->life = life->read.identity;
+    record->self = life->self.identity;
+    if (child->hub) {
+        record->event_fd = child->hub->event.fd;
+        record->event = child->hub->event.identity;
+    }
+    fds_identify(record->kill_fd, &record->kill);
+    atomic_store(&record->alive, 1);
+    record->guardian_fd = -1;
+    long pid = clone_guardian(child);
+    if (pid < 0) {
+        atomic_store(&record->alive, 0);
+        record->guardian_fd = -1; /* a failed clone may leave a number there that is not ours */
+        failure->call = record->call == CALL_CLONE3 ? "clone3(2)" : "clone(2)";
+        return failure->error = (int)pid;
+    }
+    child->guardian.fd = record->guardian_fd;
+    child->guardian_pid = (int)pid;
+    child->guardian_reaped = 0;
+    failure->error = fds_move_above_stdio(&child->guardian.fd);
+    record->guardian_fd = child->guardian.fd;
+    if (failure->error == 0 && child->hub)
+        hub_watch(child, child->guardian.fd, 0, failure);
+    return failure->error;
+}
+
+/* Descriptors that lie high are moved down for the time of the start: see low.h. */
+static void move_down(struct child *child)
+{
+    struct record *record = child->record;
+    for (size_t i = 0; i < child->n_fds; i++) {
+        int from = child->fds[i].fd;
+        int to = from > LOW_ENOUGH ? low_take(from) : -1;
+        if (to < 0)
+            continue;
+        for (unsigned long n = 0; n < record->n_steps; n++)
+            if (record->steps[n].nr == __NR_dup3 && record->steps[n].arg[0] == from)
+                record->steps[n].arg[0] = to;
+        if (record->cgroup == from)
+            record->cgroup = to;
+        if (record->kill_fd == from)
+            record->kill_fd = to;
+        fds_own(&child->fds[i], to); /* `from` is still the caller's, see spawner_spawn() */
+    }
+}
+
+static void find_highest(struct child *child, int highest)
+{
+    for (size_t i = 0; i < child->n_fds; i++)
+        if (child->fds[i].fd > highest)
+            highest = child->fds[i].fd;
+    child->record->highest = highest > 2 ? highest : 2;
+}
+
+/* All that can be had before the guardian is there. */
+static int prepare(struct child *child, const struct plan *plan)
+{
+    child->record = record_new(plan);
+    child->fds = malloc((plan->n_fds + 1) * sizeof *child->fds);
+    if (!child->record || !child->fds)
+        return -ENOMEM;
+    for (size_t i = 0; i < plan->n_fds; i++)
+        fds_own(&child->fds[i], plan->fds[i]);
+    child->n_fds = plan->n_fds;
+    move_down(child);
+    find_highest(child, plan->highest);
+    return 0;
+}
+
+/* The originals of those that have been moved down. */
+static void close_moved(const struct child *child, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->n_fds; i++)
+        if (child->fds[i].fd != plan->fds[i])
+            SYS(__NR_close, plan->fds[i]);
+}
+
+/* What was not moved stays the caller's. */
+static void give_back(struct child *child, const struct plan *plan)
+{
+    for (size_t i = 0; i < child->n_fds; i++)
+        if (child->fds[i].fd == plan->fds[i])
+            child->fds[i].fd = -1;
+}
+
+struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
+{
+    failure->error = -ENOMEM;
+    failure->call = NULL;
+    spawner_lock();
+    spawner_check_copy();
+    child_sweep();
+    struct child *child = child_new(plan->hub);
+    if (!child) {
+        spawner_unlock();
+        return NULL;
+    }
+    const struct life *life = life_get(&failure->error, &failure->call); /* and the low numbers */
+    if (life)
+        failure->error = prepare(child, plan);
+    if (failure->error == 0) {
+        child->starts = 1;
+        atomic_fetch_add(&starts_under_way, 1);
+        if (child->hub) {
+            child->hub->n_starting++;
+            list_append(&child->hub->asked, &child->asked, child);
+        }
+        start_guardian(child, failure);
+    }
+    if (failure->error == 0) {
+        close_moved(child, plan);
+        start_go(child->record, GO_ON);
+        spawner_unlock();
+        return child;
+    }
+    give_back(child, plan);
+    if (child->guardian_pid) {
+        /* It has not begun and goes home: what is left is to reap it. */
+        start_go(child->record, GO_HOME);
+        child->abandoned = 1;
+        child_after_news(child);
+    } else {
+        child_free(child);
+    }
+    spawner_unlock();
+    return NULL;
+}
