@@ -28,6 +28,8 @@ logger = logging.getLogger("aiopidfd")
 
 UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
 
+_GUARDIAN_ENDS: Final = 5_000_000  # nanoseconds: much more than it takes
+
 FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
 
 
@@ -141,7 +143,7 @@ class Child:
         """
         state = self.block(timeout)
         self._native.close()
-        self._native.finish()
+        self.reap_guardian()
         if state == _native.FOREIGN:
             raise foreign()
         if self.returncode is None:
@@ -160,7 +162,7 @@ class Child:
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired([*self.args], timeout or 0)
             self._native.block(state, -1 if left is None else nanoseconds(left))
-            if self.advance() == _native.ORPHANED and has_exited(self.pidfd):
+            if self.advance() == _native.ORPHANED and self.has_exited():
                 # Whoever adopted it has not reaped it yet.
                 if patience.over:
                     self._native.give_up_status()
@@ -197,6 +199,19 @@ class Child:
     def kill(self) -> None:
         """Send SIGKILL. Raises as `send_signal` does."""
         self.send_signal(signal.SIGKILL)
+
+    def has_exited(self) -> bool:
+        """Whether the program ran and is over, though it may not be known yet how it ended."""
+        pidfd = self._native.pidfd
+        return pidfd >= 0 and has_exited(pidfd)
+
+    def reap_guardian(self) -> None:
+        """Reap the guardian of a program that is over, unless it stays for what is left of its tree.
+
+        It is on its way, and that takes some microseconds; more than milliseconds are not waited
+        for, and then a later start reaps it.
+        """
+        self._native.finish(_GUARDIAN_ENDS)
 
     def abandon(self) -> None:
         """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""

@@ -29,6 +29,7 @@ async def end(watch: Watch, grace: float) -> None:
         PermissionError: we may not signal the program, or what is left of its tree.
     """
     if watch.over and not is_held(watch.child):
+        watch.child.reap_guardian()
         return
     task = asyncio.get_running_loop().create_task(_end(watch, grace))
     cancelled: asyncio.CancelledError | None = None
@@ -52,6 +53,7 @@ async def _end(watch: Watch, grace: float) -> None:
     try:
         await end_tree(watch.child, grace)
         await watch.exited(timeout=KILL_DEADLINE)
+        watch.child.reap_guardian()
     except asyncio.CancelledError:  # the loop itself is going down
         kill_now(watch.child)
         raise

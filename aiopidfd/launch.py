@@ -6,6 +6,7 @@ from typing import Any, Unpack
 from .child import start
 from .ending import end
 from .hub import current_hub
+from .kernel import clone_call
 from .plan import Command, Options
 from .stdio import Descriptors, Stdio
 from .watch import Watch
@@ -36,6 +37,7 @@ async def launch(
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError("no running event loop of asyncio; on trio use aiopidfd.anyio") from None
+    clone_call()  # says what is missing here, before anything is opened
     hub = current_hub()
     await hub.take_turn()
     try:

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from . import _native
 from .child import FINAL, Child
-from .exits import Patience, has_exited
+from .exits import Patience
 from .fds import epoll_above_stdio, pipe_above_stdio
 from .fork import fork_on
 from .hub import Hub, current_hub, news_of
@@ -138,7 +138,7 @@ async def _message(child: Child, hub: Hub, read: int, news: select.epoll) -> byt
     data = bytearray()
     patience = Patience()
     while child.advance() not in FINAL:
-        if has_exited(child.pidfd):
+        if child.has_exited():
             await _be_patient(child, hub, patience)
         else:
             await readable(news.fileno())
@@ -172,7 +172,7 @@ async def _until_over(child: Child, hub: Hub) -> None:
 
 async def _be_patient(child: Child, hub: Hub, patience: Patience) -> None:
     """Wait for news; or a while, if its guardian was killed and nobody has reaped it yet."""
-    if child.advance() != _native.ORPHANED or not has_exited(child.pidfd):
+    if child.advance() != _native.ORPHANED or not child.has_exited():
         if child.advance() not in FINAL:
             await news_of(child.native, hub)
     elif patience.over:

@@ -12,7 +12,7 @@ from typing import Final
 
 from . import _native
 from .child import FINAL, Child
-from .exits import PATIENCE, has_exited
+from .exits import PATIENCE
 from .hub import Hub
 
 __all__ = ["Watch"]
@@ -29,7 +29,6 @@ class Watch:
     """
 
     __slots__ = (
-        "_awaited",
         "_exit",
         "_hub",
         "_loop",
@@ -45,8 +44,7 @@ class Watch:
         self.child = child
         self.keep: object = None
         self._loop = loop
-        self._started: asyncio.Future[None] = loop.create_future()
-        self._awaited = True
+        self._started: asyncio.Future[None] | None = loop.create_future()
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
@@ -62,6 +60,7 @@ class Watch:
         Raises:
             OSError: it could not be; everything of it is cleaned up.
         """
+        assert self._started is not None
         try:
             await self._started
         except asyncio.CancelledError:
@@ -71,11 +70,13 @@ class Watch:
                 # a millisecond, and then nothing is left; a hanging exec is left to itself.
                 self.child.abandon()
                 await self.exited(timeout=1.0)
+                self.child.reap_guardian()
             raise
         except GeneratorExit:  # the coroutine was thrown away
             self.child.abandon()
-            self._awaited = False  # and its future is left alone: the loop may be closed
             raise
+        finally:
+            self._started = None  # its error would hold us, by its traceback
 
     def on_exit(self, callback: Callable[[], object]) -> None:
         """Call back, from the loop, when the child has exited; at once if that is known."""
@@ -131,7 +132,7 @@ class Watch:
     def _on_news(self) -> None:
         before, self._state = self._state, self.child.advance()
         if self._state == before:
-            if before == _native.ORPHANED and has_exited(self.child.pidfd):
+            if before == _native.ORPHANED and self.child.has_exited():
                 self._wait_for_reaper()
             elif before == _native.STARTING:  # its guardian was killed: is there a program?
                 self._loop.call_later(_LOOK_AGAIN, self._on_news_if_watched)
@@ -141,11 +142,12 @@ class Watch:
             if (hub := self._hub()) is not None:
                 hub.forget(native)
             native.close()
-        if self._awaited and not self._started.done() and self._state != _native.DYING:
+        started = self._started
+        if started is not None and not started.done() and self._state != _native.DYING:
             if self._state in (_native.FAILED, _native.FOREIGN):
-                self._started.set_exception(self.child.failure())
+                started.set_exception(self.child.failure())
             else:
-                self._started.set_result(None)
+                started.set_result(None)
         if self._state in FINAL:
             self.keep = None
             callbacks, self._exit = self._exit, []

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import uvloop
 
 import aiopidfd
 from aiopidfd import _native
+from aiopidfd.hub import current_hub
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -105,3 +106,17 @@ def _nothing_left() -> Iterator[None]:
             break
         time.sleep(0.01)
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+async def _a_hub() -> AsyncIterator[None]:
+    """What is there from a loop's first start until the loop is closed."""
+    current_hub()
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _the_hub_is_there(request: pytest.FixtureRequest) -> None:
+    """A test on a loop finds its hub: what it counts is what each program adds."""
+    if request.node.get_closest_marker("asyncio") is not None:
+        request.getfixturevalue("_a_hub")

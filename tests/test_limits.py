@@ -17,7 +17,8 @@ from .support import room_for
 
 
 async def test_emfile_at_each_descriptor(tmp_path: Path) -> None:
-    """Three pipes, the ready eventfd and two pidfds: every one of them may be one too many."""
+    """Three pipes and two pidfds: every one of them may be one too many."""
+    await _true()  # the loop's hub is there from now on
     pipe = aiopidfd.PIPE
     failed = 0
     for fds in range(30):
@@ -35,15 +36,20 @@ async def test_emfile_at_each_descriptor(tmp_path: Path) -> None:
         await process.communicate()
         assert process.returncode == 0
         break
-    assert failed >= 8
+    assert failed >= 7
     assert marker.exists()
 
 
 async def test_emfile_leaves_nothing_each_time() -> None:
+    await _true()  # the loop's hub is there from now on
+    while child_pids():
+        await asyncio.sleep(0)
     before = set(open_fds())
     failed = 0
     for _ in range(50):
         for fds in (0, 1, 2, 3):
+            while child_pids():  # a guardian on its way out still has its pidfd
+                _native.sweep()
             try:
                 with room_for(fds):
                     process = await aiopidfd.create_subprocess_exec("/bin/true")
@@ -52,7 +58,7 @@ async def test_emfile_leaves_nothing_each_time() -> None:
                 failed += 1
             else:
                 await process.wait()
-    assert failed >= 100
+    assert failed >= 50
     while child_pids():
         await asyncio.sleep(0.01)
     assert _native.records() == 0
@@ -103,10 +109,15 @@ async def test_500_at_once() -> None:
 
 @pytest.mark.heavy
 async def test_10_000_in_a_row() -> None:
+    await _true()  # the loop's hub is there from now on
+    while child_pids():
+        await asyncio.sleep(0)
     before = open_fds()
     for number in range(100):
         codes = await asyncio.gather(*(_true() for _ in range(100)))
         assert codes == [0] * 100, number
+    while child_pids():
+        await asyncio.sleep(0)
     assert open_fds() == before
     assert _native.records() == 0
 
@@ -117,12 +128,16 @@ async def _true() -> int:
 
 
 async def test_failing_execs_leave_nothing() -> None:
+    await _true()  # the loop's hub is there from now on
+    while child_pids():
+        await asyncio.sleep(0)
     before = open_fds()
     for _ in range(1000):
         try:
             await aiopidfd.create_subprocess_exec("/nonexistent", stdout=aiopidfd.PIPE)
         except FileNotFoundError:
             continue
+    while child_pids():
+        await asyncio.sleep(0)
     assert open_fds() == before
-    assert not child_pids()
     assert _native.records() == 0

@@ -14,9 +14,10 @@ from anyio.lowlevel import checkpoint
 from .. import _native
 from ..child import FINAL, Child, start
 from ..ending import end_tree
-from ..exits import Patience, has_exited
+from ..exits import Patience
 from ..handle import Handle
 from ..hub import Hub, current_hub, news_of
+from ..kernel import clone_call
 from ..plan import Command, Options
 from ..stdio import Descriptors, Stdio
 from ..terminal import HasTerminal, Terminal
@@ -39,7 +40,6 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
     def __init__(
         self,
         child: Child,
-        hub: Hub,
         stdin: SendPipe | None,
         stdout: ReceivePipe | None,
         stderr: ReceivePipe | None,
@@ -47,7 +47,6 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
     ) -> None:
         """Internal: `open_process` makes processes."""
         self._child = child
-        self._hub = hub
         self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
@@ -91,7 +90,7 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
         """
         # A loop has one reader for a descriptor: one of us waits for it, the others for the lock.
         async with self._waiting:
-            await _until_exited(self._child, self._hub)
+            await _until_exited(self._child, current_hub())
         code = self.returncode
         if code is None:
             raise self._child.failure()
@@ -136,6 +135,7 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
         self.close_pipes()
         try:
             await self.wait()
+            self._child.reap_guardian()
         except GeneratorExit:  # thrown away: nothing can be awaited any more
             kill_now(self._child)
             raise
@@ -153,21 +153,18 @@ class Process(HasTerminal, Handle, anyio.abc.Process):
 
 async def _until_exited(child: Child, hub: Hub) -> None:
     patience = Patience()
+    hub.native.adopt(child.native)  # it may have been started on another loop
     while (state := child.advance()) not in FINAL:
-        if state != _native.ORPHANED or not has_exited(child.pidfd):
-            await _news(child, hub)
+        if not child.has_exited():
+            await news_of(child.native, hub)
+        elif state != _native.ORPHANED:  # the guardian is about to tell how
+            with anyio.move_on_after(_LOOK_AGAIN):
+                await news_of(child.native, hub)
         elif patience.over:  # its guardian was killed, and whoever adopted it does not reap it
             child.native.give_up_status()
         else:
             await anyio.sleep(patience.next())
     child.native.close()
-
-
-async def _news(child: Child, hub: Hub) -> None:
-    """Wait for news; look again by ourselves while it is not clear whether there is a program."""
-    await news_of(child.native, hub)
-    if child.advance() == _native.STARTING:
-        await anyio.sleep(_LOOK_AGAIN)
 
 
 async def _until_started(child: Child, hub: Hub) -> None:
@@ -178,7 +175,9 @@ async def _until_started(child: Child, hub: Hub) -> None:
     """
     try:
         while child.advance() in (_native.STARTING, _native.DYING):
-            await _news(child, hub)
+            await news_of(child.native, hub)
+            if child.advance() == _native.STARTING:  # its guardian was killed: is there a program?
+                await anyio.sleep(_LOOK_AGAIN)
     except GeneratorExit:  # thrown away: nothing can be awaited any more
         child.abandon()
         raise
@@ -187,6 +186,7 @@ async def _until_started(child: Child, hub: Hub) -> None:
         # The normal case takes a millisecond; an exec that hangs is left to itself.
         with anyio.move_on_after(1, shield=True):
             await _until_exited(child, hub)
+        child.reap_guardian()
         raise
     if child.advance() in (_native.FAILED, _native.FOREIGN):
         child.native.close()
@@ -207,6 +207,7 @@ async def end(process: Process, grace: float) -> None:
             await end_tree(process._child, grace)  # noqa: SLF001
         with anyio.move_on_after(KILL_DEADLINE, shield=True):
             await process.wait()
+        process._child.reap_guardian()  # noqa: SLF001
     except BaseException as exc:
         process.abandon()
         if isinstance(exc, anyio.get_cancelled_exc_class()):
@@ -245,6 +246,7 @@ async def open_process(
     shell = isinstance(command, (str, bytes, os.PathLike))
     if isinstance(command, os.PathLike):
         command = os.fspath(command)
+    clone_call()  # says what is missing here, before anything is opened
     hub = current_hub()
     with Descriptors() as descriptors:
         await hub.take_turn()
@@ -278,4 +280,4 @@ async def open_process(
         stdin_pipe = None
         if (fd := descriptors.hand_over(0)) is not None:
             stdin_pipe = SendTerminal(fd) if 0 in descriptors.on_terminal else SendPipe(fd)
-        return Process(child, hub, stdin_pipe, output(1), output(2), terminal)
+        return Process(child, stdin_pipe, output(1), output(2), terminal)

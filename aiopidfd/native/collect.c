@@ -339,25 +339,21 @@ int spawner_block(struct child *child, enum child_state from, int64_t nanosecond
     return result;
 }
 
-void spawner_finish(struct child *child)
+void spawner_finish(struct child *child, int64_t nanoseconds)
 {
-    enum { AT_MOST_NS = 100 * 1000 * 1000 };
-    struct timespec wait = {.tv_nsec = AT_MOST_NS};
+    struct timespec wait = timespec_of(nanoseconds);
     spawner_lock();
     spawner_check_copy();
     child_advance(child);
-    struct record *record = child->record;
-    if (child->state == CHILD_EXITED && record && !record->stays) {
-        atomic_store(&record->awaited, 1);
-        child->n_blocked++;
-        int value = atomic_load(&record->alive);
+    int stays = child->record && child->record->stays;
+    struct pollfd pollfd = {.fd = child->guardian.fd, .events = POLLIN};
+    if (child_is_final(child->state) && !child->guardian_reaped && !stays && pollfd.fd >= 0) {
         spawner_unlock();
-        if (value != 0)
-            SYS(__NR_futex, &record->alive, FUTEX_WAIT, value, &wait);
+        SYS(__NR_ppoll, &pollfd, 1, &wait, NULL, sizeof(uint64_t));
         spawner_lock();
-        child->n_blocked--;
         child_advance(child);
     }
     child_after_news(child);
+    child_sweep();
     spawner_unlock();
 }

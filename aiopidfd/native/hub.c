@@ -136,6 +136,24 @@ void hub_leave(struct child *child)
     free_if_unused(hub);
 }
 
+/* The guardian knows the eventfd of the old hub alone: here its end is the news, or the loop looks again. */
+void hub_adopt(struct hub *hub, struct child *child)
+{
+    struct failure failure;
+    spawner_lock();
+    spawner_check_copy();
+    if (child->hub != hub && !child_is_final(child->state) && child->state != CHILD_STARTING && hub->epoll.fd >= 0) {
+        hub_leave(child);
+        child->hub = hub;
+        hub->n_children++;
+        if (child->guardian.fd >= 0 && !child->guardian_reaped)
+            hub_watch(child, child->guardian.fd, 0, &failure);
+        if (child->pidfd.fd >= 0)
+            hub_watch(child, child->pidfd.fd, 1, &failure);
+    }
+    spawner_unlock();
+}
+
 static void look_at(struct child *child)
 {
     child_advance(child);

@@ -259,6 +259,10 @@ static PyObject *none(void)
     return Py_NewRef(Py_None);
 }
 
+struct state {
+    PyObject *child_type, *hub_type;
+};
+
 /* ---- Hub ------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -299,37 +303,6 @@ static PyObject *hub_collect_method(PyObject *self, PyObject *unused)
     }
     return list;
 }
-
-static PyObject *get_hub_fd(PyObject *self, void *unused)
-{
-    (void)unused;
-    return PyLong_FromLong(hub_fd(hub_of(self)));
-}
-
-static PyMethodDef hub_methods[] = {
-    {"collect", hub_collect_method, METH_NOARGS, "Moves on all children of which there is news; their ids."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef hub_getset[] = {
-    {"fd", get_hub_fd, NULL, "Readable when collect() has news; -1 if it is not ours any more.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot hub_slots[] = {
-    {Py_tp_dealloc, hub_dealloc},
-    {Py_tp_methods, hub_methods},
-    {Py_tp_getset, hub_getset},
-    {Py_tp_doc, "By which a loop hears of its children. Made by hub()."},
-    {0, NULL},
-};
-
-static PyType_Spec hub_spec = {
-    .name = "aiopidfd._native.Hub",
-    .basicsize = sizeof(HubObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = hub_slots,
-};
 
 /* ---- Child ----------------------------------------------------------------------------------- */
 
@@ -415,11 +388,13 @@ static PyObject *child_block(PyObject *self, PyObject *args)
     return PyLong_FromLong(state);
 }
 
-static PyObject *child_finish(PyObject *self, PyObject *unused)
+static PyObject *child_finish(PyObject *self, PyObject *arg)
 {
-    (void)unused;
+    long long nanoseconds = PyLong_AsLongLong(arg);
+    if (nanoseconds == -1 && PyErr_Occurred())
+        return NULL;
     Py_BEGIN_ALLOW_THREADS
-    spawner_finish(child_of(self));
+    spawner_finish(child_of(self), nanoseconds < 0 ? 0 : nanoseconds);
     Py_END_ALLOW_THREADS
     return none();
 }
@@ -471,7 +446,8 @@ static PyMethodDef child_methods[] = {
     {"block", child_block, METH_VARARGS,
      "block(state, nanoseconds): waits, without the GIL, as long as that is the state; returns the state. It may "
      "return early with the same state."},
-    {"finish", child_finish, METH_NOARGS, "Waits, for a moment at most, until an EXITED child's guardian is reaped."},
+    {"finish", child_finish, METH_O,
+     "finish(nanoseconds): waits until the guardian of a child that is over is reaped, so long at most."},
     {"stay", child_stay, METH_NOARGS,
      "The guardian stays until all that the program started is gone. A duplicate of its pidfd."},
     {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},
@@ -533,11 +509,50 @@ static PyType_Spec child_spec = {
     .slots = child_slots,
 };
 
-/* ---- Functions ------------------------------------------------------------------------------- */
+static PyObject *hub_adopt_method(PyObject *self, PyObject *arg)
+{
+    struct state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (!state || !Py_IS_TYPE(arg, (PyTypeObject *)state->child_type)) {
+        PyErr_SetString(PyExc_TypeError, "adopt() takes a Child");
+        return NULL;
+    }
+    hub_adopt(hub_of(self), child_of(arg));
+    return none();
+}
 
-struct state {
-    PyObject *child_type, *hub_type;
+static PyObject *get_hub_fd(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(hub_fd(hub_of(self)));
+}
+
+static PyMethodDef hub_methods[] = {
+    {"adopt", hub_adopt_method, METH_O, "adopt(child): hears of it from now on, and no other hub does."},
+    {"collect", hub_collect_method, METH_NOARGS, "Moves on all children of which there is news; their ids."},
+    {NULL, NULL, 0, NULL},
 };
+
+static PyGetSetDef hub_getset[] = {
+    {"fd", get_hub_fd, NULL, "Readable when collect() has news; -1 if it is not ours any more.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot hub_slots[] = {
+    {Py_tp_dealloc, hub_dealloc},
+    {Py_tp_methods, hub_methods},
+    {Py_tp_getset, hub_getset},
+    {Py_tp_doc, "By which a loop hears of its children. Made by hub()."},
+    {0, NULL},
+};
+
+static PyType_Spec hub_spec = {
+    .name = "aiopidfd._native.Hub",
+    .basicsize = sizeof(HubObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = hub_slots,
+};
+
+/* ---- Functions ------------------------------------------------------------------------------- */
 
 /* An object of one of our types, which have one pointer each. */
 static PyObject *allocate(PyObject *type)

@@ -105,8 +105,9 @@ enum child_state spawner_poll(struct child *child);
  * or -ETIMEDOUT, or -EINTR after a signal. Any number of threads may do so. */
 int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds);
 
-/* Blocks until the guardian of an EXITED program is reaped, if it is on its way. For a moment at most. */
-void spawner_finish(struct child *child);
+/* Blocks until the guardian of a program that is over is reaped, if it does not stay: it is on its way, which
+ * takes microseconds. At most so long, for somebody may have stopped it, or trace it. */
+void spawner_finish(struct child *child, int64_t nanoseconds);
 
 /* In a final state: closes the program's pidfd. */
 void spawner_close(struct child *child);
@@ -154,6 +155,9 @@ int hub_fd(struct hub *hub);
 /* Moves on all children of which there is news; stores the ids of up to `room` of them, and returns how
  * many. As many as `room`: call again. */
 size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room);
+
+/* From now on it, and no other, hears of a child whose program runs. */
+void hub_adopt(struct hub *hub, struct child *child);
 
 /* Closes its descriptors. Its children live on. */
 void hub_release(struct hub *hub);
