@@ -305,7 +305,10 @@ def start(
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            call = other_clone_call(exc)  # a filter is in the way, perhaps since a moment ago
+            other = other_clone_call()  # a filter is in the way, perhaps since a moment ago
+            if other is None:
+                raise
+            call = other
 
 
 def spawn(

@@ -69,6 +69,9 @@ def fork_on(hub: _native.Hub | None) -> Child | None:
                 ) from None
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            call = other_clone_call(exc)  # a filter is in the way, perhaps since a moment ago
+            other = other_clone_call()  # a filter is in the way, perhaps since a moment ago
+            if other is None:
+                raise
+            call = other
         else:
             return None if native is None else Child(native, _PLAN)

@@ -155,15 +155,15 @@ def clone_call() -> int:
     return _call
 
 
-def other_clone_call(error: OSError) -> int:
-    """The way to clone after `error` came of the present one: clone(2), or what is missing.
+def other_clone_call() -> int | None:
+    """The way to clone after the present one was refused; None where there is no other.
 
     Raises:
-        OSError: there is no other way.
+        OSError: a needed call is missing; see `Kernel.require`.
     """
     global _call
     if _call == _native.CALL_CLONE:
         kernel(again=True).require()
-        raise error
+        return None
     _call = _native.CALL_CLONE
     return _call

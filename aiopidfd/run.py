@@ -162,8 +162,9 @@ async def run_process(
         shell = isinstance(command, (str, bytes))
 
     process: Process | None = None
+    timer = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout) as timer:
+        async with timer:
             watch, streams = await open_process(
                 command,
                 shell=shell,
@@ -192,6 +193,7 @@ async def run_process(
             await _end(process, grace)
         raise
     finally:
+        del timer  # it holds the task, which holds its exception, whose traceback holds us
         if process is not None:
             process._streams.close()  # noqa: SLF001
 

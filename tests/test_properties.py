@@ -178,8 +178,12 @@ async def run(case):
                 reply["pipes"][number] = identity(reader._pipe.fileno())
         out, err = await process.communicate()
         reply["said"] = [(out or b"").decode(), (err or b"").decode(), await process.wait()]
-    await asyncio.sleep(0)
     after = open_fds()
+    for _ in range(1000):  # the guardian is on its way out
+        if after == before:
+            break
+        await asyncio.sleep(0.001)
+        after = open_fds()
     os.close(REPORT)
     with os.fdopen(high_read, "rb") as report:
         data = report.read()

@@ -476,7 +476,7 @@ async def test_nothing_outlives_a_contained_program(marked: Marked) -> None:
             assert await process.wait() == code
             assert not marked.alive()
             assert process.rusage is not None
-            assert not child_pids()
+            await until(lambda: not child_pids())
 
 
 async def test_a_contained_program_that_is_killed(marked: Marked) -> None:

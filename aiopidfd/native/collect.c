@@ -44,8 +44,11 @@ void child_reap_guardian(struct child *child)
         child->guardian_reaped = 1;
     else if (result < 0 && result != -EINTR) /* a filter that came later */
         child->guardian_reaped = child_is_readable(child->guardian.fd);
-    if (child->guardian_reaped)
-        child_close_pidfd(&child->guardian, child->guardian_pid);
+    if (!child->guardian_reaped)
+        return;
+    if (child->record)
+        child->guardian.identity = child->record->guardian_identity;
+    child_close_pidfd(&child->guardian, child->guardian_pid);
 }
 
 /* Whether the guardian can never touch our memory again. The kernel says so in `alive`, whatever killed it;
