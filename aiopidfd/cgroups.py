@@ -101,9 +101,11 @@ class Cgroup:
         """A descriptor that all of it can be killed by (cgroup.kill, Linux 5.14); None before that.
 
         Raises:
-            OSError: EBUSY: it holds processes already, which are not ours to kill.
+            OSError: EBUSY: it holds processes already, which are not ours to kill; or it is the root,
+                which holds all that are in no other.
         """
-        if "populated 1" in (self._read("cgroup.events") or ""):
+        events = self._read("cgroup.events")  # the root has none
+        if events is None or "populated 1" in events:
             raise self._error(EBUSY, "with contain it must be the program's own, and it is in use")
         try:
             return os.open("cgroup.kill", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd)

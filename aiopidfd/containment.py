@@ -30,6 +30,10 @@ def explained(exc: OSError) -> OSError:
         return OSError(
             exc.errno, "a tree is found in /proc, which must be there and of our pid namespace"
         )
+    if exc.errno == errno.EACCES:
+        return OSError(
+            errno.ENOTSUP, "/proc hides processes of the tree from us (hidepid, proc_pid(5))"
+        )
     if exc.errno == errno.ENOSYS:
         return OSError(exc.errno, "the kernel lists no children in /proc (CONFIG_PROC_CHILDREN)")
     return exc

@@ -160,11 +160,18 @@ class Handle:
 
         Raises:
             PermissionError: all that is left may not be signalled (kill(2)).
-            OSError: as `children`.
+            OSError: as `children`; the program itself has got SIGKILL.
         """
         try:
             with Tree(self._child) as tree:
-                return await tree.kill()
+                try:
+                    return await tree.kill()
+                except PermissionError:
+                    raise
+                except OSError:  # the tree cannot be found: the program can
+                    with contextlib.suppress(ProcessLookupError):
+                        self.kill()
+                    raise
         except ProcessLookupError:
             return True
 

@@ -8,13 +8,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 PRELUDE = """
-import asyncio, contextlib, ctypes, errno, os, resource, select, signal, sys, threading, time
+import asyncio, contextlib, ctypes, errno, os, pathlib, resource, select, signal, sys, threading, time
 sys.path.insert(0, {root!r})
 import aiopidfd
 from aiopidfd import _native
 from tests import hosts, seccomp
 from tests.conftest import child_pids, open_fds
 libc = ctypes.CDLL(None, use_errno=True)
+read = lambda path: pathlib.Path(path).read_text()
 """
 
 

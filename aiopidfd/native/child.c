@@ -183,6 +183,29 @@ void child_close_pidfd(struct owned *pidfd, int pid)
     pidfd->fd = -1;
 }
 
+/* Where somebody has closed it, the program is opened anew: since Linux 6.9 the inode tells whether that is
+ * the same process, whatever has become of its number. */
+int child_hold_program(struct child *child)
+{
+    if (child_pidfd_is_ours(&child->pidfd, child->pid))
+        return 1;
+    if (child->pid <= 0 || child->pidfd.identity.inode == 0 || !life_has_pidfs())
+        return 0;
+    struct owned anew = child->pidfd;
+    anew.fd = (int)SYS(__NR_pidfd_open, child->pid, 0);
+    if (!fds_are_ours(&anew)) {
+        if (anew.fd >= 0)
+            SYS(__NR_close, anew.fd);
+        return 0;
+    }
+    fds_move_above_stdio(&anew.fd);
+    child->pidfd = anew;
+    struct failure failure;
+    if (child->hub)
+        hub_watch(child, anew.fd, 1, &failure);
+    return 1;
+}
+
 void child_close_handed_over(struct child *child)
 {
     if (!child->n_fds)
@@ -463,7 +486,7 @@ int spawner_signal(struct child *child, int sig)
 {
     enter();
     long result = -ESRCH;
-    if (is_running(child) && !child_pidfd_is_ours(&child->pidfd, child->pid)) {
+    if (is_running(child) && !child_hold_program(child)) {
         result = -EBADF;
     } else if (is_running(child)) {
         result = SYS(__NR_pidfd_send_signal, child->pidfd.fd, sig, 0, 0);
@@ -513,7 +536,7 @@ int spawner_dup_pidfd(struct child *child)
     enter();
     int result = -ESRCH;
     if (is_running(child))
-        result = child_pidfd_is_ours(&child->pidfd, child->pid) ? fds_duplicate(child->pidfd.fd) : -EBADF;
+        result = child_hold_program(child) ? fds_duplicate(child->pidfd.fd) : -EBADF;
     spawner_unlock();
     return result;
 }

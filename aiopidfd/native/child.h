@@ -79,6 +79,7 @@ struct child *child_new(struct hub *hub);
 void child_free(struct child *child);           /* closes all that is still held */
 struct child *child_find(uint64_t id);          /* or NULL */
 int child_pidfd_is_ours(const struct owned *pidfd, int pid);
+int child_hold_program(struct child *child); /* whether its pidfd is ours, or is so again */
 void child_close_pidfd(struct owned *pidfd, int pid);
 void child_end_start(struct child *child);      /* it is not STARTING any more, or never was */
 void child_close_handed_over(struct child *child);
@@ -103,6 +104,7 @@ void start_go(struct record *record, int go);
 
 void child_advance(struct child *child);
 void child_reap_guardian(struct child *child); /* if it has ended */
+void child_reap_guardians_before_exec(void);
 int child_was_born(const struct record *record);
 int child_stillborn_pidfd(const struct record *record);
 void child_collect_start(struct child *child);

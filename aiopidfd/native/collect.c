@@ -51,6 +51,23 @@ void child_reap_guardian(struct child *child)
     child_close_pidfd(&child->guardian, child->guardian_pid);
 }
 
+/* After an exec of this process the guardians of the program that it was have ended, as zombies that no
+ * ordinary wait reaps: they send no SIGCHLD. The first starts look for them, by the name that guardians have
+ * (proc_pid_comm(5)). One of our own that is found here is reaped a moment early. */
+void child_reap_guardians_before_exec(void)
+{
+    static int looks_left = 16;
+    siginfo_t info = {.si_pid = 0};
+    enum { OPTIONS = WEXITED | WNOHANG | __WCLONE };
+    while (looks_left > 0 && SYS(__NR_waitid, P_ALL, 0, &info, OPTIONS | WNOWAIT, NULL) == 0 && info.si_pid > 0) {
+        if (!pidinfo_is_named(info.si_pid, "aiopidfd-guard"))
+            break;
+        SYS(__NR_waitid, P_PID, info.si_pid, &info, OPTIONS, NULL);
+        info.si_pid = 0;
+    }
+    looks_left -= looks_left > 0;
+}
+
 /* Whether the guardian can never touch our memory again. The kernel says so in `alive`, whatever killed it;
  * but for a core dump of its own before Linux 5.16: then it is that it has been reaped. */
 static int has_left_memory(const struct child *child)
@@ -183,11 +200,11 @@ static void collect_exit(struct child *child)
  * had where it has become our own child (we are init or a subreaper), or as pidinfo.h says. */
 static void collect_orphan(struct child *child)
 {
-    int fd = child->pidfd.fd;
-    if (!child_pidfd_is_ours(&child->pidfd, child->pid)) { /* closed behind our back: nothing more is known */
+    if (!child_hold_program(child)) { /* closed behind our back: nothing more is known */
         child->state = child->state == CHILD_DYING ? CHILD_FAILED : CHILD_UNKNOWN;
         return;
     }
+    int fd = child->pidfd.fd;
     if (!child_is_readable(fd))
         return;
     siginfo_t info = {.si_pid = 0};
@@ -228,7 +245,7 @@ static void advance_with_record(struct child *child)
     } else if (child->state == CHILD_RUNNING && left) {
         child->state = CHILD_ORPHANED;
         /* The guardian may have died just before it would have heeded the request. */
-        if (atomic_load(&record->kill_requested) && child_pidfd_is_ours(&child->pidfd, child->pid))
+        if (atomic_load(&record->kill_requested) && child_hold_program(child))
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
     }
     int child_is_inside = child_was_born(record) && atomic_load(&record->inside);

@@ -91,6 +91,16 @@ int pidinfo_pid(int pidfd)
     return number > 0 ? number : 0;
 }
 
+int pidinfo_is_named(int pid, const char *name)
+{
+    char path[64], text[32];
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    if (!read_text(path, text, sizeof text))
+        return 0;
+    text[strcspn(text, "\n")] = 0;
+    return strcmp(text, name) == 0;
+}
+
 int pidinfo_parent(int pidfd, int pid)
 {
     struct pidfd_info info = {.mask = 0};

@@ -17,6 +17,9 @@ int pidinfo_zombie(int pidfd, int pid, int *code, int *status);
 /* The pid of a pidfd's process in our own pid namespace; 0 where it has none, or is gone. */
 int pidinfo_pid(int pidfd);
 
+/* Whether a process has this name, at most 15 characters (proc_pid_comm(5)). */
+int pidinfo_is_named(int pid, const char *name);
+
 /* The pid of its parent, likewise; 0 where that is not known, or the process is gone; -errno where no
  * descriptor is to be had to look (EMFILE and the like). `pid`: its own. */
 int pidinfo_parent(int pidfd, int pid);

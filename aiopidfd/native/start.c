@@ -165,6 +165,7 @@ struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
     spawner_lock();
     spawner_check_copy();
     child_sweep();
+    child_reap_guardians_before_exec();
     struct child *child = child_new(plan->hub);
     if (!child) {
         spawner_unlock();

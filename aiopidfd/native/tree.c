@@ -121,8 +121,10 @@ static int list_children(const struct member *member, struct pids *pids)
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task", member->pid);
     DIR *threads = opendir(path);
+    if (!threads && (errno == ENOENT || errno == ESRCH || errno == EPERM)) /* hidden, or gone */
+        return is_there(member) ? -EACCES : 0;
     if (!threads)
-        return errno == ENOENT || errno == ESRCH ? 0 : -errno;
+        return -errno;
     int n = 0;
     for (int look = 0; look < LOOKS; look++) {
         size_t known = pids->n;

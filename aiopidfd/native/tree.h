@@ -12,7 +12,8 @@ typedef int (*tree_visitor)(void *arg, int pid, int pidfd);
  * that is visited.
  *
  * 0 or -errno: -ENOTSUP where /proc is not there or tells of another pid namespace, -ENOSYS where the
- * kernel lists no children (CONFIG_PROC_CHILDREN); -EMFILE and the like, when not all were visited. */
+ * kernel lists no children (CONFIG_PROC_CHILDREN); -EACCES where /proc hides a process of it (hidepid,
+ * proc(5)); -EMFILE and the like, when not all were visited. */
 int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg);
 
 /* Sends a signal to every descendant, and to the process itself if `root_too`. Counts those that got it,
