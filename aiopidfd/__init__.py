@@ -33,6 +33,7 @@ from .child import Child, spawn
 from .exits import wait_pid, wait_pidfd
 from .fork import fork
 from .handle import NoHandleError
+from .hub import prepare
 from .kernel import Answer, Kernel, kernel
 from .loops import EventLoop, install, uninstall
 from .pidfd import PidFd
@@ -90,6 +91,7 @@ __all__ = [
     "fork",
     "install",
     "kernel",
+    "prepare",
     "run_in_fork",
     "run_process",
     "spawn",

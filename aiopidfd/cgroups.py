@@ -101,8 +101,8 @@ class Cgroup:
         """A descriptor that all of it can be killed by (cgroup.kill, Linux 5.14); None before that.
 
         Raises:
-            OSError: EBUSY: it holds processes already, which are not ours to kill; or it is the root,
-                which holds all that are in no other.
+            OSError: EBUSY: it holds processes already, which are not ours to kill; or it is the
+                root, which holds all that are in no other.
         """
         events = self._read("cgroup.events")  # the root has none
         if events is None or "populated 1" in events:

@@ -5,7 +5,6 @@
 
 import errno
 import logging
-import os
 import resource
 import signal
 import subprocess
@@ -206,7 +205,7 @@ class Child:
         return pidfd >= 0 and has_exited(pidfd)
 
     def reap_guardian(self) -> None:
-        """Reap the guardian of a program that is over, unless it stays for what is left of its tree.
+        """Reap the guardian of a program that is over, unless it stays for the rest of the tree.
 
         It is on its way, and that takes some microseconds; more than milliseconds are not waited
         for, and then a later start reaps it.
@@ -235,8 +234,8 @@ def start(
 ) -> Child:
     """Begin to start a program; returns at once, with the child in the state STARTING.
 
-    `descriptors` holds our ends of the pipes afterwards. `hub` is how a loop will hear of it. Raises as `spawn` does, but for what only
-    the exec can tell.
+    `descriptors` holds our ends of the pipes afterwards. `hub` is how a loop will hear of it.
+    Raises as `spawn` does, but for what only the exec can tell.
     """
     if preexec_fn is not None:
         raise ValueError(
@@ -252,7 +251,7 @@ def start(
     call = clone_call()
 
     rest: dict[str, Any] = {**options}
-    if unknown := rest.keys() - Options.__annotations__.keys():
+    if rest and (unknown := rest.keys() - Options.__annotations__.keys()):
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}{_meant(min(unknown))}")
     pipesize = rest.pop("pipesize", -1)
     if pipesize is not None and not isinstance(pipesize, int):

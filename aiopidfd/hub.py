@@ -15,7 +15,7 @@ from typing import Any, Final
 from . import _native
 from .ready import Flag, running_trio
 
-__all__ = ["Hub", "current_hub", "news_of"]
+__all__ = ["Hub", "current_hub", "news_of", "prepare"]
 
 # Starts that are under way at once, on one loop; the next one waits for its turn. Each needs a few
 # more descriptors than a running program does, and more of them would not be done any sooner.
@@ -118,6 +118,22 @@ async def _serve(trio: Any, hub: Hub) -> None:
     while True:
         await trio.lowlevel.wait_readable(hub.native.fd)
         hub.collect()
+
+
+def prepare() -> None:
+    """Take now the descriptors that the first start would take, a dozen or so, and keep them.
+
+    A start costs the same however many descriptors this process has open, if these have low
+    numbers. They do where the first start comes early, or an event loop of ours is made early. A
+    server that starts its first program late calls this first, before it opens thousands. In a
+    coroutine it takes those of the running loop, too.
+
+    Raises:
+        OSError: EMFILE, ENFILE; or a call is refused here, which is named.
+    """
+    _native.prepare()
+    if running_trio() is not None or asyncio._get_running_loop() is not None:
+        current_hub()
 
 
 async def news_of(child: _native.Child, hub: Hub) -> None:

@@ -8,17 +8,20 @@ Code that uses asyncio's own functions on such a loop needs no change. One line 
 """
 
 import asyncio
+import contextlib
+import selectors
 import types
 from collections.abc import Callable
 from subprocess import PIPE
 from typing import Any, Final, TypeVar
 
+from . import _native
 from .launch import take_fixed
 from .plan import Command
 from .stdio import Stdio
 from .transport import SubprocessTransport, connect
 
-__all__ = ["EventLoop", "SubprocessMethods", "install", "uninstall"]
+__all__ = ["EventLoop", "SubprocessMethods", "install", "prepare_early", "uninstall"]
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -73,6 +76,12 @@ class SubprocessMethods:
         return await _start(self, protocol_factory, cmd, True, stdin, stdout, stderr, options)
 
 
+def prepare_early() -> None:
+    """Take what starts need while numbers are low, see `aiopidfd.prepare`; later, if that fails."""
+    with contextlib.suppress(OSError):
+        _native.prepare()
+
+
 async def _start(
     loop: asyncio.AbstractEventLoop,
     protocol_factory: Callable[[], _ProtocolT],
@@ -108,6 +117,11 @@ async def _start(
 
 class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
     """asyncio's selector event loop, with invisible children. A loop factory."""
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """Make one; `selector` as for asyncio's."""
+        super().__init__(selector)
+        prepare_early()
 
 
 def install(loop: asyncio.AbstractEventLoop | None = None) -> None:

@@ -207,18 +207,18 @@ def make_plan(
         executable=executable,
         args=args,
         paths=_paths(executable, env),
-        argv=tuple(_no_nul(os.fsencode(arg)) for arg in args),
+        argv=tuple([_no_nul(os.fsencode(arg)) for arg in args]),
         env=env,
         cwd=cwd,
-        steps=tuple(step for _, step in steps),
-        blame=tuple(option for option, _ in steps),
+        steps=tuple([step for _, step in steps]),
+        blame=tuple([option for option, _ in steps]),
         # A change of ids in a memory map that is ours too would make us undumpable, and would put
         # a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE).
         # And oom_score_adj counts for all who share the memory, should the guardian be killed just
         # then (fs/proc/base.c, __set_oom_adj()).
         private_memory=bool(ids) or oom_score_adj is not None,
         private_table=not close_fds,
-        highest=max((target for _, target in dups if _is_beyond_limit(target)), default=0),
+        highest=max([target for _, target in dups if _is_beyond_limit(target)], default=0),
         contain=bool(contain),
         cgroup=cgroup,
     )

@@ -91,10 +91,11 @@ class Descriptors:
             ValueError: STDOUT for anything but stderr; a window size that is none, or of nothing.
             TypeError: something that is neither a choice nor a file.
         """
-        choices = dict(enumerate((stdin, stdout, stderr)))
+        all_three = enumerate((stdin, stdout, stderr))
+        choices = {target: choice for target, choice in all_three if choice is not None}
         if STDOUT in (stdin, stdout):
             raise ValueError("STDOUT can only be used for stderr")
-        self.on_terminal = tuple(target for target, choice in choices.items() if choice == PTY)
+        self.on_terminal = tuple([target for target, choice in choices.items() if choice == PTY])
         if window_size is not None:
             window_size = check_window_size(window_size)
             if not self.on_terminal:
@@ -102,11 +103,11 @@ class Descriptors:
         sources: dict[int, int] = {}
         # First what is open already: a number that is not must not become one of our pipe's.
         for target, choice in choices.items():
-            if choice not in (None, PIPE, DEVNULL, STDOUT, PTY):
+            if choice not in (PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
                 sources[target] = self._duplicate(_fileno(name, choice), name)
         for fd in pass_fds:
-            if choices.get(fd) is None:
+            if fd not in choices:
                 sources[fd] = self._duplicate(fd, "pass_fds")
         if cgroup is not None:
             self.cgroup = self._directory(cgroup, "cgroup")

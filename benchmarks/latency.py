@@ -1,5 +1,6 @@
 """How long it takes to start /bin/true and wait for its exit, one after another."""
 
+import sys
 from collections.abc import Callable
 from time import perf_counter_ns
 
@@ -12,21 +13,25 @@ from .subjects import (
     POSIX_SPAWN,
     TRUE,
     AsyncSubject,
+    Spawn,
     async_subjects,
     blocking_subjects,
 )
-from .table import Wanted, report
+from .table import Table, Wanted
+
+# Up to 3.11 asyncio waits in a thread for each program.
+OF_ASYNCIO = 0.90 if sys.version_info < (3, 12) else 0.97
 
 WANTED = (
-    Wanted(OURS, ASYNCIO, 0.90),
+    Wanted(OURS, ASYNCIO, OF_ASYNCIO),
     Wanted(OURS, POSIX_SPAWN, 1.20),
-    Wanted(OURS_ON_UVLOOP, ASYNCIO, 0.90),
+    Wanted(OURS_ON_UVLOOP, ASYNCIO, OF_ASYNCIO),
     Wanted(OURS_ON_UVLOOP, POSIX_SPAWN, 1.20),
-    Wanted(OURS_BLOCKING, POSIX_SPAWN, 1.20),
+    Wanted(OURS_BLOCKING, POSIX_SPAWN, 1.12),
 )
 
 
-async def _on_loop(subject: AsyncSubject, spawns: int) -> list[float]:
+async def times_on_loop(subject: AsyncSubject, spawns: int) -> list[float]:
     """Microseconds each."""
     times = []
     for _ in range(spawns):
@@ -37,28 +42,28 @@ async def _on_loop(subject: AsyncSubject, spawns: int) -> list[float]:
     return times
 
 
-def _blocking(spawn: Callable[[], Callable[[], object]], spawns: int) -> list[float]:
+def times_blocking(spawn: Spawn, spawns: int) -> list[float]:
     """Microseconds each."""
     times = []
     for _ in range(spawns):
         start = perf_counter_ns()
-        spawn()()
+        spawn([TRUE])()
         times.append((perf_counter_ns() - start) / 1e3)
     return times
 
 
-def measure(*, quick: bool) -> str:
+def measure(*, quick: bool) -> list[Table]:
     rounds, spawns = (10, 20) if quick else (100, 20)
 
     def on_loop(subject: AsyncSubject) -> Callable[[], list[float]]:
-        return lambda: subject.run(_on_loop(subject, spawns))
+        return lambda: subject.run(times_on_loop(subject, spawns))
 
-    def blocking(spawn: Callable[[], Callable[[], object]]) -> Callable[[], list[float]]:
-        return lambda: _blocking(spawn, spawns)
+    def blocking(spawn: Spawn) -> Callable[[], list[float]]:
+        return lambda: times_blocking(spawn, spawns)
 
     with async_subjects() as subjects:
         turns = {subject.name: on_loop(subject) for subject in subjects}
         turns |= {name: blocking(spawn) for name, spawn in blocking_subjects().items()}
         samples = interleave(turns, rounds)
     title = f"Spawn and wait of /bin/true, one after another; {rounds} x {spawns} spawns"
-    return report(title, "us", samples, WANTED)
+    return [Table(title, "us", samples, WANTED)]

@@ -13,7 +13,7 @@ from typing import Final
 
 from .rounds import interleave
 from .subjects import AsyncSubject, async_subjects
-from .table import report
+from .table import Table
 
 CHUNK: Final = 64 * 1024
 PAUSE: Final = 0.01  # seconds between two reads: some MiB/s, of the GiB/s that /dev/zero would give
@@ -46,12 +46,11 @@ async def _read_slowly(subject: AsyncSubject, seconds: float) -> float:
 
 def measure_here(name: str, seconds: float) -> float:
     """For the process that takes the sample."""
-    with async_subjects() as subjects:
-        (subject,) = (each for each in subjects if each.name == name)
+    with async_subjects(name) as (subject,):
         return subject.run(_read_slowly(subject, seconds))
 
 
-def measure(*, quick: bool) -> str:
+def measure(*, quick: bool) -> list[Table]:
     rounds, seconds = (1, 1.0) if quick else (5, 2.0)
 
     def turn(name: str) -> Callable[[], list[float]]:
@@ -65,4 +64,4 @@ def measure(*, quick: bool) -> str:
     title = (
         f"Memory gained in {seconds:g} s from a program that writes without end to a slow reader"
     )
-    return report(title, "MiB", samples, ())
+    return [Table(title, "MiB", samples)]

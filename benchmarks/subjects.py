@@ -1,4 +1,7 @@
-"""What is compared: four ways to run a program from a coroutine, and three that block."""
+"""What is compared: four ways to run a program from a coroutine, and three that block.
+
+A fifth, a thread for each call, is measured only where it is asked for by name.
+"""
 
 import asyncio
 import os
@@ -6,23 +9,28 @@ import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import aiopidfd
 
 T = TypeVar("T")
 
 TRUE: Final = "/bin/true"
+SLEEP: Final = ["/bin/sleep", "1000"]  # a program that lives
 
 OURS: Final = "aiopidfd"
 OURS_ON_UVLOOP: Final = "aiopidfd on uvloop"
 OURS_BLOCKING: Final = "aiopidfd.spawn"
 ASYNCIO: Final = "asyncio"
 UVLOOP: Final = "uvloop"
+THREAD: Final = "asyncio.to_thread(subprocess.Popen)"
 SUBPROCESS: Final = "subprocess"
 POSIX_SPAWN: Final = "os.posix_spawn"
 
+ON_LOOPS: Final = (OURS, OURS_ON_UVLOOP, ASYNCIO, UVLOOP)
+
 Create = Callable[..., Awaitable[asyncio.subprocess.Process]]
+Spawn = Callable[[list[str]], Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,15 @@ class AsyncSubject:
 
 
 @contextmanager
-def async_subjects() -> Iterator[list[AsyncSubject]]:
-    """The four of them, each with a loop of its own. Without uvloop, the two that need none."""
+def async_subjects(*names: str) -> Iterator[list[AsyncSubject]]:
+    """Those named, or the four, each with a loop of its own. Without uvloop, what needs none."""
     loops = {"asyncio": asyncio.SelectorEventLoop, **_uvloop()}
     ways: list[tuple[str, str, Create]] = [
         (OURS, "asyncio", aiopidfd.create_subprocess_exec),
         (OURS_ON_UVLOOP, "uvloop", aiopidfd.create_subprocess_exec),
         (ASYNCIO, "asyncio", asyncio.create_subprocess_exec),
         (UVLOOP, "uvloop", asyncio.create_subprocess_exec),
+        (THREAD, "asyncio", cast("Create", _create_in_thread)),
     ]
     with ExitStack() as stack:
         yield [
@@ -53,7 +62,7 @@ def async_subjects() -> Iterator[list[AsyncSubject]]:
                 name, create, stack.enter_context(asyncio.Runner(loop_factory=loops[loop]))
             )
             for name, loop, create in ways
-            if loop in loops
+            if loop in loops and name in (names or ON_LOOPS)
         ]
 
 
@@ -65,19 +74,33 @@ def _uvloop() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
 
 
-def blocking_subjects() -> dict[str, Callable[[], Callable[[], object]]]:
-    """Each starts /bin/true and returns what waits for it.
+@dataclass(frozen=True)
+class _InThread:
+    """Of a `Process` it has only this."""
+
+    popen: subprocess.Popen[bytes]
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self.popen.wait)
+
+
+async def _create_in_thread(*command: str) -> _InThread:
+    return _InThread(await asyncio.to_thread(subprocess.Popen, command))
+
+
+def blocking_subjects() -> dict[str, Spawn]:
+    """Each starts a program, given with its path, and returns what waits for it.
 
     All but os.posix_spawn close every other descriptor in the child; that one has no way to ask for
     it before Python 3.13, so it does one system call less.
     """
 
-    def posix_spawn() -> Callable[[], object]:
-        pid = os.posix_spawn(TRUE, [TRUE], os.environ)
+    def posix_spawn(command: list[str]) -> Callable[[], object]:
+        pid = os.posix_spawn(command[0], command, os.environ)
         return lambda: os.waitpid(pid, 0)
 
     return {
-        OURS_BLOCKING: lambda: aiopidfd.spawn([TRUE]).wait,
-        SUBPROCESS: lambda: subprocess.Popen([TRUE]).wait,
+        OURS_BLOCKING: lambda command: aiopidfd.spawn(command).wait,
+        SUBPROCESS: lambda command: subprocess.Popen(command).wait,
         POSIX_SPAWN: posix_spawn,
     }

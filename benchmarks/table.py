@@ -1,10 +1,60 @@
-"""Tables: medians with their quartiles, and below them the ratios that are wanted."""
+"""What a measurement found: medians with their quartiles, and below them the bounds wanted."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import median, quantiles
+from typing import Any, ClassVar, Final, Protocol
 
 Samples = Mapping[str, Sequence[float]]
+
+_AT: Final = " at "
+
+
+@dataclass(frozen=True)
+class Row:
+    """A bound, and how it stands here."""
+
+    kind: str
+    what: str
+    here: float | None  # None: it was not measured
+    shown: str
+    wanted: str  # empty if it is only told
+    met: bool | None
+
+    def cells(self) -> tuple[str, ...]:
+        if self.here is None:
+            verdict = "not measured"
+        else:
+            verdict = {True: "met", False: "NOT MET", None: ""}[self.met]
+        return self.what, self.shown, self.wanted or "-", verdict
+
+
+class Bound(Protocol):
+    """Something about medians that is wanted, or only told."""
+
+    def row(self, samples: Samples) -> Row: ...
+
+
+def _row(
+    kind: str,
+    what: str,
+    medians: Sequence[float | None],
+    here: Callable[..., float],
+    shown: str,
+    bound: float | None,
+    at_least: bool = False,
+) -> Row:
+    wanted = "" if bound is None else f"{'>=' if at_least else '<='} {bound:g}"
+    if None in medians:
+        return Row(kind, what, None, "-", wanted, None)
+    value = here(*medians)
+    met = None if bound is None else value >= bound if at_least else value <= bound
+    return Row(kind, what, value, format(value, shown), wanted, met)
+
+
+def _median(samples: Samples, name: str) -> float | None:
+    return median(samples[name]) if samples.get(name) else None
 
 
 @dataclass(frozen=True)
@@ -13,30 +63,121 @@ class Wanted:
 
     subject: str
     reference: str
-    bound: float
+    bound: float | None = None
     at_least: bool = False
 
-    def row(self, samples: Samples) -> tuple[str, ...]:
+    kind: ClassVar[str] = "ratio of medians"
+
+    def row(self, samples: Samples) -> Row:
+        medians = [_median(samples, self.subject), _median(samples, self.reference)]
         what = f"{self.subject} / {self.reference}"
-        sign = ">=" if self.at_least else "<="
-        wanted = f"{sign} {self.bound:g}"
-        if not (samples.get(self.subject) and samples.get(self.reference)):
-            return what, "-", wanted, "not measured"
-        ratio = median(samples[self.subject]) / median(samples[self.reference])
-        met = ratio >= self.bound if self.at_least else ratio <= self.bound
-        return what, f"{ratio:.3f}", wanted, "met" if met else "NOT MET"
+        return _row(self.kind, what, medians, lambda a, b: a / b, ".3f", self.bound, self.at_least)
 
 
-def report(title: str, unit: str, samples: Samples, wanted: Iterable[Wanted]) -> str:
+@dataclass(frozen=True)
+class Beyond:
+    """A bound on what the median of `subject` is more than that of `reference`."""
+
+    subject: str
+    reference: str
+    bound: float | None = None
+
+    kind: ClassVar[str] = "difference of medians"
+
+    def row(self, samples: Samples) -> Row:
+        medians = [_median(samples, self.subject), _median(samples, self.reference)]
+        what = f"{self.subject} - {self.reference}"
+        return _row(self.kind, what, medians, lambda a, b: a - b, ",.1f", self.bound)
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A bound on the median of `subject` itself."""
+
+    subject: str
+    bound: float
+
+    kind: ClassVar[str] = "median"
+
+    def row(self, samples: Samples) -> Row:
+        medians = [_median(samples, self.subject)]
+        return _row(self.kind, self.subject, medians, lambda a: a, ",.1f", self.bound)
+
+
+def at(subject: str, number: int) -> str:
+    """The name of a subject's samples where they were taken at several numbers of something."""
+    return f"{subject}{_AT}{number}"
+
+
+@dataclass(frozen=True)
+class Table:
     """Everything about one measurement."""
-    medians = [(unit, "median", "quartiles")]
-    for name, values in samples.items():
-        low, middle, high = quantiles(values, n=4) if len(values) > 1 else [*values] * 3
-        medians.append((name, f"{middle:,.1f}", f"{low:,.1f} .. {high:,.1f}"))
-    lines = [title, *_aligned(medians)]
-    if ratios := [each.row(samples) for each in wanted]:
-        lines += ["", *_aligned([("ratio of medians", "here", "wanted", ""), *ratios])]
-    return "\n".join(lines)
+
+    title: str
+    unit: str
+    samples: Samples
+    wanted: Sequence[Bound] = ()
+    note: str = ""
+    across: str = ""  # what there are several numbers of, if the samples are named by `at`
+
+    def text(self) -> str:
+        """For people."""
+        medians = [(self.unit, "median", "quartiles")]
+        for name, values in self.samples.items():
+            if values:
+                low, middle, high = _quartiles(values)
+                medians.append((name, f"{middle:,.1f}", f"{low:,.1f} .. {high:,.1f}"))
+            else:
+                medians.append((name, "-", "not measured"))
+        lines = [self.title, *([f"  {self.note}"] if self.note else []), *_aligned(medians)]
+        for kind, rows in groupby(self._rows(), lambda row: row.kind):
+            lines += ["", *_aligned([(kind, "here", "wanted", ""), *(row.cells() for row in rows)])]
+        return "\n".join(lines)
+
+    def data(self) -> dict[str, Any]:
+        """For programs: what json.dump takes."""
+        medians = []
+        for name, values in self.samples.items():
+            subject, number = name, None
+            if self.across:
+                subject, _, after = name.rpartition(_AT)
+                number = int(after)
+            low, middle, high = _quartiles(values) if values else [None] * 3
+            medians.append(
+                {
+                    "name": name,
+                    "subject": subject,
+                    "at": number,
+                    "samples": len(values),
+                    "median": middle,
+                    "quartiles": [low, high],
+                }
+            )
+        rows = [
+            {
+                "kind": row.kind,
+                "what": row.what,
+                "here": row.here,
+                "wanted": row.wanted,
+                "met": row.met,
+            }
+            for row in self._rows()
+        ]
+        return {
+            "title": self.title,
+            "note": self.note,
+            "unit": self.unit,
+            "across": self.across,
+            "medians": medians,
+            "rows": rows,
+        }
+
+    def _rows(self) -> list[Row]:
+        return [each.row(self.samples) for each in self.wanted]
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    return quantiles(values, n=4) if len(values) > 1 else [*values] * 3
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -109,10 +109,9 @@ def _nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture
-async def _a_hub() -> AsyncIterator[None]:
-    """What is there from a loop's first start until the loop is closed."""
+async def _a_hub() -> None:
+    """Make what is there from a loop's first start until the loop is closed."""
     current_hub()
-    yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 PRELUDE = """
-import asyncio, contextlib, ctypes, errno, os, pathlib, resource, select, signal, sys, threading, time
+import asyncio, contextlib, ctypes, errno, os, pathlib
+import resource, select, signal, sys, threading, time
 sys.path.insert(0, {root!r})
 import aiopidfd
 from aiopidfd import _native

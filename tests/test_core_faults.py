@@ -257,9 +257,7 @@ async def test_300_with_three_pipes_at_the_usual_limit() -> None:
     pipe = aiopidfd.PIPE
 
     async def one(number: int) -> tuple[bytes | None, int | None]:
-        process = await aiopidfd.create_subprocess_exec(
-            "cat", stdin=pipe, stdout=pipe, stderr=pipe
-        )
+        process = await aiopidfd.create_subprocess_exec("cat", stdin=pipe, stdout=pipe, stderr=pipe)
         out, _ = await process.communicate(b"%d" % number)
         return out, process.returncode
 
@@ -645,4 +643,3 @@ def test_errors_name_the_descriptor_table() -> None:
     )
     assert output.startswith(errno.errorcode[errno.EPERM])
     assert "close_range(2)" in output
-

@@ -206,7 +206,7 @@ def test_failures(block: str) -> None:
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_a_guardian_that_is_killed_inside_fork(first: str) -> None:
-    """In an at-fork handler of another library. Whoever locks what it has locked waits for ever, so we abort.
+    """In an at-fork handler of another library: what that has locked stays locked, so we abort.
 
     Handlers run last registered first: one before ours has locked what is its own, one after ours
     the C library's locks too.
@@ -220,8 +220,9 @@ def test_a_guardian_that_is_killed_inside_fork(first: str) -> None:
             import aiopidfd
         assert libc.__register_atfork(pause, None, None, None) == 0
         import aiopidfd
-        killer = aiopidfd.spawn(["sh", "-c", f"sleep 0.5; for p in $(cat /proc/{{os.getpid()}}/task/"
-            f"{{os.getpid()}}/children); do [ $p = $PPID ] || kill -9 $p; done"])
+        me = os.getpid()
+        killer = aiopidfd.spawn(["sh", "-c", f"sleep 0.5; for p in $(cat /proc/{{me}}/task/{{me}}/"
+            "children); do [ $p = $PPID ] || kill -9 $p; done"])
         aiopidfd.fork()
     """
     result = subprocess.run(
