@@ -6,6 +6,7 @@ is closed.
 """
 
 import asyncio
+import contextlib
 import os
 import weakref
 from collections import deque
@@ -132,7 +133,7 @@ def prepare() -> None:
         OSError: EMFILE, ENFILE; or a call is refused here, which is named.
     """
     _native.prepare()
-    if running_trio() is not None or asyncio._get_running_loop() is not None:
+    with contextlib.suppress(RuntimeError):  # no loop runs here
         current_hub()
 
 

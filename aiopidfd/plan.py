@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fcntl import F_SETFD
 from signal import SIGPIPE, SIGXFSZ
 from termios import TIOCSCTTY
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 from warnings import warn
 
 from . import _native
@@ -131,26 +131,10 @@ def make_plan(
     pass_fds: frozenset[int],
     cgroup: Cgroup | None = None,
     terminal: int | None = None,
-    executable: StrOrBytesPath | None = None,
-    cwd: StrOrBytesPath | None = None,
-    env: Env | None = None,
-    user: str | int | None = None,
-    group: str | int | None = None,
-    extra_groups: Iterable[str | int] | None = None,
-    umask: int = -1,
-    start_new_session: bool = False,
-    process_group: int | None = None,
-    restore_signals: bool = True,
     close_fds: bool = True,
-    rlimits: Mapping[str | int, int | tuple[int, int]] | None = None,
-    nice: int | None = None,
-    cpu_affinity: Iterable[int] | None = None,
-    scheduler: tuple[int, int] | None = None,
-    ioprio: tuple[int, int] | None = None,
-    oom_score_adj: int | None = None,
-    no_new_privs: bool = False,
-    die_with_parent: bool | int = False,
-    contain: bool = False,
+    executable: StrOrBytesPath | None = None,
+    env: Env | None = None,
+    **options: Any,
 ) -> Plan:
     """Check a command and its options and lay out the steps of its child.
 
@@ -162,8 +146,8 @@ def make_plan(
         pass_fds: what else stays open in the child, under its own number.
         cgroup: the one that it is put into.
         terminal: the child's number of what is to be its controlling terminal.
-
-    The others are subprocess.Popen's, and those of limits.py.
+        close_fds, executable, env: as subprocess.Popen.
+        options: those of `_ask`.
 
     Raises:
         TypeError, ValueError: bad arguments, with subprocess's own messages.
@@ -173,13 +157,66 @@ def make_plan(
         args = [_SHELL if executable is None else executable, "-c", *args]
     if executable is None:
         executable = args[0]
+    cwd = options.get("cwd")
     sys.audit("subprocess.Popen", executable, args, cwd, env)
 
-    steps: list[tuple[str, Step]] = []
-    add = steps.append
-    steps += [_dup_step(source, target) for source, target in dups]
+    steps = [_dup_step(source, target) for source, target in dups]
     if close_fds:  # at once: until then the child has what lies below in our table
         steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
+    asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
+    steps += asked.steps
+    return Plan(
+        executable=executable,
+        args=args,
+        paths=_paths(executable, env),
+        argv=tuple([_no_nul(os.fsencode(arg)) for arg in args]),
+        env=env,
+        cwd=cwd,
+        steps=tuple([step for _, step in steps]),
+        blame=tuple([option for option, _ in steps]),
+        private_memory=asked.private_memory,
+        private_table=not close_fds,
+        highest=max([target for _, target in dups if _is_beyond_limit(target)], default=0),
+        contain=asked.contain,
+        cgroup=cgroup,
+    )
+
+
+class _Asked(NamedTuple):
+    """What comes of the options that are steps, in the order of the steps."""
+
+    steps: list[tuple[str, Step]]
+    private_memory: bool
+    contain: bool
+
+
+_NOTHING_ASKED = _Asked(_RESTORE_SIGNALS, False, False)
+
+
+def _ask(
+    terminal: int | None,
+    *,
+    cwd: StrOrBytesPath | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
+    extra_groups: Iterable[str | int] | None = None,
+    umask: int = -1,
+    start_new_session: bool = False,
+    process_group: int | None = None,
+    restore_signals: bool = True,
+    rlimits: Mapping[str | int, int | tuple[int, int]] | None = None,
+    nice: int | None = None,
+    cpu_affinity: Iterable[int] | None = None,
+    scheduler: tuple[int, int] | None = None,
+    ioprio: tuple[int, int] | None = None,
+    oom_score_adj: int | None = None,
+    no_new_privs: bool = False,
+    die_with_parent: bool | int = False,
+    contain: bool = False,
+) -> _Asked:
+    """Subprocess.Popen's options, and those of limits.py. Raises TypeError and ValueError."""
+    steps: list[tuple[str, Step]] = []
+    add = steps.append
     if cwd is not None:
         add(("cwd", (_native.SYS_chdir, _no_nul(os.fsencode(cwd)))))
     if _integer("umask", umask) >= 0:
@@ -202,26 +239,11 @@ def make_plan(
     if contain:
         check_containment()
     steps += bond_steps(no_new_privs, die_with_parent or bool(contain))
-
-    return Plan(
-        executable=executable,
-        args=args,
-        paths=_paths(executable, env),
-        argv=tuple([_no_nul(os.fsencode(arg)) for arg in args]),
-        env=env,
-        cwd=cwd,
-        steps=tuple([step for _, step in steps]),
-        blame=tuple([option for option, _ in steps]),
-        # A change of ids in a memory map that is ours too would make us undumpable, and would put
-        # a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE).
-        # And oom_score_adj counts for all who share the memory, should the guardian be killed just
-        # then (fs/proc/base.c, __set_oom_adj()).
-        private_memory=bool(ids) or oom_score_adj is not None,
-        private_table=not close_fds,
-        highest=max([target for _, target in dups if _is_beyond_limit(target)], default=0),
-        contain=bool(contain),
-        cgroup=cgroup,
-    )
+    # A change of ids in a memory map that is ours too would make us undumpable, and would put a
+    # less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
+    # oom_score_adj counts for all who share the memory, should the guardian be killed just then
+    # (fs/proc/base.c, __set_oom_adj()).
+    return _Asked(steps, bool(ids) or oom_score_adj is not None, bool(contain))
 
 
 def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int], bool]:
@@ -230,8 +252,8 @@ def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int],
     Raises:
         ValueError: one is not a descriptor's number.
     """
-    fds = frozenset(_integer("pass_fds", fd) for fd in pass_fds)
-    if any(not 0 <= fd < 2**31 for fd in fds):
+    fds = frozenset([_integer("pass_fds", fd) for fd in pass_fds])
+    if fds and min(fds) < 0:
         raise ValueError("bad value(s) in pass_fds")
     if fds and not close_fds:
         warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
