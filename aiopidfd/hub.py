@@ -7,6 +7,7 @@ is closed.
 
 import asyncio
 import contextlib
+import functools
 import os
 import weakref
 from collections import deque
@@ -22,6 +23,8 @@ __all__ = ["Hub", "current_hub", "news_of", "prepare"]
 # more descriptors than a running program does, and more of them would not be done any sooner.
 AT_ONCE: Final = 16
 
+_LOOK_AGAIN: Final = 0.05  # seconds
+
 
 class Hub:
     """Tells whoever listens when there is news of a child.
@@ -30,11 +33,27 @@ class Hub:
         native: what the native module takes for a start.
     """
 
-    __slots__ = ("__weakref__", "_listeners", "_queue", "_starting", "native")
+    __slots__ = (
+        "__weakref__",
+        "_later",
+        "_listeners",
+        "_news",
+        "_queue",
+        "_soon",
+        "_starting",
+        "_will_look",
+        "native",
+        "number",
+    )
 
-    def __init__(self) -> None:
-        """Open it. Raises OSError."""
+    def __init__(self, soon: Callable[..., object], later: Callable[..., object]) -> None:
+        """Open it. `soon` and `later` are how to be called by the loop. Raises OSError."""
         self.native = _native.hub()
+        self.number = self.native.fd
+        self._soon = soon
+        self._later = later
+        self._will_look = False
+        self._news: deque[int] = deque()
         self._listeners: dict[int, Callable[[], object]] = {}
         self._starting = 0
         self._queue: deque[Flag] = deque()
@@ -49,9 +68,34 @@ class Hub:
 
     def collect(self) -> None:
         """Take in what is new, and call who listens. For the loop: when `native.fd` is readable."""
-        for number in self.native.collect():
-            if (listener := self._listeners.get(number)) is not None:
-                listener()
+        numbers, late = self.native.collect()
+        self._news.extend(numbers)
+        if late and not self._will_look:
+            self._will_look = True
+            self._later(_LOOK_AGAIN, self._look_again)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Call who listens. Ctrl-C may come anywhere: the others are called all the same."""
+        news = self._news
+        try:
+            while news:
+                if (listener := self._listeners.get(news[0])) is not None:
+                    listener()
+                news.popleft()
+        except BaseException:
+            if news and (listener := self._listeners.get(news.popleft())) is not None:
+                self._soon(listener)  # once more: it may have been interrupted
+            if news:
+                self._soon(self._tell)
+            raise
+
+    def _look_again(self) -> None:
+        self._will_look = False
+        if self.native.look_again():
+            self._will_look = True
+            self._later(_LOOK_AGAIN, self._look_again)
+        self.collect()
 
     async def take_turn(self) -> None:
         """Wait until one more start may be under way. Then it is, until `give_turn`."""
@@ -96,9 +140,12 @@ def current_hub() -> Hub:
     loop = asyncio.get_running_loop()
     reference = _hubs.get(loop)
     hub = None if reference is None else reference()
-    if hub is None:
-        hub = Hub()
-        loop.add_reader(hub.native.fd, hub.collect)
+    if hub is None or hub.native.fd < 0:
+        if hub is not None:  # the host has closed it
+            with contextlib.suppress(OSError, ValueError):
+                loop.remove_reader(hub.number)
+        hub = Hub(loop.call_soon, loop.call_later)
+        loop.add_reader(hub.number, hub.collect)
         _hubs[loop] = weakref.ref(hub)
     return hub
 
@@ -109,7 +156,15 @@ def _hub_of_trio(trio: Any) -> Hub:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
     hub: Hub | None = _trio_hub.get(None)
     if hub is None or hub.native.fd < 0:
-        hub = Hub()
+
+        async def call(seconds: float, function: Callable[[], object]) -> None:
+            await trio.sleep(seconds)
+            function()
+
+        def later(seconds: float, function: Callable[[], object]) -> None:
+            trio.lowlevel.spawn_system_task(call, seconds, function)
+
+        hub = Hub(functools.partial(later, 0), later)
         _trio_hub.set(hub)
         trio.lowlevel.spawn_system_task(_serve, trio, hub)
     return hub
@@ -117,7 +172,7 @@ def _hub_of_trio(trio: Any) -> Hub:
 
 async def _serve(trio: Any, hub: Hub) -> None:
     while True:
-        await trio.lowlevel.wait_readable(hub.native.fd)
+        await trio.lowlevel.wait_readable(hub.number)
         hub.collect()
 
 

@@ -40,25 +40,27 @@ async def launch(
     clone_call()  # says what is missing here, before anything is opened
     hub = current_hub()
     await hub.take_turn()
+    watch = None
     try:
-        child = start(
-            command,
-            shell=shell,
-            descriptors=descriptors,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            hub=hub.native,
-            **options,
-        )
-        watch = Watch(child, loop, hub)
         try:
+            child = start(
+                command,
+                shell=shell,
+                descriptors=descriptors,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                hub=hub.native,
+                **options,
+            )
+            watch = Watch(child, loop, hub)
             await watch.started()
-        except asyncio.CancelledError:
+        finally:
+            hub.give_turn()
+    except asyncio.CancelledError:
+        if watch is not None:
             await end(watch, grace)
-            raise
-    finally:
-        hub.give_turn()
+        raise
     return watch
 
 

@@ -8,7 +8,6 @@ others do alike.
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Final
 
 from . import _native
 from .child import FINAL, Child
@@ -16,8 +15,6 @@ from .exits import PATIENCE
 from .hub import Hub
 
 __all__ = ["Watch"]
-
-_LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Watch:
@@ -130,29 +127,29 @@ class Watch:
         return not self.over and self.child.native.state != _native.FOREIGN
 
     def _on_news(self) -> None:
-        before, self._state = self._state, self.child.advance()
-        if self._state == before:
-            if before == _native.ORPHANED and self.child.has_exited():
+        # A signal's exception may come anywhere: the state is remembered when all was told.
+        before, state = self._state, self.child.advance()
+        if state == before:
+            if state == _native.ORPHANED and self.child.has_exited():
                 self._wait_for_reaper()
-            elif before == _native.STARTING:  # its guardian was killed: is there a program?
-                self._loop.call_later(_LOOK_AGAIN, self._on_news_if_watched)
             return
-        if self._state in FINAL:
-            native = self.child.native
-            if (hub := self._hub()) is not None:
-                hub.forget(native)
-            native.close()
         started = self._started
-        if started is not None and not started.done() and self._state != _native.DYING:
-            if self._state in (_native.FAILED, _native.FOREIGN):
+        if started is not None and not started.done() and state != _native.DYING:
+            if state in (_native.FAILED, _native.FOREIGN):
                 started.set_exception(self.child.failure())
             else:
                 started.set_result(None)
-        if self._state in FINAL:
+        if state in FINAL:
+            self.child.native.close()
+        self._state = state
+        if state in FINAL:
+            if (hub := self._hub()) is not None:
+                hub.forget(self.child.native)
             self.keep = None
-            callbacks, self._exit = self._exit, []
-            for callback in callbacks:
-                callback()
+            while self._exit:
+                self._exit.pop(0)()
+        elif state == _native.ORPHANED and self.child.has_exited():
+            self._wait_for_reaper()
 
     def _wait_for_reaper(self) -> None:
         """An orphan has exited, but its status is known only once its new parent has reaped it."""

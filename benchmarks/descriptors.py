@@ -28,6 +28,14 @@ def _count() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+async def _warm_up(subject: AsyncSubject) -> None:
+    """What is opened once, with the first program, does not count."""
+    process = await subject.create(TRUE)
+    await process.wait()
+    await asyncio.sleep(0.1)
+    await _run(subject)
+
+
 async def _run(subject: AsyncSubject) -> None:
     """A program with three pipes, to its end, until its descriptors are closed."""
     before = _count()
@@ -40,7 +48,7 @@ async def _run(subject: AsyncSubject) -> None:
 
 async def _live(subject: AsyncSubject) -> list[float]:
     """What each holds, beside our ends of its pipes."""
-    await _run(subject)
+    await _warm_up(subject)
     before = _count()
     processes = [await subject.create(*SLEEP, **PIPES) for _ in range(LIVE)]
     await asyncio.sleep(0.1)
@@ -50,7 +58,7 @@ async def _live(subject: AsyncSubject) -> list[float]:
 
 async def _starting(subject: AsyncSubject) -> list[float]:
     """How many numbers must be free, so that a program with three pipes can be started."""
-    await _run(subject)
+    await _warm_up(subject)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     while (lowest_free := os.open(os.devnull, os.O_RDONLY)) <= highest:

@@ -2,7 +2,7 @@
 
 Draws each table that was measured at several numbers of something, one line for each subject, as an
 SVG file that is readable on dark and on light backgrounds. FILE is what `python -m benchmarks
---json FILE` has written. Nothing but the standard library is needed.
+--json FILE` has written; of two with the same Python, the later one is drawn.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+from .subjects import ASYNCIO, OURS, OURS_BLOCKING, POSIX_SPAWN, SUBPROCESS
+
 NAMES: Final = ("live", "open")  # of measurements
 
 WIDTH, HEIGHT = 720, 360
@@ -20,7 +22,13 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 190, 40, 50  # the margins; the legend is on the 
 
 # All of them of a middle lightness.
 INK: Final = "#808890"
-COLOURS: Final = ("#2f8fd8", "#e0782f", "#3fa35c", "#a06fd0", "#d2566a", "#a08a2c", "#2fa3a3")
+COLOURS: Final = {
+    OURS: "#2f8fd8",
+    OURS_BLOCKING: "#2fa3a3",
+    ASYNCIO: "#e0782f",
+    SUBPROCESS: "#3fa35c",
+    POSIX_SPAWN: "#a06fd0",
+}
 
 Points = list[tuple[float, float]]
 
@@ -71,10 +79,10 @@ def draw(table: dict[str, Any], python: str) -> str:
         middle = (TOP + bottom) / 2
         yield (
             f'<text transform="translate(16 {middle:g}) rotate(-90)" text-anchor="middle">'
-            f"{escape(table['unit'])}, median</text>"
+            f"median, {escape(table['unit'])}</text>"
         )
         for number, (subject, points) in enumerate(subjects.items()):
-            colour = COLOURS[number % len(COLOURS)]
+            colour = COLOURS.get(subject, INK)
             places = [place(*point) for point in points]
             path = " ".join(",".join(each) for each in places)
             yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'

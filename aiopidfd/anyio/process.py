@@ -175,9 +175,10 @@ async def _until_started(child: Child, hub: Hub) -> None:
     """
     try:
         while child.advance() in (_native.STARTING, _native.DYING):
-            await news_of(child.native, hub)
-            if child.advance() == _native.STARTING:  # its guardian was killed: is there a program?
-                await anyio.sleep(_LOOK_AGAIN)
+            with anyio.move_on_after(
+                _LOOK_AGAIN
+            ):  # if its guardian was killed: is there a program?
+                await news_of(child.native, hub)
     except GeneratorExit:  # thrown away: nothing can be awaited any more
         child.abandon()
         raise

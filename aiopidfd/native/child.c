@@ -28,14 +28,17 @@ static void make_mutex(void)
     pthread_mutexattr_destroy(&attributes);
 }
 
+/* One byte that reads 0 in a copy of this process, however that was made; else one of these. */
+static char *not_a_copy;
+enum { ORIGINAL = 1, COPY_WITH_A_LOCK = 2 };
+
 void spawner_lock(void)
 {
+    if (not_a_copy && !*not_a_copy) { /* another thread may have had the lock when the copy was made */
+        make_mutex();
+        *not_a_copy = COPY_WITH_A_LOCK;
+    }
     pthread_mutex_lock(&mutex);
-}
-
-int spawner_trylock(void)
-{
-    return pthread_mutex_trylock(&mutex);
 }
 
 void spawner_unlock(void)
@@ -308,8 +311,6 @@ int spawner_sweep(void)
 /* ---- Forked copies ---------------------------------------------------------------------------
  * A copy of us owns none of the children. */
 
-static char *not_a_copy; /* one byte that reads 0 in a copy of this process, however that was made */
-
 static void disown(struct child *child, int close)
 {
     if (close) {
@@ -317,10 +318,10 @@ static void disown(struct child *child, int close)
         /* Pidfds that were installed but not collected yet. The table was copied a moment before the
          * memory, so make sure that the numbers are pidfds here too. */
         if (child->state == CHILD_STARTING && record) {
-            struct owned born = {.fd = child_was_born(record) ? record->child_pidfd : -1};
+            int born = child_was_born(record) ? record->child_pidfd : -1;
             struct owned stillborn = {.fd = child_stillborn_pidfd(record)};
-            born.identity = record->child_identity;
-            child_close_pidfd(&born, 0);
+            if (child_born_is_ours(record, child->guardian_pid, born))
+                SYS(__NR_close, born);
             child_close_pidfd(&stillborn, 0);
         }
         child_close_pidfd(&child->pidfd, child->pid);
@@ -355,12 +356,12 @@ static void become_copy(int close)
     }
     hubs_drop(close);
     if (not_a_copy)
-        *not_a_copy = 1;
+        *not_a_copy = ORIGINAL;
 }
 
 void spawner_check_copy(void)
 {
-    if (not_a_copy && !*not_a_copy)
+    if (not_a_copy && *not_a_copy != ORIGINAL)
         become_copy(0);
 }
 
@@ -395,7 +396,7 @@ static void init(void)
         return;
     }
     madvise(not_a_copy, size, MADV_WIPEONFORK); /* Linux 4.14 */
-    *not_a_copy = 1;
+    *not_a_copy = ORIGINAL;
     init_error = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
@@ -503,16 +504,19 @@ static void kill_program(struct child *child)
 {
     if (child_is_final(child->state))
         return;
-    struct owned pidfd = child->pidfd;
+    struct record *record = child->record;
+    int fd = -1;
     if (child->state == CHILD_STARTING) {
         /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. A child that
          * is there already, its exec hanging perhaps, need not wait for the guardian. */
-        atomic_store(&child->record->kill_requested, 1);
-        pidfd.fd = child_was_born(child->record) ? child->record->child_pidfd : -1;
-        pidfd.identity.inode = 0;
+        atomic_store(&record->kill_requested, 1);
+        if (child_was_born(record) && child_born_is_ours(record, child->guardian_pid, record->child_pidfd))
+            fd = record->child_pidfd;
+    } else if (child_hold_program(child)) {
+        fd = child->pidfd.fd;
     }
-    if (pidfd.fd >= 0 && child_pidfd_is_ours(&pidfd, child->pid))
-        SYS(__NR_pidfd_send_signal, pidfd.fd, SIGKILL, 0, 0);
+    if (fd >= 0)
+        SYS(__NR_pidfd_send_signal, fd, SIGKILL, 0, 0);
     child_wake_guardian(child);
 }
 

@@ -58,7 +58,6 @@ struct child {
 
 void spawner_lock(void);
 void spawner_unlock(void);
-int spawner_trylock(void);
 
 /* Whether this process is a copy of the one that made its children, past the at-fork handlers (a raw
  * clone, _Fork(3)). Then all children are FOREIGN from now on. Asks no system call. */
@@ -106,6 +105,7 @@ void child_advance(struct child *child);
 void child_reap_guardian(struct child *child); /* if it has ended */
 void child_reap_guardians_before_exec(void);
 int child_was_born(const struct record *record);
+int child_born_is_ours(const struct record *record, int guardian_pid, int fd);
 int child_stillborn_pidfd(const struct record *record);
 void child_collect_start(struct child *child);
 
@@ -115,6 +115,7 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
 void hub_add_news(struct child *child);
 void hub_leave(struct child *child);
 void hub_after_start(struct child *child);
+int hub_is_ours(const struct hub *hub);
 void hubs_drop(int close); /* in a forked copy */
 
 #endif

@@ -15,6 +15,19 @@ int child_was_born(const struct record *record)
     return record->call == CALL_CLONE3 ? atomic_load(&record->born) != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
 }
 
+/* Whether a number that the kernel has stored at a child's birth still means that child, or what was it. */
+int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
+{
+    if (fd < 0 || SYS(__NR_pidfd_send_signal, fd, 0, 0, 0) == -EBADF)
+        return 0;
+    if (record->child_identity.inode && life_has_pidfs())
+        return fds_is(fd, &record->child_identity);
+    if (record->call != CALL_CLONE3 || record->guardian_pid != guardian_pid)
+        return 1; /* its pid is not known to us */
+    int pid = pidinfo_pid(fd);
+    return pid == 0 || pid == atomic_load(&record->born);
+}
+
 /* The descriptor of a child that was killed at birth, or -1. A guardian that was killed between two
  * lines of its own may have left the same number in both places: then it is the child's. */
 int child_stillborn_pidfd(const struct record *record)
@@ -118,15 +131,15 @@ static void collect_lost_start(struct child *child)
 {
     struct record *record = child->record;
     if (child_was_born(record)) {
-        child->pidfd.fd = record->child_pidfd;
-        fds_identify(child->pidfd.fd, &child->pidfd.identity);
-        if (child_pidfd_is_ours(&child->pidfd, 0))
+        if (child_born_is_ours(record, child->guardian_pid, record->child_pidfd)) {
+            fds_own(&child->pidfd, record->child_pidfd);
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
-        struct failure failure;
-        if (child->hub)
-            hub_watch(child, child->pidfd.fd, 1, &failure);
+            struct failure failure;
+            if (child->hub)
+                hub_watch(child, child->pidfd.fd, 1, &failure);
+        }
         child->state = CHILD_DYING;
-    } else if (record->call == CALL_CLONE && atomic_load(&record->cloning)) {
+    } else if (record->call == CALL_CLONE && atomic_load(&record->cloning) && record->child_pidfd >= 0) {
         /* A child may have been born that has yet to run its first instruction. It comes to that
          * within microseconds, unless the machine is so loaded that it does not within a second:
          * then it shall leave at once when it does, and its record, which it will read, stays. */
@@ -150,7 +163,12 @@ static void collect_lost_start(struct child *child)
 /* Nothing has run, and the caller has done nothing wrong: once more, with lifelines that are ours. */
 static int may_start_again(const struct child *child)
 {
-    return child->record->failed_step == FAILED_LIFELINES && !child->restarted;
+    if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
+        return 0;
+    for (size_t i = 0; i < child->n_fds; i++)
+        if (!fds_are_ours(&child->fds[i]))
+            return 0; /* what the program was to get is gone as well */
+    return 1;
 }
 
 static int start_again(struct child *child)
@@ -176,10 +194,8 @@ static void collect_failure(struct child *child)
 {
     struct record *record = child->record;
     close_stillborn(record);
-    if (child_was_born(record)) {
-        struct owned pidfd = {.fd = record->child_pidfd};
-        child_close_pidfd(&pidfd, 0);
-    }
+    if (child_was_born(record) && child_born_is_ours(record, child->guardian_pid, record->child_pidfd))
+        SYS(__NR_close, record->child_pidfd);
     child_close_handed_over(child);
     fail(child, record->error, record->failed_step);
     child_end_start(child);
@@ -249,7 +265,8 @@ static void advance_with_record(struct child *child)
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
     }
     int child_is_inside = child_was_born(record) && atomic_load(&record->inside);
-    if (left && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING && child->record) {
+    /* Asked anew: it may be another guardian by now, see start_again(). */
+    if (child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING) {
         child->record = NULL;
         record_free(record);
     }
@@ -306,7 +323,8 @@ static long sleep_on(struct child *child, int64_t ns)
         int value = atomic_load(&record->alive), phase = atomic_load(&record->phase);
         int seen = child->state == CHILD_STARTING ? PHASE_STARTING : PHASE_RUNNING;
         spawner_unlock();
-        if (value == 0) /* and what there is of its program is not clear yet: see collect_lost_start() */
+        /* On its way out, before start_again(); or gone, and it is not clear whether there is a program. */
+        if (value == 0 || (phase == PHASE_FAILED && record->failed_step == FAILED_LIFELINES))
             result = sleep_ms(1);
         else
             result = phase != seen ? 0 : SYS(__NR_futex, &record->alive, FUTEX_WAIT, value, &wait);

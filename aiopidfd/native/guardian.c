@@ -264,11 +264,16 @@ static long leave_descriptor_table(struct record *record)
     for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
         if (keep[i] > next)
             SYS(__NR_close_range, next, keep[i] - 1, 0);
-    /* What is written to must not be a file that the host has put there behind our back. */
+    /* What is written to must not be a file that the host has put there behind our back; and what is not
+     * our lifeline any more says nothing of our parent. */
     if (!fds_is(record->event_fd, &record->event))
         record->event_fd = -1;
     if (!fds_is(record->kill_fd, &record->kill))
         record->kill_fd = -1;
+    if (!fds_is(record->life_fd, &record->life))
+        record->life_fd = -1;
+    if (!fds_is(record->self_fd, &record->self))
+        record->self_fd = -1;
     return 0;
 }
 
@@ -511,6 +516,9 @@ static void check_calls(struct record *record)
         guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
     if (result > 0 || !fds_is(record->life_fd, &record->life) || !fds_is(record->self_fd, &record->self))
         guardian_fails(record, FAILED_LIFELINES, -EBADF);
+    for (unsigned long i = 0; i < record->n_fds; i++) /* what the program is to get, likewise */
+        if (!fds_are_ours(&record->fds[i]))
+            guardian_fails(record, FAILED_LIFELINES, -EBADF);
     result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL where it may be made */
     if (result != -EINVAL)
         guardian_fails(record, FAILED_CALL - __NR_signalfd4, result);
@@ -553,13 +561,13 @@ void aiopidfd_guardian(void *opaque)
     if (pid < 0)
         guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
+    fds_identify(record->child_pidfd, &record->child_identity);
     if (record->error) {
         int over = 0;
         reap(record, 0, &over);
         guardian_fails(record, record->failed_step, -record->error);
     }
 
-    fds_identify(record->child_pidfd, &record->child_identity);
     leave_descriptor_table_at_last(record);
     SYS(__NR_chdir, "/"); /* the directory that we were started in is free to be unmounted */
     /* Pairs with spawner_kill(): whichever comes second sees the other, so a kill is never lost. */

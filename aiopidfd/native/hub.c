@@ -45,11 +45,28 @@ static int open_both(struct hub *hub, const char **call)
     return epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) < 0 ? -errno : 0;
 }
 
-static void close_event_if_idle(struct hub *hub)
+/* All eventfds and epoll sets have one inode, so they prove each other: the kernel finds this file under
+ * this number in this set, or it does not, and then nothing of a stranger's has changed. */
+int hub_is_ours(const struct hub *hub)
 {
-    /* Until then a guardian knows it by its number in our table. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = 0};
+    return hub->epoll.fd >= 0 && epoll_ctl(hub->epoll.fd, EPOLL_CTL_MOD, hub->event.fd, &event) == 0;
+}
+
+static void close_both(struct hub *hub)
+{
+    if (hub_is_ours(hub)) {
+        SYS(__NR_close, hub->epoll.fd);
+        SYS(__NR_close, hub->event.fd);
+    }
+    hub->epoll.fd = hub->event.fd = -1;
+}
+
+static void close_if_idle(struct hub *hub)
+{
+    /* Until then a guardian knows the eventfd by its number in our table. */
     if (hub->released && hub->n_starting == 0)
-        fds_close(&hub->event);
+        close_both(hub);
 }
 
 static void free_if_unused(struct hub *hub)
@@ -78,7 +95,7 @@ struct hub *hub_new(struct failure *failure)
     if (failure->error == 0)
         failure->error = open_both(hub, &failure->call);
     if (failure->error < 0) {
-        fds_close(&hub->event);
+        fds_close(&hub->event); /* opened a moment ago */
         fds_close(&hub->epoll);
         free(hub);
         hub = NULL;
@@ -94,7 +111,7 @@ int hub_fd(struct hub *hub)
 {
     spawner_lock();
     spawner_check_copy();
-    int fd = fds_are_ours(&hub->epoll) && fds_are_ours(&hub->event) ? hub->epoll.fd : -1;
+    int fd = hub_is_ours(hub) ? hub->epoll.fd : -1;
     spawner_unlock();
     return fd;
 }
@@ -102,6 +119,9 @@ int hub_fd(struct hub *hub)
 int hub_watch(struct child *child, int fd, int is_program, struct failure *failure)
 {
     failure->call = "epoll_ctl(2)";
+    failure->error = 0;
+    if (child->hub->released)
+        return 0; /* nobody is to be told */
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = child->id << 1 | (is_program != 0)};
     failure->error = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
     return failure->error;
@@ -109,8 +129,7 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
 
 void hub_add_news(struct child *child)
 {
-    /* Of an orphan, and of one whose birth is not clear, more is known after a while: the loop looks again. */
-    int is_news = child->told != child->state || child->state == CHILD_ORPHANED || child->lost_since.tv_sec;
+    int is_news = child->told != child->state || child->state == CHILD_ORPHANED; /* of which more may be known */
     if (child->hub && !child->abandoned && is_news)
         list_append(&child->hub->news, &child->news, child);
 }
@@ -121,7 +140,7 @@ void hub_after_start(struct child *child)
         return;
     list_remove(&child->asked);
     child->hub->n_starting--;
-    close_event_if_idle(child->hub);
+    close_if_idle(child->hub);
 }
 
 void hub_leave(struct child *child)
@@ -193,14 +212,45 @@ static void look_at_event(uint64_t data)
         ask_for_status(child);
 }
 
-size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room)
+/* Of whom no event will tell, or not for sure: a program that is over and whose guardian is late, stopped
+ * perhaps, or knows another hub; a guardian that was killed while it is not clear whether there is a program.
+ * The loop looks again after a while. */
+static int is_late(const struct child *child)
+{
+    return child->state == CHILD_RUNNING || (child->state == CHILD_STARTING && child->lost_since.tv_sec);
+}
+
+static int count_late(const struct hub *hub)
+{
+    int n = 0;
+    for (struct link *link = hub->asked.next; link != &hub->asked; link = link->next)
+        n += is_late(link->child);
+    return n;
+}
+
+int hub_look_again(struct hub *hub)
+{
+    spawner_lock();
+    spawner_check_copy();
+    for (struct link *link = hub->asked.next, *next; link != &hub->asked; link = next) {
+        next = link->next;
+        if (link->child->state == CHILD_RUNNING)
+            child_wake_guardian(link->child);
+        look_at(link->child);
+    }
+    int late = count_late(hub);
+    spawner_unlock();
+    return late;
+}
+
+size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late)
 {
     enum { EVENTS = 64 };
     struct epoll_event events[EVENTS];
     spawner_lock();
     spawner_check_copy();
     int n = EVENTS;
-    while (n == EVENTS && hub->epoll.fd >= 0) {
+    while (n == EVENTS && !hub->released && hub->epoll.fd >= 0) {
         n = epoll_wait(hub->epoll.fd, events, EVENTS, 0);
         int told = 0;
         for (int i = 0; i < n; i++) {
@@ -217,6 +267,7 @@ size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room)
         child->told = child->state;
         ids[found++] = child->id;
     }
+    *late = count_late(hub);
     spawner_unlock();
     return found;
 }
@@ -226,8 +277,7 @@ void hub_release(struct hub *hub)
     spawner_lock();
     spawner_check_copy();
     hub->released = 1;
-    fds_close(&hub->epoll);
-    close_event_if_idle(hub);
+    close_if_idle(hub);
     free_if_unused(hub);
     spawner_unlock();
 }
@@ -235,10 +285,8 @@ void hub_release(struct hub *hub)
 void hubs_drop(int close)
 {
     for (struct hub *hub = hubs; hub; hub = hub->next) {
-        if (close) {
-            fds_close(&hub->epoll);
-            fds_close(&hub->event);
-        }
+        if (close)
+            close_both(hub);
         hub->epoll.fd = hub->event.fd = -1;
         hub->n_starting = 0;
     }

@@ -290,10 +290,11 @@ static PyObject *hub_collect_method(PyObject *self, PyObject *unused)
     (void)unused;
     enum { ROOM = 256 };
     uint64_t ids[ROOM];
+    int late = 0;
     PyObject *list = PyList_New(0);
     size_t n = ROOM;
     while (list && n == ROOM) {
-        n = hub_collect(hub_of(self), ids, ROOM);
+        n = hub_collect(hub_of(self), ids, ROOM, &late);
         for (size_t i = 0; list && i < n; i++) {
             PyObject *id = PyLong_FromUnsignedLongLong(ids[i]);
             if (!id || PyList_Append(list, id) < 0)
@@ -301,7 +302,13 @@ static PyObject *hub_collect_method(PyObject *self, PyObject *unused)
             Py_XDECREF(id);
         }
     }
-    return list;
+    return list ? Py_BuildValue("Ni", list, late) : NULL;
+}
+
+static PyObject *hub_look_again_method(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(hub_look_again(hub_of(self)));
 }
 
 /* ---- Child ----------------------------------------------------------------------------------- */
@@ -528,7 +535,9 @@ static PyObject *get_hub_fd(PyObject *self, void *unused)
 
 static PyMethodDef hub_methods[] = {
     {"adopt", hub_adopt_method, METH_O, "adopt(child): hears of it from now on, and no other hub does."},
-    {"collect", hub_collect_method, METH_NOARGS, "Moves on all children of which there is news; their ids."},
+    {"collect", hub_collect_method, METH_NOARGS,
+     "collect() -> (ids, late): moves on all children of which there is news. late: of so many no event may tell."},
+    {"look_again", hub_look_again_method, METH_NOARGS, "Looks at those that are late; how many are left."},
     {NULL, NULL, 0, NULL},
 };
 

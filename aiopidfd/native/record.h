@@ -82,6 +82,8 @@ struct record {
     char *guardian_stack; /* where the first block begins */
     char *child_stack;    /* where the second does; NULL when it is freed */
     unsigned long stack_size;
+    unsigned long n_fds;
+    const struct owned *fds; /* what the child gets copies of */
     unsigned long n_steps;
     struct step *steps;
     char *const *paths;   /* tried in order, NULL at the end */

@@ -153,8 +153,11 @@ struct hub *hub_new(struct failure *failure);
 int hub_fd(struct hub *hub);
 
 /* Moves on all children of which there is news; stores the ids of up to `room` of them, and returns how
- * many. As many as `room`: call again. */
-size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room);
+ * many. As many as `room`: call again. *late: of so many there is more to be known that no event may tell of:
+ * call hub_look_again() after some hundredths of a second, which returns how many there are then; of what it
+ * has found hub_collect() tells. */
+size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late);
+int hub_look_again(struct hub *hub);
 
 /* From now on it, and no other, hears of a child whose program runs. */
 void hub_adopt(struct hub *hub, struct child *child);

@@ -75,7 +75,7 @@ int start_guardian(struct child *child, struct failure *failure)
     record->self_fd = life->self.fd;
     record->life = life->read.identity;
     record->self = life->self.identity;
-    if (child->hub) {
+    if (child->hub && !record->fork_stack) { /* of a forked one the guardian's pidfd tells all */
         record->event_fd = child->hub->event.fd;
         record->event = child->hub->event.identity;
     }
@@ -139,6 +139,8 @@ static int prepare(struct child *child, const struct plan *plan)
     child->n_fds = plan->n_fds;
     move_down(child);
     find_highest(child, plan->highest);
+    child->record->fds = child->fds; /* until the program is told to run */
+    child->record->n_fds = child->n_fds;
     return 0;
 }
 

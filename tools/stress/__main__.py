@@ -24,13 +24,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--loops", default="asyncio,uvloop,trio,none")
     parser.add_argument("--workers", type=int, default=3, help="flows on each loop")
+    parser.add_argument("--log", help="keep the actions of the last phase here")
     parser.add_argument("--hostile-fds", action="store_true")
-    hazards = [*HAZARDS, "exec"]
+    hazards = [*HAZARDS, "exec", "close on the loop"]
     parser.add_argument("--without", action="append", default=[], choices=hazards)
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
-        log = str(Path(directory, "log"))
+        log = arguments.log or str(Path(directory, "log"))
         job = Job(
             seed=arguments.seed,
             ends=time.time() + arguments.seconds,
@@ -41,7 +42,9 @@ def main() -> int:
         )
         module = "tools.stress.hostile" if arguments.hostile_fds else "tools.stress.host"
         command = [sys.executable, "-m", module, job.text()]
-        environment = {**os.environ, "MALLOC_PERTURB_": "165"}  # what is freed is not what it was
+        # What is freed is not what it was; and memory is not held because it is in pieces.
+        special = {"MALLOC_PERTURB_": "165", "MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "malloc"}
+        environment = {**os.environ, **special}
         with subprocess.Popen(command, env=environment) as host:
             try:
                 code = host.wait(arguments.seconds + PATIENCE)

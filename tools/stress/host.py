@@ -30,6 +30,7 @@ GRACE: Final = 8.0  # seconds that what is on its way out may take
 SLEEPERS: Final = 20
 SPIN: Final = 0.05  # seconds of processor time in a second in which nothing happens
 GROWTH: Final = 1.10
+PR_SET_CHILD_SUBREAPER: Final = 36
 BASELINE: Final = 3  # the phase that memory is compared with
 
 
@@ -73,7 +74,7 @@ class Host:
         """Run phases until the time is over; 0 if all was right."""
         faulthandler.enable()
         warnings.simplefilter("ignore")
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        logging.disable(logging.CRITICAL)
         sys.unraisablehook = self._unraisable
         threading.excepthook = self._thread_died
         try:
@@ -109,10 +110,10 @@ class Host:
         world.hazards_over.clear()
         names = [name for name in HAZARDS if name not in job.without and luck.random() < 0.45]
         world.limited = "limit descriptors" in names
-        disposition = luck.choice([signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN, _ignore])
+        disposition: Any = luck.choice([signal.SIG_DFL, signal.SIG_IGN, _ignore])
         subreaper = luck.random() < 0.2
         signal.signal(signal.SIGCHLD, disposition)
-        self._prctl(36, int(subreaper))  # PR_SET_CHILD_SUBREAPER
+        self._prctl(PR_SET_CHILD_SUBREAPER, int(subreaper))
         world.log(f"phase {job.phase}: {names}, {disposition}, subreaper: {subreaper}")
         threads = [
             threading.Thread(target=self._run, args=(kind,), name=kind, daemon=True)
@@ -134,6 +135,7 @@ class Host:
         self._join(hazards)
         world.over.set()
         self._join(threads)
+        gc.collect()  # a loop that could not be made complains
         world.limited = False
         self._nothing_is_left()
         if self.phases % 2 == 0 and not world.failures:
@@ -224,10 +226,8 @@ class Host:
         over = threading.Event()
         barrier = threading.Barrier(len(kinds) + 1)
         each = SLEEPERS // max(len(kinds), 1)
-        threads = [
-            threading.Thread(target=on_loop, args=(world, kind, sleep_together, barrier, over, each))
-            for kind in kinds
-        ]
+        rest = (sleep_together, barrier, over, each)
+        threads = [threading.Thread(target=on_loop, args=(world, kind, *rest)) for kind in kinds]
         for thread in threads:
             thread.start()
         barrier.wait(HANG)
@@ -276,7 +276,13 @@ class Host:
             return
         faulthandler.dump_traceback_later(HANG, exit=True)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._prctl(PR_SET_CHILD_SUBREAPER, 0)
         self.world.log("another image")
+        while others := [child for child in children() if not child.is_guardian]:
+            for child in others:  # copies, and programs that were adopted
+                os.kill(child.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
         deadline = time.monotonic() + GRACE
         while running := [c for c in children() if c.is_guardian and c.state not in "ZX"]:
             for child in running:  # that the last image has stopped

@@ -40,12 +40,14 @@ class Program:
     def check(self, world: World, code: int | None, guardian: int, output: bytes | None) -> None:
         """See that it has ended so."""
         codes = self.codes
-        if self.options.get("die_with_parent") and guardian in world.killed:
+        is_bound = self.options.get("die_with_parent") or self.options.get("contain")
+        if is_bound and guardian in world.killed:
             codes = (*codes, -signal.SIGKILL)
         world.check(str(self.command), code, guardian, *codes)
-        if self.output is not None and output is not None and code in self.codes:
-            if len(output) != self.output:
-                raise WrongError(f"{self.command}: {len(output)} bytes, not {self.output}")
+        if self.output is None or output is None or code not in self.codes:
+            return
+        if len(output) != self.output:
+            raise WrongError(f"{self.command}: {len(output)} bytes, not {self.output}")
 
 
 def options(luck: random.Random, world: World, null: int) -> dict[str, Any]:

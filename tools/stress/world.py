@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-# What may be raised while descriptors or processes are limited; EINVAL is fcntl(2)'s word for a limit
-# that is below the number that is asked for.
+# What may be raised while descriptors or processes are limited; EINVAL is fcntl(2)'s word for a
+# limit that is below the number that is asked for.
 LIMIT_ERRORS: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINVAL)
 MAX_FAILURES: Final = 5
 
@@ -197,7 +197,7 @@ class World:
 def _is_limit(exc: BaseException) -> bool:
     if isinstance(exc, BaseExceptionGroup):
         return all(map(_is_limit, exc.exceptions))
-    seen = exc
+    seen: BaseException | None = exc
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in LIMIT_ERRORS:
             return True
