@@ -122,6 +122,8 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
     failure->error = 0;
     if (child->hub->released)
         return 0; /* nobody is to be told */
+    if (!hub_is_ours(child->hub)) /* the host's own set would tell it of numbers that it does not know */
+        return failure->error = -EBADF;
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = child->id << 1 | (is_program != 0)};
     failure->error = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
     return failure->error;
@@ -189,12 +191,13 @@ static void look_at_asked(struct hub *hub)
     }
 }
 
-/* The program is over, and its guardian has not told how yet: it is about to, or was stopped. */
+/* The program is over, and its guardian has not told how yet: it is about to. One that was stopped is woken
+ * when the loop looks again, and not here: SIGCONT would trap a guardian that somebody traces (ptrace(2),
+ * PTRACE_SEIZE). */
 static void ask_for_status(struct child *child)
 {
     atomic_store(&child->record->tell_requested, 1);
     list_append(&child->hub->asked, &child->asked, child);
-    child_wake_guardian(child);
     look_at(child); /* it may have told just before it could see that */
 }
 
