@@ -265,8 +265,9 @@ static void advance_with_record(struct child *child)
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
     }
     int child_is_inside = child_was_born(record) && atomic_load(&record->inside);
-    /* Asked anew: it may be another guardian by now, see start_again(). */
-    if (child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING) {
+    /* It had left before the phase was read, which was its last; and it is not another one by now, see
+     * start_again(). */
+    if (left && child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING) {
         child->record = NULL;
         record_free(record);
     }
