@@ -16,6 +16,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import _native
+from aiopidfd.hub import current_hub
 
 from . import fresh
 from .conftest import open_fds
@@ -562,6 +563,69 @@ def test_a_loop_closed_with_programs_alive_leaves_no_hub() -> None:
                 process.kill()
                 process._child.wait()
                 process._child.doomed = True
+        """
+    )
+
+
+async def test_a_hub_that_the_host_has_closed() -> None:
+    """The next start makes another, which may get the same numbers; the old one leaves it alone."""
+    process = await aiopidfd.create_subprocess_exec(*sh("exit 3"))
+    assert await process.wait() == 3
+    hub = current_hub()
+    for number, kind in open_fds().items():
+        if number in (hub.number - 1, hub.number) and kind.startswith("anon_inode:[event"):
+            os.close(number)
+    del hub
+    with hang_guard():
+        for status in range(5):
+            process = await aiopidfd.create_subprocess_exec(*sh(f"exit {status}"))
+            assert await process.wait() == status
+
+
+def test_ctrl_c_between_two_news_loses_neither() -> None:
+    fresh.run(
+        """
+        def interrupt():
+            raise KeyboardInterrupt
+
+        loop = asyncio.new_event_loop()
+
+        async def start():
+            processes = [await aiopidfd.create_subprocess_exec("sleep", "0.3") for _ in range(10)]
+            waits = [asyncio.create_task(process.wait()) for process in processes]
+            await asyncio.sleep(0)
+            return processes, waits
+
+        processes, waits = loop.run_until_complete(start())
+        processes[4]._watch.on_exit(interrupt)
+        time.sleep(0.5)  # all ten are over, and told of at once
+        for _ in range(3):
+            with contextlib.suppress(KeyboardInterrupt):
+                assert loop.run_until_complete(asyncio.gather(*waits)) == [0] * 10
+                break
+        else:
+            raise AssertionError
+        loop.close()
+        """
+    )
+
+
+def test_a_cancelled_start_gives_its_turn_before_its_grace_is_over() -> None:
+    fresh.run(
+        """
+        async def main():
+            deaf = "trap '' TERM; echo; while :; do sleep 0.1; done"
+            tasks = [asyncio.create_task(aiopidfd.run_process(deaf, grace=60)) for _ in range(16)]
+            await asyncio.sleep(0.0005)
+            for task in tasks:
+                task.cancel()
+            async with asyncio.timeout(30):
+                assert (await aiopidfd.run_process("exit 3", check=False)).returncode == 3
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run(main())
         """
     )
 

@@ -115,7 +115,6 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
 void hub_add_news(struct child *child);
 void hub_leave(struct child *child);
 void hub_after_start(struct child *child);
-int hub_is_ours(const struct hub *hub);
 void hubs_drop(int close); /* in a forked copy */
 
 #endif
