@@ -1,13 +1,28 @@
 """Descriptors of ours never lie among the standard three, even where the host closed those."""
 
+import errno
 import fcntl
 import os
 import select
 from typing import Final
 
-__all__ = ["FIRST", "above_stdio", "epoll_above_stdio", "pipe_above_stdio"]
+__all__ = ["FIRST", "above_stdio", "duplicate", "epoll_above_stdio", "pipe_above_stdio"]
 
 FIRST: Final = 3
+
+
+def duplicate(fd: int) -> int:
+    """A duplicate above the standard three, close-on-exec.
+
+    Raises:
+        OSError: EBADF; EMFILE, also where not even 3 is allowed, of which fcntl(2) says EINVAL.
+    """
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
 
 
 def above_stdio(fd: int) -> int:
@@ -15,7 +30,7 @@ def above_stdio(fd: int) -> int:
     if fd >= FIRST:
         return fd
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST)
+        return duplicate(fd)
     finally:
         os.close(fd)
 
@@ -41,4 +56,4 @@ def epoll_above_stdio() -> select.epoll:
     if epoll.fileno() >= FIRST:
         return epoll
     with epoll:
-        return select.epoll.fromfd(fcntl.fcntl(epoll.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST))
+        return select.epoll.fromfd(duplicate(epoll.fileno()))

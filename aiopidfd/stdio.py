@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from .fds import FIRST, above_stdio, epoll_above_stdio, pipe_above_stdio
+from .fds import above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
 from .plan import StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
@@ -187,7 +187,7 @@ class Descriptors:
         # What is written to stdout and stderr comes out as one stream.
         for target in self.on_terminal:
             if target != 2 or 1 not in self.on_terminal:
-                self.ours[target] = fcntl.fcntl(self.terminal, fcntl.F_DUPFD_CLOEXEC, FIRST)
+                self.ours[target] = duplicate(self.terminal)
         # One for our end of stdin, one for who drops what nobody reads.
         for is_needed in (0 in self.on_terminal, not self.reads_terminal):
             if is_needed:
@@ -198,7 +198,7 @@ class Descriptors:
         try:
             if fd < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST)
+            copy = duplicate(fd)
         except OSError as exc:
             raise OSError(exc.errno, f"{exc.strerror} (for the option {option})") from None
         self.child_ends.append(copy)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,12 +129,40 @@ def test_a_daemon_while_a_program_runs(then: str, tmp_path: Path) -> None:
             child.kill()  # by a pidfd of the same process, opened anew
             assert child.wait(30) == -9
         check(files)
+        bound = aiopidfd.spawn("sleep 0.2; exit 4", shell=True, contain=True)
+        os.closerange(bound.pidfd + 1, 4096)
         for status in range(3):
             assert aiopidfd.spawn(f"exit {{status}}", shell=True).wait() == status
         check(files)
+        assert bound.wait() == 4
+        while _native.sweep():
+            pass
         assert _native.records() == 0
         """
     )
+
+
+@pytest.mark.parametrize("bond", ["contain", "die_with_parent"])
+def test_a_daemon_and_what_is_bound_to_it(bond: str) -> None:
+    """That it has closed our lifeline does not look as if it had exec'd."""
+    output = fresh.run(
+        f"""
+        child = aiopidfd.spawn("sleep 1.5; exit 7", shell=True, {bond}=True)
+        guardian = child.guardian_pid
+        os.closerange(3, 4096)
+        assert child.wait() == 7
+        child = aiopidfd.spawn(["sleep", "1000"], {bond}=True, stdin=-3, stdout=-3, stderr=-3)
+        print(child.pid, flush=True)
+        os.closerange(3, 4096)
+        time.sleep(0.3)
+        os.execv("/bin/sleep", ["sleep", "0"])  # and this is not overlooked
+        """
+    )
+    pid = int(output)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_daemon_while_a_program_is_started(tmp_path: Path) -> None:
@@ -683,6 +712,15 @@ def test_none_is_counted_right_on_311() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_poll_alone_hears_of_each_exit() -> None:
+    """The guardian ends between any two of our looks at it."""
+    for _ in range(300):
+        child = aiopidfd.spawn(["/bin/true"])
+        while child.poll() is None:
+            pass
+        assert child.returncode == 0
 
 
 async def test_the_records_are_gone_with_the_programs() -> None:

@@ -191,22 +191,23 @@ void child_close_pidfd(struct owned *pidfd, int pid)
 int child_hold_program(struct child *child)
 {
     if (child_pidfd_is_ours(&child->pidfd, child->pid))
-        return 1;
-    if (child->pid <= 0 || child->pidfd.identity.inode == 0 || !life_has_pidfs())
         return 0;
+    if (child->pid <= 0 || child->pidfd.identity.inode == 0 || !life_has_pidfs())
+        return -EBADF;
     struct owned anew = child->pidfd;
     anew.fd = (int)SYS(__NR_pidfd_open, child->pid, 0);
+    if (anew.fd < 0)
+        return anew.fd;
     if (!fds_are_ours(&anew)) {
-        if (anew.fd >= 0)
-            SYS(__NR_close, anew.fd);
-        return 0;
+        SYS(__NR_close, anew.fd);
+        return -ESRCH;
     }
     fds_move_above_stdio(&anew.fd);
     child->pidfd = anew;
     struct failure failure;
     if (child->hub)
         hub_watch(child, anew.fd, 1, &failure);
-    return 1;
+    return 0;
 }
 
 void child_close_handed_over(struct child *child)
@@ -218,7 +219,7 @@ void child_close_handed_over(struct child *child)
     const struct life *life = life_get(&error, &call);
     for (size_t i = 0; i < child->n_fds; i++) {
         if (life)
-            low_give(child->fds[i].fd, life->read.fd);
+            low_give(child->fds[i].fd, &life->read);
         fds_close(&child->fds[i]); /* what has been given back is the placeholder's by now, and not this */
     }
     child->n_fds = 0;
@@ -486,10 +487,8 @@ int spawner_pidfd(struct child *child)
 int spawner_signal(struct child *child, int sig)
 {
     enter();
-    long result = -ESRCH;
-    if (is_running(child) && !child_hold_program(child)) {
-        result = -EBADF;
-    } else if (is_running(child)) {
+    long result = is_running(child) ? child_hold_program(child) : -ESRCH;
+    if (result == 0) {
         result = SYS(__NR_pidfd_send_signal, child->pidfd.fd, sig, 0, 0);
         if (result == -ESRCH)
             result = 0; /* reaped a moment ago, which poll() has not told yet: still as a zombie */
@@ -512,7 +511,7 @@ static void kill_program(struct child *child)
         atomic_store(&record->kill_requested, 1);
         if (child_was_born(record) && child_born_is_ours(record, child->guardian_pid, record->child_pidfd))
             fd = record->child_pidfd;
-    } else if (child_hold_program(child)) {
+    } else if (child_hold_program(child) == 0) {
         fd = child->pidfd.fd;
     }
     if (fd >= 0)
@@ -540,7 +539,9 @@ int spawner_dup_pidfd(struct child *child)
     enter();
     int result = -ESRCH;
     if (is_running(child))
-        result = child_hold_program(child) ? fds_duplicate(child->pidfd.fd) : -EBADF;
+        result = child_hold_program(child);
+    if (result == 0)
+        result = fds_duplicate(child->pidfd.fd);
     spawner_unlock();
     return result;
 }

@@ -78,7 +78,7 @@ struct child *child_new(struct hub *hub);
 void child_free(struct child *child);           /* closes all that is still held */
 struct child *child_find(uint64_t id);          /* or NULL */
 int child_pidfd_is_ours(const struct owned *pidfd, int pid);
-int child_hold_program(struct child *child); /* whether its pidfd is ours, or is so again */
+int child_hold_program(struct child *child); /* 0: its pidfd is ours, or is so again; or -errno */
 void child_close_pidfd(struct owned *pidfd, int pid);
 void child_end_start(struct child *child);      /* it is not STARTING any more, or never was */
 void child_close_handed_over(struct child *child);

@@ -216,7 +216,7 @@ static void collect_exit(struct child *child)
  * had where it has become our own child (we are init or a subreaper), or as pidinfo.h says. */
 static void collect_orphan(struct child *child)
 {
-    if (!child_hold_program(child)) { /* closed behind our back: nothing more is known */
+    if (child_hold_program(child) < 0) { /* closed behind our back: nothing more is known */
         child->state = child->state == CHILD_DYING ? CHILD_FAILED : CHILD_UNKNOWN;
         return;
     }
@@ -261,7 +261,7 @@ static void advance_with_record(struct child *child)
     } else if (child->state == CHILD_RUNNING && left) {
         child->state = CHILD_ORPHANED;
         /* The guardian may have died just before it would have heeded the request. */
-        if (atomic_load(&record->kill_requested) && child_hold_program(child))
+        if (atomic_load(&record->kill_requested) && child_hold_program(child) == 0)
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
     }
     int child_is_inside = child_was_born(record) && atomic_load(&record->inside);

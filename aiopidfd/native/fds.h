@@ -76,10 +76,12 @@ static inline void fds_close(struct owned *owned)
     owned->fd = -1;
 }
 
-/* A duplicate, close-on-exec and above the standard three; or -errno. */
+/* A duplicate, close-on-exec and above the standard three; or -errno. EINVAL is what fcntl(2) says where
+ * not even 3 is allowed (RLIMIT_NOFILE). */
 static inline int fds_duplicate(int fd)
 {
-    return (int)SYS(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    long result = SYS(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    return result == -EINVAL ? -EMFILE : (int)result;
 }
 
 /* Moves a descriptor off 0, 1 and 2: a host that runs with those closed opens something of its own there

@@ -297,6 +297,7 @@ void aiopidfd_fork_guardian(void *opaque)
 {
     struct record *record = opaque;
     record->guardian_pid = (int)SYS(__NR_getpid);
+    record->parent_pid = (int)SYS(__NR_getppid);
 
     /* Ignored, or with SA_NOCLDWAIT, the kernel would reap the child itself and drop its status. The
      * other handlers stay, for the child: every signal is blocked here, and remains so. No name yet

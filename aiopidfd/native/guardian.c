@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
+#include <linux/kcmp.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 #include <limits.h>
@@ -338,6 +339,7 @@ struct guard {
     int over;   /* the program is reaped */
     int told;   /* the parent has been told so, by other means than our end */
     int alone;  /* the parent is gone */
+    int unsure; /* the pipe is no lifeline any more: the host has closed our parent's end of it */
     int ending; /* everything is being killed */
     int64_t deadline;
 };
@@ -345,6 +347,7 @@ struct guard {
 enum {
     TRY_AGAIN_MS = 100,
     KILL_AGAIN_MS = 10,
+    LOOK_AGAIN_MS = 1000,
     OUTRUN_AFTER_MS = 50,
     KILL_DEADLINE_MS = 5000, /* what sleeps uninterruptibly in the kernel dies when it wakes */
 };
@@ -373,10 +376,13 @@ static void settle(struct guard *guard, const struct record *record)
 static void sleep_until_news(struct guard *guard)
 {
     int ms = guard->ending && !guard->told ? KILL_AGAIN_MS : TRY_AGAIN_MS;
-    int for_ever = guard->jailed && !guard->ending && guard->fds[CHILD].fd >= 0;
+    int is_calm = guard->jailed && !guard->ending && guard->fds[CHILD].fd >= 0;
+    int for_ever = is_calm && !guard->unsure;
+    if (is_calm)
+        ms = LOOK_AGAIN_MS;
     struct timespec wait;
-    wait.tv_sec = 0;
-    wait.tv_nsec = ms * 1000000L;
+    wait.tv_sec = ms / 1000;
+    wait.tv_nsec = ms % 1000 * 1000000L;
     for (int i = 0; i < N_FDS; i++)
         guard->fds[i].revents = 0;
     SYS(__NR_ppoll, guard->fds, N_FDS, for_ever ? NULL : &wait, NULL, SIGSET_BYTES);
@@ -404,6 +410,12 @@ static void say_exited(struct record *record)
         tell(record);
 }
 
+/* kcmp(2), Linux 3.5, CONFIG_KCMP. Where it cannot tell, or may not: no. */
+static int shares_memory_with_parent(const struct record *record)
+{
+    return SYS(__NR_kcmp, record->guardian_pid, record->parent_pid, KCMP_VM, 0, 0) == 0;
+}
+
 /* Sleeps until the program has exited, or we have no one to tell: the parent died (its pidfd), or
  * exec'd (the life pipe's last writer is gone: it is close-on-exec). Then leaves: at once, or when what
  * else the program has started is gone too, if that is to be killed (contain) or waited for. */
@@ -416,7 +428,7 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     for (int i = 0; i < N_FDS; i++)
         guard.fds[i].events = POLLIN;
     guard.contain = record->contain;
-    guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
+    guard.unsure = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
     guard.deadline = 0;
     for (;;) {
         settle(&guard, record);
@@ -431,7 +443,15 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
                 say_exited(record);
             die(0);
         }
-        if (!guard.alone && (guard.fds[LIFE].revents || guard.fds[SELF].revents)) {
+        /* A host that becomes a daemon closes the pipe; then it still has our memory, and after an exec not. */
+        if (guard.fds[LIFE].revents && !guard.fds[SELF].revents && shares_memory_with_parent(record)) {
+            guard.fds[LIFE].fd = -1;
+            guard.fds[LIFE].revents = 0;
+            guard.unsure = 1;
+        }
+        int parent_is_gone = guard.fds[LIFE].revents || guard.fds[SELF].revents ||
+                             (guard.unsure && !shares_memory_with_parent(record));
+        if (!guard.alone && parent_is_gone) {
             if (!guard.contain)
                 die(0);
             guard.alone = 1;
@@ -549,6 +569,7 @@ void aiopidfd_guardian(void *opaque)
     struct record *record = opaque;
 
     record->guardian_pid = (int)SYS(__NR_getpid);
+    record->parent_pid = (int)SYS(__NR_getppid);
     wait_to_begin(record);
     fds_identify(record->guardian_fd, &record->guardian_identity);
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");

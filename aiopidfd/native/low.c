@@ -43,7 +43,7 @@ int low_take(int fd)
     return -1;
 }
 
-void low_give(int number, int placeholder)
+void low_give(int number, const struct owned *placeholder)
 {
     for (int i = 0; have && i < LOW_PLACES; i++) {
         struct place *place = &places[i];
@@ -52,7 +52,7 @@ void low_give(int number, int placeholder)
         place->taken = 0;
         if (!fds_are_ours(&place->held))
             place->held.fd = -1;
-        else if (SYS(__NR_dup3, placeholder, number, O_CLOEXEC) < 0)
+        else if (!fds_are_ours(placeholder) || SYS(__NR_dup3, placeholder->fd, number, O_CLOEXEC) < 0)
             fds_close(&place->held);
         else
             fds_own(&place->held, number);

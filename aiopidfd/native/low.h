@@ -10,6 +10,8 @@
 #ifndef AIOPIDFD_LOW_H
 #define AIOPIDFD_LOW_H
 
+#include "fds.h"
+
 enum {
     LOW_PLACES = 9,  /* three programs with three pipes each can be under way at once */
     LOW_ENOUGH = 63, /* the kernel's smallest table has 64 numbers: below that nothing is won */
@@ -22,7 +24,7 @@ void low_hold(int placeholder);
 int low_take(int fd);
 
 /* The place is free again, and what was put there is closed. Not one of ours: nothing happens. */
-void low_give(int number, int placeholder);
+void low_give(int number, const struct owned *placeholder);
 
 /* In a forked copy: closes what is still ours. In a raw copy: forgets it. */
 void low_drop(void);

@@ -123,6 +123,7 @@ struct record {
                             child_pidfd, which it may be equal to until that is another child's */
     int enter_cgroup;    /* the child was not born into its cgroup, and enters it itself */
     int guardian_pid;    /* by the guardian's own account: another number in a new pid namespace */
+    int parent_pid;      /* likewise */
     int sigchld_ignored; /* as the caller had it, for the child */
     int child_pid;
     int child_pidfd; /* in the spawner's descriptor table; the spawner closes it */
