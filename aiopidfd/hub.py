@@ -156,24 +156,53 @@ def _hub_of_trio(trio: Any) -> Hub:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
     hub: Hub | None = _trio_hub.get(None)
     if hub is None or hub.native.fd < 0:
-
-        async def call(seconds: float, function: Callable[[], object]) -> None:
-            await trio.sleep(seconds)
-            function()
-
-        def later(seconds: float, function: Callable[[], object]) -> None:
-            trio.lowlevel.spawn_system_task(call, seconds, function)
-
-        hub = Hub(functools.partial(later, 0), later)
+        hub = _TrioHub(trio)
         _trio_hub.set(hub)
-        trio.lowlevel.spawn_system_task(_serve, trio, hub)
     return hub
 
 
-async def _serve(trio: Any, hub: Hub) -> None:
-    while True:
-        await trio.lowlevel.wait_readable(hub.number)
-        hub.collect()
+class _TrioHub(Hub):
+    """A hub that a system task of trio serves.
+
+    At the end of a run system tasks are cancelled, and some of them may be about to end programs:
+    so it goes on as long as somebody listens, and is started again where somebody begins to.
+    """
+
+    __slots__ = ("_scope", "_trio")
+
+    def __init__(self, trio: Any) -> None:
+        super().__init__(functools.partial(self._call_later, 0), self._call_later)
+        self._trio = trio
+        self._scope: Any = None  # of the task that serves it
+
+    def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
+        super().listen(child, listener)
+        if self._scope is None:
+            self._scope = self._trio.CancelScope()
+            self._trio.lowlevel.spawn_system_task(self._serve, self._scope)
+        self._scope.shield = True
+
+    def forget(self, child: _native.Child) -> None:
+        super().forget(child)
+        if self._scope is not None and not self._listeners:
+            self._scope.shield = False
+
+    async def _serve(self, scope: Any) -> None:
+        try:
+            with scope:
+                while True:
+                    await self._trio.lowlevel.wait_readable(self.number)
+                    self.collect()
+        finally:
+            self._scope = None
+
+    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        async def call() -> None:
+            with self._trio.CancelScope(shield=True):
+                await self._trio.sleep(seconds)
+            function()
+
+        self._trio.lowlevel.spawn_system_task(call)
 
 
 def prepare() -> None:
