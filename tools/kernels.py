@@ -263,7 +263,7 @@ def make_environment() -> Path:
     """An interpreter with the package and its test requirements; its prefix is kept."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     unwanted = shutil.ignore_patterns(
-        "build", "dist", ".*", "__pycache__", "*.so", "*.egg-info", "docs"
+        "build", "dist", ".*", "__pycache__", "*.so", "*.egg-info"
     )
     copy_tree(ROOT, SOURCE, unwanted)
     prefix = BUILD / f"venv-{platform.python_version()}"
@@ -323,7 +323,7 @@ def pack(arguments: list[str]) -> Path:
     (IMAGE / "bin/sh").symlink_to("dash")
     python = copy_python(environment)
     copy_libraries()
-    for name in ("tests", "examples", "benchmarks"):
+    for name in ("tests", "examples", "benchmarks", "tools", "docs"):
         if (SOURCE / name).exists():
             copy_tree(SOURCE / name, IMAGE / "project" / name, shutil.ignore_patterns())
     shutil.copy2(SOURCE / "pyproject.toml", IMAGE / "project")
