@@ -262,9 +262,7 @@ def copy_tree(original: Path, place: Path, without: Callable[[str, list[str]], s
 def make_environment() -> Path:
     """An interpreter with the package and its test requirements; its prefix is kept."""
     shutil.rmtree(SOURCE, ignore_errors=True)
-    unwanted = shutil.ignore_patterns(
-        "build", "dist", ".*", "__pycache__", "*.so", "*.egg-info"
-    )
+    unwanted = shutil.ignore_patterns("build", "dist", ".*", "__pycache__", "*.so", "*.egg-info")
     copy_tree(ROOT, SOURCE, unwanted)
     prefix = BUILD / f"venv-{platform.python_version()}"
     python = prefix / "bin" / "python"
