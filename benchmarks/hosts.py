@@ -3,6 +3,7 @@
 So what a subject has open, or keeps alive, is no burden on the others, and they still take turns.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -10,7 +11,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +21,7 @@ from .subjects import SLEEP, AsyncSubject, async_subjects, blocking_subjects
 
 Ask = Callable[[], list[float]]
 
-GONE_WITHIN: Final = 10.0  # seconds, for whoever reaps what a host leaves
+PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 @contextmanager
@@ -31,6 +31,7 @@ def hosts(codes: Mapping[str, str]) -> Iterator[dict[str, Ask]]:
     They end with the block, and all that they have started does. One that fails has no samples; its
     traceback goes to stderr.
     """
+    _adopt_orphans(True)
     started: dict[str, _Host] = {}
     try:
         for name, code in codes.items():
@@ -41,7 +42,13 @@ def hosts(codes: Mapping[str, str]) -> Iterator[dict[str, Ask]]:
         for host in started.values():
             host.kill()
         for host in started.values():
-            host.wait_gone()
+            host.reap()
+        _adopt_orphans(False)
+
+
+def _adopt_orphans(whether: bool) -> None:
+    """What a host leaves becomes our child: to be waited for, and counted as ours."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(whether))
 
 
 class _Host:
@@ -77,15 +84,13 @@ class _Host:
     def kill(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)  # it was not waited for, so it is there
 
-    def wait_gone(self) -> None:
-        """Until it is, and its programs are, as far as somebody reaps them."""
+    def reap(self) -> None:
+        """Wait for it, and for all that it has left."""
         with suppress(BrokenPipeError):
             self._process.communicate()
-        end = time.monotonic() + GONE_WITHIN
-        with suppress(ProcessLookupError):
-            while time.monotonic() < end:
-                os.killpg(self._process.pid, 0)
-                time.sleep(0.01)
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-self._process.pid, 0)
 
 
 def serve(prepare: Callable[[], Ask]) -> None:

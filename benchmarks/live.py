@@ -1,6 +1,6 @@
 """What the start and wait of /bin/true costs while many other programs of the same host live.
 
-All hosts live at the same time: that is some 16,000 programs and 5 GiB.
+All hosts live at the same time: that is some 12,000 programs and 5 GiB.
 """
 
 from typing import Final

@@ -170,7 +170,7 @@ async def test_guardians_go_when_we_do(end: str, copy: str) -> None:
         for pid in guardians:
             await gone(pid)
         for pid in programs:
-            assert status_of(pid)["State"][0] in "SR"  # an orphan like any other
+            assert status_of(pid)["State"][0] in "SRD"  # an orphan like any other
     finally:
         with contextlib.suppress(ProcessLookupError):
             host.kill()
