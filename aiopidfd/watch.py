@@ -8,6 +8,7 @@ others do alike.
 import asyncio
 import weakref
 from collections.abc import Callable
+from typing import Final
 
 from . import _native
 from .child import FINAL, Child
@@ -15,6 +16,8 @@ from .exits import PATIENCE
 from .hub import Hub
 
 __all__ = ["Watch"]
+
+_GUARDIAN_ENDS: Final = 2_000_000  # nanoseconds at most that are waited for it
 
 
 class Watch:
@@ -141,6 +144,8 @@ class Watch:
                 started.set_result(None)
         if state in FINAL:
             self.child.native.close()
+            # It is ending, in microseconds as a rule: so its exit needs no turn of the loop.
+            self.child.native.finish(_GUARDIAN_ENDS)
         self._state = state
         if state in FINAL:
             if (hub := self._hub()) is not None:

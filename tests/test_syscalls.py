@@ -41,7 +41,9 @@ def test_without_pipes_from_start_to_end(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     lines = trace.read_text().splitlines()
     first, last = (number for number, line in enumerate(lines) if '"MARK"' in line)
-    calls = [line for line in lines[first + 1 : last] if "(" in line and not line.startswith("---")]
+    # getpid(2) is asyncio's own, on 3.11 whenever it is asked for the running loop.
+    ours = [line for line in lines[first + 1 : last] if not line.startswith("getpid(")]
+    calls = [line for line in ours if "(" in line and not line.startswith("---")]
     starts = [number for number, line in enumerate(calls) if line.startswith(("clone3(", "clone("))]
     assert len(starts) == PROGRAMS
     # Now and then a guardian ends late and is reaped by a turn of the loop of its own.

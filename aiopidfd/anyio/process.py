@@ -165,6 +165,7 @@ async def _until_exited(child: Child, hub: Hub) -> None:
         else:
             await anyio.sleep(patience.next())
     child.native.close()
+    child.reap_guardian()
 
 
 async def _until_started(child: Child, hub: Hub) -> None:
