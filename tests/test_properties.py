@@ -133,6 +133,7 @@ import asyncio, errno, fcntl, json, os, sys
 commands, replies, factory, sources = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 sys.path.insert(0, sources)
 import aiopidfd
+from aiopidfd import _native
 if factory == "uvloop":
     import uvloop
     new_loop = uvloop.new_event_loop
@@ -153,6 +154,10 @@ def identity(fd):
 def open_fds():
     return sorted(os.listdir("/proc/self/fd"), key=int)
 
+def list_children():
+    with open(f"/proc/self/task/{{os.getpid()}}/children") as file:
+        return file.read()
+
 async def run(case):
     read, write = os.pipe2(os.O_CLOEXEC)
     high_read, high_write = high(read), high(write)
@@ -161,6 +166,10 @@ async def run(case):
     os.dup2(high_write, REPORT, inheritable=False)
     os.close(high_write)
     reply = {{"pipes": {{}}, "error": None, "seen": None}}
+    aiopidfd.prepare()  # the loop's hub
+    while list_children():  # the guardian of the case before is on its way out
+        _native.sweep()
+        await asyncio.sleep(0.001)
     before = open_fds()
     try:
         process = await aiopidfd.create_subprocess_exec(
