@@ -92,10 +92,8 @@ class Hub:
 
     def _look_again(self) -> None:
         self._will_look = False
-        if self.native.look_again():
-            self._will_look = True
-            self._later(_LOOK_AGAIN, self._look_again)
-        self.collect()
+        self.native.look_again()
+        self.collect()  # which sees to it that those who are still late are looked at again
 
     async def take_turn(self) -> None:
         """Wait until one more start may be under way. Then it is, until `give_turn`."""
