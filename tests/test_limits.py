@@ -81,7 +81,9 @@ def test_eagain_for_the_guardian_and_for_its_child() -> None:
             else:
                 print(limit, child.wait())
                 del child
-            assert not _native.sweep() and not _native.records() and not child_pids()
+            while child_pids():  # a guardian on its way out
+                _native.sweep()
+            assert not _native.records()
         aiopidfd.spawn(["/bin/true"]).wait()
         """
     )
