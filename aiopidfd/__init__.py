@@ -29,36 +29,36 @@ from subprocess import (
 )
 from typing import TYPE_CHECKING, Any
 
-from .child import Child, spawn
-from .exits import wait_pid, wait_pidfd
-from .fork import fork
-from .handle import NoHandleError
-from .hub import prepare
-from .kernel import Answer, Kernel, kernel
-from .loops import EventLoop, install, uninstall
-from .pidfd import PidFd
-from .pidinfo import Ids, ProcessInfo
-from .plan import Options
-from .process import (
+from ._asyncio.loops import EventLoop, install, uninstall
+from ._asyncio.process import (
+    BaseProcess,
     Process,
     TextProcess,
     create_subprocess_exec,
     create_subprocess_shell,
 )
-from .run import run_process
-from .run_in_fork import NoResultError, run_in_fork
-from .streams import PipeReader, PipeWriter
-from .terminal import PTY
-from .text import TextReader, TextWriter
-from .transport import SubprocessTransport
+from ._asyncio.run import run_process
+from ._asyncio.run_in_fork import NoResultError, run_in_fork
+from ._asyncio.transport import SubprocessTransport
+from ._pidfd.info import Ids, ProcessInfo
+from ._pidfd.pidfd import NoHandleError, PidFd
+from ._pidfd.wait import wait_pid, wait_pidfd
+from ._spawn.child import Child, spawn
+from ._spawn.fork import fork
+from ._spawn.hub import prepare
+from ._spawn.kernel import Answer, Kernel, kernel
+from ._spawn.options import Command, Options, Stdio
+from ._spawn.terminal import PTY
+from ._streams.streams import PipeReader, PipeWriter
+from ._streams.text import TextReader, TextWriter
 
 if TYPE_CHECKING:
     from . import anyio as anyio
     from . import multiprocessing as multiprocessing
-    from .policies import EventLoopPolicy as EventLoopPolicy
-    from .uvloop_policy import UvloopEventLoopPolicy as UvloopEventLoopPolicy
-    from .uvloops import UvloopEventLoop as UvloopEventLoop
-    from .watcher import PidfdChildWatcher as PidfdChildWatcher
+    from ._asyncio.child_watcher import PidfdChildWatcher as PidfdChildWatcher
+    from ._asyncio.policies import EventLoopPolicy as EventLoopPolicy
+    from ._asyncio.uvloop_loop import UvloopEventLoop as UvloopEventLoop
+    from ._asyncio.uvloop_loop import UvloopEventLoopPolicy as UvloopEventLoopPolicy
 
 __all__ = [
     "DEVNULL",
@@ -66,8 +66,10 @@ __all__ = [
     "PTY",
     "STDOUT",
     "Answer",
+    "BaseProcess",
     "CalledProcessError",
     "Child",
+    "Command",
     "CompletedProcess",
     "EventLoop",
     "Ids",
@@ -80,6 +82,7 @@ __all__ = [
     "PipeWriter",
     "Process",
     "ProcessInfo",
+    "Stdio",
     "SubprocessError",
     "SubprocessTransport",
     "TextProcess",
@@ -104,10 +107,10 @@ __version__ = "0.1.0"
 
 # What needs an extra, or a Python that still has it: imported when it is asked for.
 _LATER = {
-    "EventLoopPolicy": "policies",
-    "PidfdChildWatcher": "watcher",
-    "UvloopEventLoop": "uvloops",
-    "UvloopEventLoopPolicy": "uvloop_policy",
+    "EventLoopPolicy": "_asyncio.policies",
+    "PidfdChildWatcher": "_asyncio.child_watcher",
+    "UvloopEventLoop": "_asyncio.uvloop_loop",
+    "UvloopEventLoopPolicy": "_asyncio.uvloop_loop",
     "anyio": None,
     "multiprocessing": None,
 }

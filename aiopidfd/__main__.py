@@ -3,7 +3,7 @@
 import errno
 import sys
 
-from .kernel import kernel
+from ._spawn.kernel import kernel
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import uvloop
 
 import aiopidfd
 from aiopidfd import _native
-from aiopidfd.hub import current_hub
+from aiopidfd._spawn.hub import current_hub
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,

@@ -15,6 +15,7 @@ import aiopidfd
 from aiopidfd import _native
 from tests import hosts, seccomp
 from tests.conftest import child_pids, open_fds
+from tests.starting import begin
 libc = ctypes.CDLL(None, use_errno=True)
 read = lambda path: pathlib.Path(path).read_text()
 """

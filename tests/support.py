@@ -16,7 +16,8 @@ from typing import Any
 import uvloop
 
 import aiopidfd
-from aiopidfd.terminal import HELD_AT_MOST, open_terminal
+from aiopidfd._spawn.terminal import open_terminal
+from aiopidfd._streams.terminal import HELD_AT_MOST
 
 from .conftest import open_fds
 

@@ -98,7 +98,7 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Spawn by that call, as where the other is blocked."""
     name: str = request.param
     call = {"clone3": _native.CALL_CLONE3, "clone": _native.CALL_CLONE}[name]
-    monkeypatch.setattr(sys.modules["aiopidfd.kernel"], "_call", call)
+    monkeypatch.setattr(sys.modules["aiopidfd._spawn.kernel"], "_call", call)
     return name
 
 
@@ -652,15 +652,12 @@ def test_the_guardian_killed_while_it_starts_once_more(killed: Path) -> None:
         logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
         before, outcomes = None, set()
         for n in range(400):
-            with aiopidfd.stdio.Descriptors() as descriptors:
-                child = aiopidfd.child.start(
-                    "exit 7", shell=True, descriptors=descriptors, cgroup={str(killed)!r}
-                )
+            child = begin("exit 7", shell=True, cgroup={str(killed)!r})
             for _ in range(n * 6):
                 pass
             os.kill(child.guardian_pid, signal.SIGKILL)
             try:
-                child.wait_started()
+                child._program.wait_started()
                 outcomes.add(child.wait())
             except ChildProcessError:
                 outcomes.add("lost")

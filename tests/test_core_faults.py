@@ -17,7 +17,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import _native
-from aiopidfd.hub import current_hub
+from aiopidfd._spawn.hub import current_hub
 
 from . import fresh
 from .conftest import open_fds
@@ -335,9 +335,7 @@ def test_a_guardian_killed_while_oom_score_adj_is_written() -> None:
         logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
         before = read("/proc/self/oom_score_adj")
         for number in range(150):
-            with aiopidfd.stdio.Descriptors() as descriptors:
-                child = aiopidfd.child.start(["true"], shell=False, descriptors=descriptors,
-                                             oom_score_adj=700)
+            child = begin(["true"], oom_score_adj=700)
             for _ in range(number * 40 % 3000):
                 pass
             os.kill(child.guardian_pid, signal.SIGKILL)
@@ -590,8 +588,8 @@ def test_a_loop_closed_with_programs_alive_leaves_no_hub() -> None:
                          if kind.startswith("anon_inode:") and "pidfd" not in kind]
                 assert not kinds, kinds
                 process.kill()
-                process._child.wait()
-                process._child.doomed = True
+                process._program.wait()
+                process._program.doomed = True
         """
     )
 
@@ -707,7 +705,7 @@ def test_none_is_counted_right_on_311() -> None:
     try:
         before = sys.getrefcount(None)
         for _ in range(1000):
-            child._native.send_signal(0)
+            child._program.native.send_signal(0)
         assert sys.getrefcount(None) > before - 500
     finally:
         child.kill()

@@ -387,13 +387,12 @@ def test_killed_at_any_moment_blocking(filtered: str) -> None:
         before, lost = None, 0
         for n in range(0, 400, 2):
             null = aiopidfd.DEVNULL
-            with aiopidfd.stdio.Descriptors() as descriptors:
-                child = aiopidfd.child.start("exit 7", shell=True, descriptors=descriptors)
+            child = begin("exit 7", shell=True)
             for _ in range(n * 3):
                 pass
             os.kill(child.guardian_pid, signal.SIGKILL)
             try:
-                child.wait_started()
+                child._program.wait_started()
                 status = child.wait()
                 # Before 6.15 the kernel cannot tell once whoever adopted it has reaped it.
                 assert status == 7 or (status == 255 and not aiopidfd.kernel().exit_info), status
@@ -530,15 +529,14 @@ def test_a_copy_made_past_the_at_fork_handlers_touches_nothing() -> None:
     fresh.run(
         """
         for _ in range(50):
-            with aiopidfd.stdio.Descriptors() as descriptors:
-                child = aiopidfd.child.start("exit 7", shell=True, descriptors=descriptors)
+            child = begin("exit 7", shell=True)
             pid = libc._Fork()  # async-signal-safe: runs no handler
             if pid == 0:
                 child.poll()
                 try:
                     child.kill()
                 except ProcessLookupError:
-                    child.abandon()
+                    child._program.abandon()
                     os._exit(0)
                 os._exit(1)
             assert os.waitpid(pid, 0)[1] == 0

@@ -26,7 +26,8 @@ import pytest
 
 import aiopidfd
 from aiopidfd import _native
-from aiopidfd.multiprocessing import Context, Process, get_context, tracker
+from aiopidfd.multiprocessing import Context, Process, get_context
+from aiopidfd.multiprocessing import _tracker as tracker
 
 from . import fresh, mp_functions
 from .conftest import open_fds
@@ -544,7 +545,7 @@ def test_its_guardian_is(how: str, ctx: Context) -> None:
     if how == "killed" and not aiopidfd.kernel().exit_info:
         pytest.skip("the kernel (before 6.15) cannot tell: see the next test")
     with held_worker(ctx, 7) as (worker, let_go):
-        guardian = worker._popen._child.guardian_pid
+        guardian = worker._popen._program.guardian_pid
         os.kill(guardian, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
         assert worker.is_alive()
         if how == "killed":
@@ -572,7 +573,7 @@ def test_its_guardian_is_killed_and_the_kernel_cannot_tell() -> None:
         theirs.close()
         ours.recv()
         seccomp.no_exit_info()
-        os.kill(worker._popen._child.guardian_pid, signal.SIGKILL)
+        os.kill(worker._popen._program.guardian_pid, signal.SIGKILL)
         ours.close()
         worker.join(60)
         print(worker.exitcode, len(warned))
@@ -677,7 +678,7 @@ def test_what_a_worker_knows_of_its_parent(ctx: Context) -> None:
     ours, theirs = ctx.Pipe()
     worker = ctx.Process(target=mp_functions.tell_parent, args=(theirs,))
     worker.start()
-    guardian = worker._popen._child.guardian_pid  # type: ignore[union-attr]
+    guardian = worker._popen._program.guardian_pid  # type: ignore[union-attr]
     assert ours.recv() == (os.getpid(), True, guardian)
     worker.join(LONG)
     assert worker.exitcode == 0
@@ -876,7 +877,7 @@ def test_a_killed_tracker_is_replaced_by_one_that_is_invisible_too() -> None:
         SETUP
         + """
     import warnings
-    from aiopidfd.multiprocessing import tracker
+    from aiopidfd.multiprocessing import _tracker as tracker
     get_context()
     for _ in range(2):
         tracker._child.kill()
@@ -945,7 +946,7 @@ def test_the_tracker_withstands_ctrl_c_from_its_first_moment() -> None:
     output = fresh.run(
         SETUP
         + """
-    from aiopidfd.multiprocessing import tracker
+    from aiopidfd.multiprocessing import _tracker as tracker
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     get_context()
     tracker._child.send_signal(signal.SIGINT)
@@ -987,7 +988,7 @@ def test_the_tracker_cleans_up_after_us_and_ends() -> None:
         fresh.command(
             SETUP
             + """
-    from aiopidfd.multiprocessing import tracker
+    from aiopidfd.multiprocessing import _tracker as tracker
     get_context()
     memory = shared_memory.SharedMemory(create=True, size=10)
     print(memory.name, tracker._child.pid, flush=True)

@@ -19,7 +19,8 @@ import pytest
 import trio
 
 import aiopidfd
-from aiopidfd import PidFd, pidinfo
+from aiopidfd import PidFd
+from aiopidfd._pidfd import info as pidinfo
 
 from . import fresh
 from .support import exists, gate, hang_guard, sh

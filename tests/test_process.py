@@ -784,7 +784,7 @@ async def test_a_dropped_handle_warns_and_is_reaped() -> None:
         del process
     stdin.close()
     await watch.exited()
-    assert watch.child.returncode == 3
+    assert watch.program.returncode == 3
 
 
 async def test_communicate_input_without_a_pipe() -> None:

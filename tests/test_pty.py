@@ -20,13 +20,8 @@ import pytest
 
 import aiopidfd
 from aiopidfd import PIPE, PTY, PidFd, run_process
-from aiopidfd.terminal import (
-    Terminal,
-    TerminalReader,
-    end_of_file,
-    is_hung_up,
-    open_terminal,
-)
+from aiopidfd._spawn.terminal import open_terminal
+from aiopidfd._streams.terminal import Terminal, TerminalReader, end_of_file, is_hung_up
 
 from . import fresh
 from .held_exec import held_exec
@@ -318,13 +313,13 @@ async def test_nothing_is_opened_once_the_program_runs(
     choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be too late for EMFILE."""
-    real = aiopidfd.process._open_streams
+    real = aiopidfd._asyncio.process._open_streams
 
     def with_none_free(*args: Any) -> Any:
         with room_for(0):
             return real(*args)
 
-    monkeypatch.setattr("aiopidfd.process._open_streams", with_none_free)
+    monkeypatch.setattr("aiopidfd._asyncio.process._open_streams", with_none_free)
     process = await start("cat", **choices)
     await process.communicate()
     assert process.returncode == 0
@@ -355,9 +350,9 @@ async def test_cancelled_while_exec_hangs(tmp_path: Path) -> None:
 async def test_a_loop_that_refuses(broken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader, the writer, or what drops the output cannot be set up: nothing is left."""
     target, choices = [
-        ("aiopidfd.pipes._Pipe._begin", ALL),
-        ("aiopidfd.terminal.TerminalReader.__init__", ALL),
-        ("aiopidfd.terminal.Terminal.drop_output", {"stdin": PTY}),
+        ("aiopidfd._streams.pipes._Pipe._begin", ALL),
+        ("aiopidfd._streams.terminal.TerminalReader.__init__", ALL),
+        ("aiopidfd._streams.terminal.Terminal.drop_output", {"stdin": PTY}),
     ][broken]
 
     def refuse(pipe: Any, *args: Any) -> None:

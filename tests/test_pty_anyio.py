@@ -12,8 +12,8 @@ import pytest
 
 import aiopidfd.anyio
 from aiopidfd import PTY
-from aiopidfd.anyio.terminal import ReceiveTerminal, SendTerminal
-from aiopidfd.terminal import Terminal
+from aiopidfd._streams.terminal import Terminal
+from aiopidfd.anyio._terminal import ReceiveTerminal, SendTerminal
 
 from .anyio_support import BACKENDS, Backend
 from .support import HOLD_STDOUT, full_terminal, gate, sh

@@ -12,7 +12,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import PIPE, PipeReader, Process
-from aiopidfd.process import DRAIN
+from aiopidfd._asyncio.process import DRAIN
 
 from .support import (
     HOLD_STDOUT,
@@ -710,5 +710,5 @@ async def test_a_dropped_handle_keeps_its_pipes_until_the_program_ends() -> None
         await turns()
         gc.collect()
     assert {category for category, _ in given} == {ResourceWarning}
-    assert watch.child.returncode == 4
+    assert watch.program.returncode == 4
     assert reported == []

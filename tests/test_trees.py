@@ -23,7 +23,8 @@ import pytest
 
 import aiopidfd
 import aiopidfd.anyio
-from aiopidfd import _native, tree
+from aiopidfd import _native
+from aiopidfd._spawn import tree
 
 from . import fresh
 from .anyio_support import Backend
@@ -428,7 +429,7 @@ async def test_threads_that_wait_hear_of_the_exit_although_the_guardian_stays(
         threads = [threading.Thread(target=lambda: codes.append(child.wait(30))) for _ in range(4)]
         for thread in threads:
             thread.start()
-        with tree.Tree(child) as members:
+        with tree.Tree(child._program) as members:
             release()
             for thread in threads:
                 thread.join()
@@ -535,7 +536,7 @@ async def test_the_guardian_is_killed_while_the_tree_is(marked: Marked) -> None:
     process = await aiopidfd.create_subprocess_exec(*sh("sleep 1000 & wait"), env=marked.env)
     with hang_guard():
         await started(marked, 2)
-        with tree.Tree(process._child) as members:
+        with tree.Tree(process._program) as members:
             os.kill(process.guardian_pid, signal.SIGKILL)
             waiting = asyncio.create_task(members.wait())
             await until(lambda: not child_pids())
@@ -543,7 +544,7 @@ async def test_the_guardian_is_killed_while_the_tree_is(marked: Marked) -> None:
             assert not waiting.done()
             waiting.cancel()
         process_ends = asyncio.create_task(process.wait())
-        with tree.Tree(process._child) as members:
+        with tree.Tree(process._program) as members:
             assert await members.kill()
         await until(lambda: not marked.alive(), 0.01)  # nobody reaps them for us
         assert await process_ends in (-signal.SIGKILL, 255)
@@ -837,7 +838,7 @@ async def test_a_program_that_sleeps_uninterruptibly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tree, "KILL_DEADLINE", 0.3)
-    monkeypatch.setattr("aiopidfd.ending.KILL_DEADLINE", 0.3)
+    monkeypatch.setattr("aiopidfd._asyncio.shutdown.KILL_DEADLINE", 0.3)
     with stuck_file(tmp_path) as stuck, hang_guard():
         task = asyncio.create_task(aiopidfd.run_process(["cat", stuck.path], grace=0))
         await asyncio.to_thread(stuck.wait_until_asked)

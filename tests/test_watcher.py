@@ -26,7 +26,7 @@ HAVE_WATCHERS = sys.version_info < (3, 14)
 
 if HAVE_WATCHERS:
     from aiopidfd import PidfdChildWatcher
-    from aiopidfd import watcher as watcher_module
+    from aiopidfd._asyncio import child_watcher as watcher_module
 
 has_watchers = pytest.mark.skipif(not HAVE_WATCHERS, reason="Python 3.14 has no child watchers")
 knows_status = pytest.mark.skipif(

@@ -6,11 +6,11 @@
 group. `install` gives code that calls anyio's own functions invisible programs without a change.
 """
 
-from .install import install, uninstall
-from .process import Process, open_process
-from .run import run_process
-from .streams import ReceivePipe, SendPipe
-from .supervise import supervise
+from ._install import install, uninstall
+from ._process import Process, open_process
+from ._run import run_process
+from ._streams import ReceivePipe, SendPipe
+from ._supervise import supervise
 
 __all__ = [
     "Process",

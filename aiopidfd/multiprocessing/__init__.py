@@ -13,8 +13,8 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from .popen import Popen
-from .tracker import tracker_fd
+from ._popen import Popen
+from ._tracker import tracker_fd
 
 __all__ = ["Context", "Process", "get_context"]
 

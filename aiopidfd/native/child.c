@@ -238,24 +238,30 @@ int child_is_over(const struct child *child)
     return child_is_final(child->state) && !child->record && child->guardian_reaped;
 }
 
-/* select(2) and not poll(2), which refuses more descriptors than RLIMIT_NOFILE is: that may be 0. */
-int child_is_readable(int fd)
+/* select(2) where poll(2) refuses, which wants no more descriptors than RLIMIT_NOFILE: that may be 0. */
+int child_wait_readable(int fd, int64_t nanoseconds)
 {
+    enum { SECOND = 1000000000, BITS = 8 * sizeof(long) };
+    struct timespec left = {nanoseconds / SECOND, nanoseconds % SECOND};
+    struct timespec *timeout = nanoseconds < 0 ? NULL : &left;
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-    int n = poll(&pollfd, 1, 0);
+    int n = ppoll(&pollfd, 1, timeout, NULL);
     if (n >= 0 || errno != EINVAL)
-        return n == 1;
-    enum { BITS = 8 * sizeof(long) };
+        return n < 0 ? -errno : n;
     size_t words = (size_t)fd / BITS + 1;
     unsigned long few[64] = {0}, *set = words <= 64 ? few : calloc(words, sizeof *set);
     if (!set)
-        return 0;
+        return -ENOMEM;
     set[fd / BITS] = 1UL << fd % BITS;
-    struct timespec none = {0, 0};
-    long result = SYS(__NR_pselect6, fd + 1, set, NULL, NULL, &none);
+    long result = SYS(__NR_pselect6, fd + 1, set, NULL, NULL, timeout);
     if (set != few)
         free(set);
-    return result == 1;
+    return (int)result;
+}
+
+int child_is_readable(int fd)
+{
+    return child_wait_readable(fd, 0) == 1;
 }
 
 /* ---- Those that are behind: given up, or over but for a guardian on its way ----------------------- */

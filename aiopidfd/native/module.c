@@ -856,6 +856,29 @@ static PyObject *native_is_readable(PyObject *module, PyObject *arg)
     return fd < 0 ? NULL : PyBool_FromLong(child_is_readable(fd));
 }
 
+static PyObject *native_wait_readable(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int fd, result;
+    long long nanoseconds;
+    if (!PyArg_ParseTuple(args, "iL:wait_readable", &fd, &nanoseconds))
+        return NULL;
+    if (fd < 0) {
+        PyErr_SetString(PyExc_ValueError, "no descriptor is negative");
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    result = child_wait_readable(fd, nanoseconds);
+    Py_END_ALLOW_THREADS
+    if (result == -EINTR)
+        return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(0);
+    if (result < 0) {
+        errno = -result;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyBool_FromLong(result);
+}
+
 static PyMethodDef module_methods[] = {
     {"hub", native_hub, METH_NOARGS, "hub() -> Hub."},
     {"prepare", native_prepare, METH_NOARGS, "Takes the descriptors that the first start would take."},
@@ -878,6 +901,9 @@ static PyMethodDef module_methods[] = {
      "perhaps later; else it cannot be known."},
     {"is_readable", native_is_readable, METH_O,
      "Whether a descriptor is readable now, or no descriptor; whatever RLIMIT_NOFILE is."},
+    {"wait_readable", native_wait_readable, METH_VARARGS,
+     "wait_readable(fd, nanoseconds): the same, waiting for so long at most (negative: without end), or until a signal "
+     "was handled. Without the GIL."},
     {"filesystem", native_filesystem, METH_O, "The type of the file system that a descriptor's file is on: statfs(2)."},
     {"pidfd_getfd", native_pidfd_getfd, METH_VARARGS,
      "pidfd_getfd(pidfd, number): a duplicate of a descriptor of another process, close-on-exec."},

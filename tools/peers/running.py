@@ -6,7 +6,7 @@ import unittest
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from aiopidfd import child
+from aiopidfd._spawn import start
 
 from .exceptions import EXCEPTIONS
 
@@ -18,14 +18,14 @@ class Spawns:
 
     def __init__(self) -> None:
         self.count = 0
-        self._spawn = child._native.spawn
+        self._spawn = start._native.spawn
 
     def __enter__(self) -> Self:
-        child._native.spawn = self._counting  # type: ignore[assignment]
+        start._native.spawn = self._counting  # type: ignore[assignment]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        child._native.spawn = self._spawn
+        start._native.spawn = self._spawn
 
     def _counting(self, *args: Any) -> Any:
         self.count += 1

@@ -1,0 +1,164 @@
+"""Event loops whose `subprocess_exec` and `subprocess_shell` make invisible children.
+
+Code that uses asyncio's own functions on such a loop needs no change. One line turns it on:
+
+    asyncio.run(main(), loop_factory=aiopidfd.EventLoop)  # Python 3.12 and later
+    with asyncio.Runner(loop_factory=aiopidfd.EventLoop) as runner: ...
+    aiopidfd.install()  # in a coroutine: the loop that runs already
+"""
+
+import asyncio
+import contextlib
+import selectors
+import types
+from collections.abc import Callable
+from subprocess import PIPE
+from typing import Any, Final, TypeVar
+
+from .. import _native
+from .._spawn.options import Command, Stdio, make_request, take_fixed
+from .transport import SubprocessTransport, connect
+
+__all__ = ["EventLoop", "SubprocessMethods", "install", "prepare_early", "uninstall"]
+
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+
+_METHODS: Final = ("subprocess_exec", "subprocess_shell")
+
+
+class SubprocessMethods:
+    """The two methods of an event loop that start programs; a mixin."""
+
+    async def subprocess_exec(
+        self: Any,
+        protocol_factory: Any,
+        program: Any,
+        *args: Any,
+        stdin: Stdio = PIPE,
+        stdout: Stdio = PIPE,
+        stderr: Stdio = PIPE,
+        **options: Any,
+    ) -> tuple[SubprocessTransport, Any]:
+        """Start `program` and connect a protocol to it, as `loop.subprocess_exec` of asyncio does.
+
+        Args:
+            protocol_factory: makes the protocol, an `asyncio.SubprocessProtocol` as a rule.
+            program: a path, or a name that is looked for in PATH.
+            args: its arguments.
+            stdin, stdout, stderr: PIPE (the default here), PTY, DEVNULL, STDOUT for stderr, a
+                descriptor, a file, or None to inherit.
+            options: see `aiopidfd.Options`.
+
+        Returns:
+            (transport, protocol), once the program was exec'd.
+
+        Raises:
+            OSError, TypeError, ValueError: as `aiopidfd.create_subprocess_exec`.
+        """
+        return await _start(
+            SubprocessMethods.subprocess_exec,
+            self,
+            protocol_factory,
+            (program, *args),
+            False,
+            (stdin, stdout, stderr),
+            options,
+        )
+
+    async def subprocess_shell(
+        self: Any,
+        protocol_factory: Any,
+        cmd: Any,
+        *,
+        stdin: Stdio = PIPE,
+        stdout: Stdio = PIPE,
+        stderr: Stdio = PIPE,
+        **options: Any,
+    ) -> tuple[SubprocessTransport, Any]:
+        """Run `cmd`, a string, by `/bin/sh -c`. Otherwise as `subprocess_exec`."""
+        if not isinstance(cmd, (bytes, str)):
+            raise ValueError("cmd must be a string")
+        return await _start(
+            SubprocessMethods.subprocess_shell,
+            self,
+            protocol_factory,
+            cmd,
+            True,
+            (stdin, stdout, stderr),
+            options,
+        )
+
+
+def prepare_early() -> None:
+    """Take what starts need while numbers are low, see `aiopidfd.prepare`; later, if that fails."""
+    with contextlib.suppress(OSError):
+        _native.prepare()
+
+
+async def _start(
+    function: Callable[..., object],
+    loop: asyncio.AbstractEventLoop,
+    protocol_factory: Callable[[], _ProtocolT],
+    command: Command,
+    shell: bool,
+    stdio: tuple[Stdio, Stdio, Stdio],
+    options: dict[str, Any],
+) -> tuple[SubprocessTransport, _ProtocolT]:
+    take_fixed(
+        options,
+        universal_newlines=False,
+        shell=shell,
+        bufsize=0,
+        text=False,
+        encoding=None,
+        errors=None,
+    )
+    request = make_request(function, command, shell, stdio, options)
+    protocol = protocol_factory()
+    return await connect(loop, protocol, request), protocol
+
+
+class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
+    """asyncio's selector event loop, with invisible children. A loop factory."""
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """Make one; `selector` as for asyncio's."""
+        super().__init__(selector)
+        prepare_early()
+
+
+def install(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Make the programs that are started through `loop` invisible from now on.
+
+    For a loop that exists already: asyncio's, uvloop's, or any other that allows attributes.
+
+    Args:
+        loop: None for the running one.
+
+    Raises:
+        RuntimeError: there is no running loop.
+        TypeError: this loop's methods cannot be replaced.
+    """
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    if not isinstance(loop, SubprocessMethods):
+        try:
+            for name in _METHODS:
+                setattr(loop, name, types.MethodType(getattr(SubprocessMethods, name), loop))
+        except AttributeError:
+            raise TypeError(f"the methods of {loop!r} cannot be replaced") from None
+
+
+def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Undo `install`. Programs that run are not concerned.
+
+    Args:
+        loop: None for the running one.
+
+    Raises:
+        RuntimeError: there is no running loop.
+    """
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    for name in _METHODS:
+        vars(loop).pop(name, None)

@@ -1,0 +1,27 @@
+"""uvloop's event loop with invisible children, and its policy. Imported only when asked for."""
+
+import asyncio
+
+import uvloop
+
+from .loops import SubprocessMethods, prepare_early
+from .policies import LoopPolicy
+
+__all__ = ["UvloopEventLoop", "UvloopEventLoopPolicy"]
+
+
+class UvloopEventLoop(SubprocessMethods, uvloop.Loop):  # type: ignore[misc]
+    """uvloop's event loop, with invisible children. A loop factory. Needs uvloop."""
+
+    def __init__(self) -> None:
+        """Make one."""
+        super().__init__()
+        prepare_early()
+
+
+class UvloopEventLoopPolicy(LoopPolicy):
+    """`asyncio.set_event_loop_policy(UvloopEventLoopPolicy())`. Needs uvloop."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        """A new `UvloopEventLoop`."""
+        return UvloopEventLoop()

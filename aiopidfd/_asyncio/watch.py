@@ -1,0 +1,170 @@
+"""A child bound to an event loop: its news come through the loop's own selector.
+
+The loop's hub holds the watch until the child has exited; so a child whose handle was dropped is
+still reaped. Only `add_reader`, `call_later` and futures are asked of the loop: asyncio, uvloop and
+others do alike.
+"""
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from .. import _native
+from .._pidfd.wait import PATIENCE
+from .._spawn.hub import Hub
+from .._spawn.program import FINAL, Program
+
+__all__ = ["Watch"]
+
+_GUARDIAN_ENDS: Final = 2_000_000  # nanoseconds at most that are waited for it
+
+
+class Watch:
+    """Waits on a loop for a child's start and for its exit.
+
+    Attributes:
+        program: what is watched. Its `returncode` is set by the time the exit callbacks run.
+        keep: whatever must live as long as the child runs, the pipes of a dropped handle for one.
+    """
+
+    __slots__ = (
+        "_exit",
+        "_hub",
+        "_loop",
+        "_patience",
+        "_started",
+        "_state",
+        "keep",
+        "program",
+    )
+
+    def __init__(self, program: Program, loop: asyncio.AbstractEventLoop, hub: Hub) -> None:
+        """Begin to watch a child that is STARTING, made for the hub of the loop."""
+        self.program = program
+        self.keep: object = None
+        self._loop = loop
+        self._started: asyncio.Future[None] | None = loop.create_future()
+        self._exit: list[Callable[[], object]] = []
+        self._state = _native.STARTING
+        self._patience = 0.001
+        self._hub = weakref.ref(hub)  # which the loop holds, and which holds us
+        hub.listen(program.native, self._on_news)
+
+    async def started(self) -> None:
+        """Wait until the program was exec'd. Once.
+
+        A cancelled wait kills a program that is still being started; one that the loop has only
+        not heard of yet is `alive` then, and the caller's.
+
+        Raises:
+            OSError: it could not be; everything of it is cleaned up.
+        """
+        assert self._started is not None
+        try:
+            await self._started
+        except asyncio.CancelledError:
+            self._on_news()
+            if self._state == _native.STARTING:
+                # The guardian sees to it even if this loop never runs again. The normal case takes
+                # a millisecond, and then nothing is left; a hanging exec is left to itself.
+                self.program.abandon()
+                await self.exited(timeout=1.0)
+                self.program.reap_guardian()
+            raise
+        except GeneratorExit:  # the coroutine was thrown away
+            self.program.abandon()
+            raise
+        finally:
+            self._started = None  # its error would hold us, by its traceback
+
+    def on_exit(self, callback: Callable[[], object]) -> None:
+        """Call back, from the loop, when the child has exited; at once if that is known."""
+        if self._state in FINAL:
+            self._loop.call_soon(callback)
+        else:
+            self._exit.append(callback)
+
+    async def exited(self, *, timeout: float | None = None) -> bool:
+        """Wait for the exit, at most `timeout` seconds; whether it has come."""
+        if not self.alive:
+            return True
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+
+        def wake(result: bool) -> None:
+            if not waiter.done():
+                waiter.set_result(result)
+
+        def callback() -> None:
+            wake(True)
+
+        self._exit.append(callback)
+        timer = None if timeout is None else self._loop.call_later(timeout, wake, False)
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if callback in self._exit:
+                self._exit.remove(callback)
+
+    async def returncode(self) -> int:
+        """Wait for the exit; the return code.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the child's parent.
+        """
+        await self.exited()
+        if self.program.returncode is None:
+            raise self.program.failure()
+        return self.program.returncode
+
+    @property
+    def over(self) -> bool:
+        """Whether the child has exited, or never started."""
+        return self._state in FINAL
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program still runs, as a child of this process and not of its original."""
+        return not self.over and self.program.native.state != _native.FOREIGN
+
+    def _on_news(self) -> None:
+        # A signal's exception may come anywhere: the state is remembered when all was told.
+        before, state = self._state, self.program.advance()
+        if state == before:
+            if state == _native.ORPHANED and self.program.has_exited():
+                self._wait_for_reaper()
+            return
+        started = self._started
+        if started is not None and not started.done() and state != _native.DYING:
+            if state in (_native.FAILED, _native.FOREIGN):
+                started.set_exception(self.program.failure())
+            else:
+                started.set_result(None)
+        if state in FINAL:
+            self.program.native.close()
+            # It is ending, in microseconds as a rule: so its exit needs no turn of the loop.
+            self.program.native.finish(_GUARDIAN_ENDS)
+        self._state = state
+        if state in FINAL:
+            if (hub := self._hub()) is not None:
+                hub.forget(self.program.native)
+            self.keep = None
+            while self._exit:
+                self._exit.pop(0)()
+        elif state == _native.ORPHANED and self.program.has_exited():
+            self._wait_for_reaper()
+
+    def _wait_for_reaper(self) -> None:
+        """An orphan has exited, but its status is known only once its new parent has reaped it."""
+        if self._patience > PATIENCE:
+            self.program.native.give_up_status()
+            self._on_news()
+            return
+        self._loop.call_later(self._patience, self._on_news_if_watched)
+        self._patience *= 2
+
+    def _on_news_if_watched(self) -> None:
+        if self._state not in FINAL:
+            self._on_news()

@@ -1,0 +1,1 @@
+"""Any process, by its pidfd; on any loop or none."""

@@ -1,0 +1,414 @@
+"""`PidFd`: a handle to any process, which never comes to mean another one."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
+
+from .. import _native
+from .info import ProcessInfo, process_info
+from .wait import Patience, Unsettled, exit_status, until_settled
+
+__all__ = ["NoHandleError", "PidFd"]
+
+_PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
+
+# Flags of pidfd_send_signal(2), Linux 6.9.
+_SCOPES: Final = {"handle": 0, "thread": 1 << 0, "process": 1 << 1, "group": 1 << 2}
+
+Scope = Literal["handle", "thread", "process", "group"]
+
+
+class NoHandleError(ProcessLookupError):
+    """There is no pidfd to be had: the program has exited and that is known."""
+
+
+class HasHandle(Protocol):
+    """A `Process`, `Child`, or whatever else lends a pidfd of a program."""
+
+    def handle(self) -> AbstractContextManager[int]:
+        """A pidfd that is valid for the block."""
+
+
+class PidFd:
+    """A handle to a process: a pidfd, and what can be done with one.
+
+    A pid may come to mean another process when its own is gone; this does not. The process need not
+    be a child. All methods may be called from any thread. Closing wakes who waits, and the
+    descriptor is not closed (nor its number reused) before the last call that uses it has returned.
+
+        with PidFd.open(pid) as process:
+            process.terminate()
+            status = await process.wait()
+    """
+
+    def __init__(self, fd: int, *, kill_on_close: bool = False) -> None:
+        """Own a pidfd.
+
+        Args:
+            fd: a pidfd; this object closes it. `from_fd` leaves it to you.
+            kill_on_close: SIGKILL the process when this is closed or dropped; not by a forked copy
+                of us, and not if we are killed ourselves.
+
+        Raises:
+            OSError: EBADF: it is not a pidfd, and is still yours.
+        """
+        _check(fd)
+        os.set_inheritable(fd, False)
+        self._fd = fd
+        self._kill_on_close = kill_on_close
+        self._owner = os.getpid()
+        self._users = 0
+        self._closed = False
+        self._wake: int | None = None  # an eventfd, once somebody waits
+        self._lock = threading.Lock()
+
+    # How to come by one -------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, pid: int, *, thread: bool = False, kill_on_close: bool = False) -> Self:
+        """A handle to the process with this pid (pidfd_open(2), Linux 5.3).
+
+        Only of a child that nobody else reaps is it certain that the pid means the same process
+        still; of another, check afterwards that it is the one that you mean.
+
+        Args:
+            pid: a process id; with `thread`, a thread id.
+            thread: a handle to one thread (PIDFD_THREAD, Linux 6.9).
+            kill_on_close: as above.
+
+        Raises:
+            ProcessLookupError: there is none.
+            OSError: EINVAL: the kernel has no handles to threads; EMFILE and the like.
+        """
+        fd = os.pidfd_open(pid, _PIDFD_THREAD if thread else 0)
+        return cls._owning(fd, kill_on_close)
+
+    @classmethod
+    def from_fd(cls, fd: int, *, kill_on_close: bool = False) -> Self:
+        """A handle by a pidfd that stays yours: this has a duplicate.
+
+        Raises:
+            OSError: EBADF: it is not a pidfd.
+        """
+        _check(fd)
+        return cls._owning(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), kill_on_close)
+
+    @classmethod
+    def from_proc(cls, directory: int, *, kill_on_close: bool = False) -> Self:
+        """A handle by an open /proc/PID directory, which stays yours. Without a race.
+
+        Raises:
+            ProcessLookupError: the process is gone, or it is no such directory.
+            OSError: EXDEV: it is not of the /proc that is mounted here; ENOTDIR.
+        """
+        if os.fstat(directory).st_dev != os.stat("/proc").st_dev:
+            raise OSError(errno.EXDEV, "not a directory of the /proc that is mounted here")
+        try:
+            stat = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+            with open(stat, "rb") as file:
+                pid = int(file.read().split(b" ", 1)[0])
+            fd = os.pidfd_open(pid)
+            try:
+                os.stat("stat", dir_fd=directory)  # it lives: so the pid was its own until now
+            except BaseException:
+                os.close(fd)
+                raise
+        except (FileNotFoundError, ProcessLookupError):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        return cls._owning(fd, kill_on_close)
+
+    @classmethod
+    def from_process(cls, process: HasHandle, *, kill_on_close: bool = False) -> Self:
+        """A handle to the program of a `Process` that runs, which outlives the `Process`.
+
+        Raises:
+            NoHandleError: the program has exited and that is known.
+        """
+        with process.handle() as fd:
+            return cls.from_fd(fd, kill_on_close=kill_on_close)
+
+    @classmethod
+    def receive(cls, connection: socket.socket) -> Self:
+        """A handle that another process has sent by `send`, over a Unix socket (SCM_RIGHTS).
+
+        Raises:
+            EOFError: the connection has ended.
+            OSError: EBADF: what came is not a pidfd, or nothing came with it.
+        """
+        data, fds, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            raise EOFError("the connection has ended")
+        if not fds:
+            raise OSError(errno.EBADF, "no descriptor came with the message")
+        return cls._owning(fds[0], False)
+
+    @classmethod
+    def _owning(cls, fd: int, kill_on_close: bool = False) -> Self:
+        try:
+            return cls(fd, kill_on_close=kill_on_close)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    # The handle itself --------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        """The descriptor."""
+        return f"<PidFd {'closed' if self._closed else self._fd}>"
+
+    def fileno(self) -> int:
+        """The descriptor, close-on-exec, or -1 once closed.
+
+        It is readable when the process is over. Another thread may close it: `hold` keeps it open.
+        """
+        return -1 if self._closed else self._fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[int]:
+        """The descriptor, which stays open and the same for the block, whoever closes this.
+
+        Raises:
+            ValueError: it is closed already.
+        """
+        with self._lock:
+            if self._closed:
+                raise ValueError("the PidFd is closed")
+            self._users += 1
+        try:
+            yield self._fd
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_if_unused()
+
+    def close(self) -> None:
+        """Close it: who waits is woken first, with a ValueError. Again: nothing happens."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._kill_on_close and self._owner == os.getpid():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+            self._closed = True
+            if self._wake is not None:
+                os.eventfd_write(self._wake, 1)
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._closed and not self._users and self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            if self._wake is not None:
+                os.close(self._wake)
+
+    def __enter__(self) -> Self:
+        """The handle itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def send(self, connection: socket.socket) -> None:
+        """Hand the handle to another process, over a Unix socket. This one stays as it is."""
+        with self.hold() as fd:
+            socket.send_fds(connection, [b"\0"], [fd])
+
+    # Signals ------------------------------------------------------------------------------------
+
+    def send_signal(self, sig: int, *, to: Scope = "handle") -> None:
+        """Send a signal (pidfd_send_signal(2), Linux 5.1).
+
+        Args:
+            sig: its number; 0 only checks.
+            to: "handle": what the handle is of, a process or a thread. "thread", "process",
+                "group": the thread, its whole process, or the process group that it leads (Linux
+                6.9, PIDFD_SIGNAL_*).
+
+        Raises:
+            ProcessLookupError: it has exited and was reaped, or there is no such group.
+            PermissionError: it runs with ids that we may not signal.
+            OSError: EINVAL: no such signal, or the kernel knows no `to`.
+            ValueError: no such `to`; or the handle is closed.
+        """
+        if to not in _SCOPES:
+            raise ValueError(f"to must be one of {', '.join(_SCOPES)}, not {to!r}")
+        with self.hold() as fd:
+            signal.pidfd_send_signal(fd, sig, None, _SCOPES[to])
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal`."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal`."""
+        self.send_signal(signal.SIGKILL)
+
+    # Its end ------------------------------------------------------------------------------------
+
+    async def wait(self, *, reap: bool = True) -> int | None:
+        """Wait until the process has exited; on any asyncio loop and on trio.
+
+        Args:
+            reap: if it is a child of ours, reap it, as waitid(2) does.
+
+        Returns:
+            Its exit status, or minus the number of the signal that ended it: of a child of ours,
+            and of any process on Linux 6.15 and later (PIDFD_INFO_EXIT). None: it has ended, and it
+            cannot be known how.
+
+        Raises:
+            ValueError: the handle is closed, perhaps while this waits.
+        """
+        with self._waiting() as (fd, epoll):
+            return await until_settled(lambda: self._status(fd, reap), epoll.fileno())
+
+    def wait_blocking(self, timeout: float | None = None, *, reap: bool = True) -> int | None:
+        """Wait as `wait` does, blocking this thread. The GIL is not held meanwhile.
+
+        Args:
+            timeout: seconds; None waits for ever.
+            reap: as in `wait`.
+
+        Raises:
+            TimeoutError: it still runs.
+            ValueError: the handle is closed, perhaps while this waits.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._waiting() as (fd, epoll):
+            patience = Patience()
+            while isinstance(status := self._status(fd, reap), Unsettled):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if status is Unsettled.RUNS:
+                    if not epoll.poll(left) and left == 0:
+                        raise TimeoutError(errno.ETIMEDOUT, "the process still runs")
+                elif status is Unsettled.UNKNOWN or patience.over:
+                    return None
+                else:
+                    time.sleep(patience.next())
+            return status
+
+    def _status(self, fd: int, reap: bool) -> int | Unsettled:
+        if self._closed:
+            raise ValueError("the PidFd was closed")
+        return exit_status(fd, reap=reap)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[tuple[int, select.epoll]]:
+        """What becomes ready when the process is over, and when we are closed: for one waiter."""
+        with self.hold() as fd, select.epoll() as epoll:
+            with self._lock:
+                if self._wake is None:
+                    self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            epoll.register(fd, select.EPOLLIN)
+            epoll.register(self._wake, select.EPOLLIN)
+            yield fd, epoll
+
+    # What it is ---------------------------------------------------------------------------------
+
+    def getpid(self) -> int:
+        """The process id in our pid namespace, as glibc's pidfd_getpid(3).
+
+        Raises:
+            ProcessLookupError: it has exited and was reaped (ESRCH).
+            OSError: EREMOTE: it has no id in our pid namespace.
+            ValueError: the handle is closed.
+        """
+        with self.hold() as fd:
+            return _pid_of(fd)
+
+    def info(self) -> ProcessInfo:
+        """Who it is, and how it ended, as far as the kernel tells (PIDFD_GET_INFO, Linux 6.13).
+
+        Raises:
+            ProcessLookupError: it is gone, and the kernel has kept nothing of it (before 6.15).
+            OSError: EREMOTE: it has no id in our pid namespace.
+            ValueError: the handle is closed.
+        """
+        with self.hold() as fd:
+            return process_info(fd, _pid_of)
+
+    def getfd(self, number: int) -> int:
+        """A duplicate of a descriptor of the process (pidfd_getfd(2), Linux 5.6).
+
+        Args:
+            number: the descriptor's number in the process.
+
+        Returns:
+            Ours, close-on-exec, which you close.
+
+        Raises:
+            OSError: EBADF: it has no such descriptor; EPERM: we may not ptrace(2) it; ESRCH.
+            ValueError: the handle is closed.
+        """
+        with self.hold() as fd:
+            return _native.pidfd_getfd(fd, number)
+
+    def open_proc(self) -> int:
+        """Its /proc/PID directory, opened; certainly its own. You close it.
+
+        Raises:
+            ProcessLookupError: it has exited and was reaped.
+            OSError: EREMOTE: it has no id in our pid namespace.
+            ValueError: the handle is closed.
+        """
+        with self.hold() as fd:
+            directory = os.open(f"/proc/{_pid_of(fd)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _pid_of(fd)  # it has the pid still, so it had it when we opened
+            except BaseException:
+                os.close(directory)
+                raise
+            return directory
+
+
+def _check(fd: int) -> None:
+    """Raises OSError, EBADF, if it is not a pidfd."""
+    if not isinstance(fd, int):
+        raise TypeError(f"a descriptor is an integer, not {type(fd).__name__}")
+    _fdinfo_pid(fd)
+
+
+def _fdinfo_pid(fd: int) -> int:
+    """The "Pid:" of a pidfd (proc_pid_fdinfo(5)): 0 if our namespace has none, -1 once reaped."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pid:"):
+                    return int(line[4:])
+    except FileNotFoundError:
+        pass
+    raise OSError(errno.EBADF, "not a pidfd")
+
+
+def _pid_of(fd: int) -> int:
+    pid = _fdinfo_pid(fd)
+    if pid < 0:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    if pid == 0:
+        raise OSError(errno.EREMOTE, "the process has no id in our pid namespace")
+    return pid

@@ -1,0 +1,79 @@
+"""`fork`: os.fork(), but the new process is one that nothing else in this one can see."""
+
+import errno
+import sys
+
+from .. import _native
+from .child import Child
+from .kernel import clone_call, other_clone_call
+from .plan import Plan
+from .program import Program
+
+__all__ = ["fork", "fork_on"]
+
+# What a `Program` has of a command, for one that has none.
+_PLAN = Plan(
+    executable="fork",
+    args=("fork",),
+    paths=(),
+    argv=(),
+    env=None,
+    cwd=None,
+    steps=(),
+    blame=(),
+    private_memory=False,
+    private_table=False,
+    highest=0,
+    contain=False,
+    cgroup=None,
+)
+
+
+def fork() -> Child | None:
+    """Fork this process, as `os.fork` does, but unseen. Blocks, with the GIL, until it is done.
+
+    The new process is a guardian's child: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no
+    status lost to an ignored SIGCHLD. It is made by the C library's own fork(), so the at-fork
+    handlers of C and of Python have run, and the locks of malloc, of stdio and of the interpreter
+    are its own.
+    docs/fork.md says what is safe in it, and what is not.
+
+    In the new process `os.getppid()` is the guardian. End it with `os._exit`: else it goes on with
+    what this process was about to do. The audit event is `os.fork`.
+
+    Returns:
+        In this process the `Child`, which runs, with its pid and pidfd; its `args` are ("fork",).
+        In the new process None.
+
+    Raises:
+        BlockingIOError: EAGAIN: a limit on processes (fork(2)).
+        ChildProcessError: the guardian was killed meanwhile. The new process, if there was one,
+            has ended and has run nothing of ours.
+        OSError: EMFILE, ENOMEM and the like; ENOSYS on other machines than x86-64 and aarch64;
+            ENOTSUP in a thread that has a shadow stack.
+        RuntimeError: in a sub-interpreter.
+    """
+    program = fork_on(None)
+    return None if program is None else Child(program)
+
+
+def fork_on(hub: _native.Hub | None) -> Program | None:
+    """As `fork`; `hub` is how a loop will hear of the new process."""
+    sys.audit("os.fork")
+    call = clone_call()
+    while True:
+        try:
+            native = _native.fork(hub, call)
+        except OSError as exc:
+            if exc.errno == errno.ECHILD:
+                raise ChildProcessError(
+                    exc.errno, "the guardian was killed while it forked"
+                ) from None
+            if exc.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            other = other_clone_call()  # a filter is in the way, perhaps since a moment ago
+            if other is None:
+                raise
+            call = other
+        else:
+            return None if native is None else Program(native, _PLAN)

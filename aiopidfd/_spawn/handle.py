@@ -1,0 +1,207 @@
+"""What every handle to a running program has: who it is, its exit, its signals, its tree."""
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Iterator, Sequence
+from signal import SIGTERM
+
+from .._pidfd.pidfd import NoHandleError, PidFd
+from .options import StrOrBytesPath
+from .program import Program
+from .tree import Tree, denied_error
+
+__all__ = ["AsyncHandle", "Handle"]
+
+
+class Handle:
+    """A program: who it is, how it ended, its signals and its tree. It has no streams."""
+
+    __slots__ = ()
+
+    _program: Program
+
+    def __repr__(self) -> str:
+        """The pid, and the return code where there is one."""
+        code = "" if self.returncode is None else f" returncode={self.returncode}"
+        return f"<{type(self).__name__} {self.pid}{code}>"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._program.pid
+
+    @property
+    def args(self) -> Sequence[StrOrBytesPath]:
+        """The command line as it was given; with a shell, the shell's."""
+        return self._program.args
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; then the exit status, or minus the signal's number.
+
+        255, with a warning in the log, where the guardian was killed and the kernel (before 6.15)
+        cannot tell.
+        """
+        return self._program.returncode
+
+    @property
+    def pidfd(self) -> int:
+        """The program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it."""
+        return self._program.pidfd
+
+    @contextlib.contextmanager
+    def handle(self) -> Iterator[int]:
+        """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
+
+            with process.handle() as pidfd:
+                signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
+
+        Raises:
+            NoHandleError: the program has exited and that is known.
+        """
+        try:
+            fd = self._program.native.dup_pidfd()
+        except ProcessLookupError:
+            raise NoHandleError(errno.ESRCH, "the program has exited") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @property
+    def guardian_pid(self) -> int:
+        """The pid of the guardian: the program's parent, and our child."""
+        return self._program.guardian_pid
+
+    @property
+    def rusage(self) -> resource.struct_rusage | None:
+        """What this program alone used, once it has exited. See `Child.rusage`."""
+        return self._program.rusage
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal, by pidfd: never to another process that got the same pid.
+
+        Raises:
+            ProcessLookupError: the program has exited and that is known.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+        """
+        self._program.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal`."""
+        self._program.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal`."""
+        self._program.kill()
+
+    def children(self) -> list[PidFd]:
+        """All that the program has started and that is there now, and what those have started.
+
+        Daemons too, which have left their parent and their session. Parents come before their
+        children. A handle to each, to be closed (or dropped):
+
+            for child in process.children():
+                with child:
+                    print(child.getpid())
+
+        From this call on the guardian stays as long as there is any of them, after the program's
+        own exit too; and so for the other calls that deal with the tree.
+
+        Raises:
+            ProcessLookupError: the program has exited, and no one has kept track of its tree.
+            OSError: EMFILE; ENOTSUP, ENOSYS: /proc cannot tell (see docs/trees.md).
+        """
+        handles: list[PidFd] = []
+        with Tree(self._program) as tree:
+            members = tree.members()
+        owned = 0
+        try:
+            for pid, fd in members:
+                handle = PidFd(fd)
+                owned += 1
+                if pid != self.pid:
+                    handles.append(handle)
+        finally:
+            for _, fd in members[owned:]:
+                os.close(fd)
+        return handles
+
+    def terminate_tree(self) -> None:
+        """Send SIGTERM to the program and to all that it has started, each by its pidfd.
+
+        Once: what is started meanwhile may not get it. `kill_tree` leaves nothing.
+
+        Raises:
+            ProcessLookupError: as `children`.
+            PermissionError: some may not be signalled (kill(2)); the others have got it.
+            OSError: as `children`.
+        """
+        with Tree(self._program) as tree:
+            if tree.signal(SIGTERM)[1]:
+                raise denied_error()
+
+    @contextlib.contextmanager
+    def _tree_to_kill(self) -> Iterator[Tree | None]:
+        """The program's tree, or None if it is gone. If it cannot be found, kill the program."""
+        try:
+            tree = Tree(self._program)
+        except ProcessLookupError:
+            tree = None
+        if tree is None:
+            yield None
+            return
+        with tree:
+            try:
+                yield tree
+            except PermissionError:
+                raise
+            except OSError as exc:
+                with contextlib.suppress(ProcessLookupError):
+                    self.kill()
+                if not isinstance(exc, ProcessLookupError):  # that is: it is gone
+                    raise
+
+
+class AsyncHandle(Handle):
+    """A handle whose waits are awaited: on any asyncio loop and on trio."""
+
+    async def kill_tree(self) -> bool:
+        """SIGKILL to the program and to all that it has started, until there is nothing left.
+
+        On any asyncio loop and on trio. What keeps forking is killed faster than it forks; what
+        sleeps uninterruptibly in the kernel is left after 5 seconds, and dies when it wakes.
+
+        Returns:
+            Whether nothing is left.
+
+        Raises:
+            PermissionError: all that is left may not be signalled (kill(2)).
+            OSError: as `children`; the program itself has got SIGKILL.
+        """
+        with self._tree_to_kill() as tree:
+            return tree is None or await tree.kill()
+        return True
+
+    async def wait_tree(self) -> int:
+        """Wait until the program has exited, and all that it has started is gone too.
+
+        On any asyncio loop and on trio. A cancelled wait leaves them alone. What the program left
+        behind before anybody dealt with its tree, when it exited, is not waited for.
+
+        Returns:
+            The program's return code.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            OSError: EMFILE.
+        """
+        with contextlib.suppress(ProcessLookupError), Tree(self._program) as tree:
+            await tree.wait()
+        return await self.wait()
+
+    async def wait(self) -> int:
+        """Wait for the program's exit; the return code."""
+        raise NotImplementedError

@@ -1,0 +1,179 @@
+"""What a caller may ask for: a command, its three streams and its options.
+
+Each public function that starts a program makes a `Request` at once and hands it down whole.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict
+
+__all__ = [
+    "Command",
+    "Env",
+    "Options",
+    "Request",
+    "RunOptions",
+    "StartOptions",
+    "Stdio",
+    "StrOrBytesPath",
+    "make_request",
+    "take_fixed",
+]
+
+StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Command: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
+Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
+
+
+class HasFileno(Protocol):
+    """A file, a socket, or whatever else has a descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+Stdio: TypeAlias = int | IO[Any] | HasFileno | None
+
+
+class Options(TypedDict, total=False):
+    """The keyword options that every way to start a program takes.
+
+    Where `subprocess.Popen` has an option of the same name, the meaning is the same. An option that
+    the kernel refuses raises OSError with the option's name in its text; bad values raise TypeError
+    or ValueError before anything is started. See docs/options.md for the order in which they are
+    applied.
+    """
+
+    executable: StrOrBytesPath | None
+    """The file that is executed, if it is not the first argument; with a shell, the shell."""
+    cwd: StrOrBytesPath | None
+    """The program's working directory (chdir(2)). An error has it as its `filename`."""
+    env: Env | None
+    """The program's whole environment. None: it inherits ours, as it is in C at the call."""
+    user: str | int | None
+    """The user that it runs as, by name or number (setreuid(2)). KeyError: no such name."""
+    group: str | int | None
+    """The group that it runs as, by name or number (setregid(2)). KeyError: no such name."""
+    extra_groups: Iterable[str | int] | None
+    """All of its supplementary groups, by name or number (setgroups(2))."""
+    umask: int
+    """The mask for the files that it makes (umask(2)). Negative, the default: as ours."""
+    start_new_session: bool
+    """Whether it leads a session of its own, without a controlling terminal (setsid(2))."""
+    process_group: int | None
+    """The process group that it joins (setpgid(2)); 0: one of its own. None: ours."""
+    restore_signals: bool
+    """Whether SIGPIPE and SIGXFSZ, which Python ignores, are at their defaults. Default: True."""
+    close_fds: bool
+    """Whether all descriptors but 0, 1, 2 and those of `pass_fds` are closed. Default: True."""
+    pass_fds: Iterable[int]
+    """Descriptors of ours that it inherits, under the same numbers. OSError EBADF: not open."""
+    pipesize: int
+    """Bytes that each PIPE holds (fcntl(2), F_SETPIPE_SZ). Negative, the default: as it is."""
+    cgroup: StrOrBytesPath | int | None
+    """A cgroup (version 2) that it is born in: its directory's path or descriptor (Linux 5.7)."""
+    window_size: tuple[int, int] | None
+    """(rows, columns) of the terminal that PTY asks for, each from 0 to 65535 (ioctl_tty(2))."""
+    rlimits: Mapping[str | int, int | tuple[int, int]] | None
+    """Resource limits (setrlimit(2)): a name such as "NOFILE", to both limits or (soft, hard)."""
+    nice: int | None
+    """Its nice value itself, not a difference (setpriority(2)): from -20 to 19."""
+    cpu_affinity: Iterable[int] | None
+    """The numbers of the processors that it may run on (sched_setaffinity(2))."""
+    scheduler: tuple[int, int] | None
+    """(policy, priority): `os.SCHED_*`, and 0 or a realtime priority (sched_setscheduler(2))."""
+    ioprio: tuple[int, int] | None
+    """(class, level) for the I/O scheduler (ioprio_set(2)): class 1 to 3, level 0 to 7."""
+    oom_score_adj: int | None
+    """How eagerly the OOM killer takes it, from -1000 to 1000 (proc_pid_oom_score_adj(5))."""
+    no_new_privs: bool
+    """Whether no later exec of it can gain privileges (PR_SET_NO_NEW_PRIVS(2const))."""
+    die_with_parent: bool | int
+    """A signal that it gets when this process ends or execs; True is SIGKILL. Default: False."""
+    contain: bool
+    """Whether all that it has started is killed when it has exited, or this process has."""
+
+
+class StartOptions(Options, total=False):
+    """What `create_subprocess_exec` and `create_subprocess_shell` take beside the text's keywords.
+
+    See there; a type only.
+    """
+
+    stdin: Stdio
+    stdout: Stdio
+    stderr: Stdio
+    limit: int
+    grace: float | None
+
+
+class RunOptions(Options, total=False):
+    """What `run_process` takes beside its input and the text's keywords. See there; a type only."""
+
+    stdin: Stdio
+    stdout: Stdio
+    stderr: Stdio
+    check: bool
+    timeout: float | None
+    shell: bool | None
+    grace: float
+    drain: float | None
+
+
+_NAMES: Final = frozenset(Options.__annotations__)
+
+
+class Request(NamedTuple):
+    """A command, its streams and its options, as a caller has asked for them.
+
+    Attributes:
+        command: one string or path, or a sequence of them.
+        shell: whether `/bin/sh -c` runs it.
+        stdin, stdout, stderr: None to inherit, PIPE, PTY, DEVNULL, STDOUT, a descriptor, a file.
+        options: those of `Options`, and no others.
+    """
+
+    command: Command
+    shell: bool = False
+    stdin: Stdio = None
+    stdout: Stdio = None
+    stderr: Stdio = None
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+def make_request(
+    function: Callable[..., object],
+    command: Command,
+    shell: bool,
+    stdio: tuple[Stdio, Stdio, Stdio],
+    options: dict[str, Any],
+) -> Request:
+    """A request that a public function was called for.
+
+    Args:
+        function: the public function: what it takes is what an error proposes.
+        command, shell, stdio: see `Request`.
+        options: all of the other keywords that it was given.
+
+    Raises:
+        TypeError: a keyword that the function does not take.
+        ValueError: a parameter of subprocess.Popen that cannot be had.
+    """
+    if not options.keys() <= _NAMES:
+        from .keywords import refuse  # only an error needs it
+
+        options = refuse(function, options, _NAMES)
+    return Request(command, shell, *stdio, options)
+
+
+def take_fixed(options: dict[str, Any], **fixed: object) -> None:
+    """Take parameters of subprocess.Popen out of `options` that have one value only, as in asyncio.
+
+    Raises:
+        ValueError: another value was given, with asyncio's message.
+    """
+    for name, allowed in fixed.items():
+        value = options.pop(name, allowed)
+        if value != allowed and not (value is None and allowed is False):
+            raise ValueError(f"{name} must be {allowed}")

@@ -1,0 +1,358 @@
+"""A command and its options, checked and turned into what the native spawner takes.
+
+The child, between clone and exec, does nothing but a list of system calls. `Plan` is that list: an
+option is a step or two in it, and an option that fails is known by the step's index. The order of
+the steps, and every message that subprocess has for the same mistake, are subprocess's own.
+"""
+
+import contextlib
+import functools
+import grp
+import os
+import pwd
+import resource
+import struct
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fcntl import F_SETFD
+from signal import SIGPIPE, SIGXFSZ
+from termios import TIOCSCTTY
+from typing import Any, NamedTuple
+from warnings import warn
+
+from .. import _native
+from .cgroups import Cgroup
+from .containment import check_containment
+from .limits import Step, bond_steps, limit_steps
+from .options import Command, Env, StrOrBytesPath
+
+__all__ = ["Plan", "check_fds", "make_plan"]
+
+_SHELL = "/bin/sh"
+_MAX_FD = 2**32 - 1
+_MAX_ID = 2**32 - 2  # (uid_t)-1 means "leave it" to the kernel
+_DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel's is larger
+_SIGSET_BYTES = 8
+_RESTORE_SIGNALS: list[tuple[str, Step]] = [
+    (
+        "restore_signals",
+        (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES),
+    )
+    for number in (SIGPIPE, SIGXFSZ)  # those that CPython ignores
+]
+
+
+# What a guardian needs, by number: named where a filter refuses it.
+_CALLS = {
+    _native.SYS_ppoll: "ppoll(2)",
+    _native.SYS_signalfd4: "signalfd4(2)",
+    _native.SYS_waitid: "waitid(2)",
+}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the native spawner takes, and what to blame for each step."""
+
+    executable: StrOrBytesPath  # as the caller wrote it, for errors
+    args: Sequence[StrOrBytesPath]
+    paths: tuple[bytes, ...]
+    argv: tuple[bytes, ...]
+    env: Env | None
+    cwd: StrOrBytesPath | None
+    steps: tuple[Step, ...]
+    blame: tuple[str, ...]  # by step: the option that asked for it
+    private_memory: bool
+    private_table: bool
+    highest: int  # the highest number of ours that a step uses without having put it there
+    contain: bool
+    cgroup: Cgroup | None
+
+    def error(self, errno: int, step: int) -> OSError:
+        """The OSError for a start that failed at `step`, as subprocess would raise it."""
+        reason = os.strerror(errno)
+        if step == _native.FAILED_EXEC:
+            return OSError(errno, reason, self.executable)
+        if step == _native.FAILED_CLONE:
+            return OSError(errno, reason) if self.cgroup is None else self.cgroup.clone_error(errno)
+        if step == _native.FAILED_GUARDIAN:
+            return OSError(errno, "its guardian was killed while it started", self.executable)
+        if step == _native.FAILED_CGROUP and self.cgroup is not None:
+            return self.cgroup.error(errno)
+        if step == _native.FAILED_LIFELINES:
+            return OSError(errno, "descriptors of aiopidfd were closed while it started a program")
+        if step < 0:
+            name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
+            return OSError(errno, f"{reason} (for {name})")
+        option = self.blame[step]
+        if option == "cwd":
+            return OSError(errno, reason, self.cwd)
+        return OSError(errno, f"{reason} (for the option {option})")
+
+
+def make_plan(
+    command: Command,
+    *,
+    shell: bool,
+    dups: Sequence[tuple[int, int]],
+    pass_fds: frozenset[int],
+    cgroup: Cgroup | None = None,
+    terminal: int | None = None,
+    close_fds: bool = True,
+    executable: StrOrBytesPath | None = None,
+    env: Env | None = None,
+    **options: Any,
+) -> Plan:
+    """Check a command and its options and lay out the steps of its child.
+
+    Args:
+        command: one string or path, or a sequence of them.
+        shell: whether `/bin/sh -c` runs it.
+        dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be one of
+            the numbers.
+        pass_fds: what else stays open in the child, under its own number.
+        cgroup: the one that it is put into.
+        terminal: the child's number of what is to be its controlling terminal.
+        close_fds, executable, env: as subprocess.Popen.
+        options: those of `_ask`.
+
+    Raises:
+        TypeError, ValueError: bad arguments, with subprocess's own messages.
+    """
+    args = _arguments(command, shell)
+    if shell:
+        args = [_SHELL if executable is None else executable, "-c", *args]
+    if executable is None:
+        executable = args[0]
+    cwd = options.get("cwd")
+    sys.audit("subprocess.Popen", executable, args, cwd, env)
+
+    steps = [_dup_step(source, target) for source, target in dups]
+    if close_fds:  # at once: until then the child has what lies below in our table
+        steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
+    asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
+    steps += asked.steps
+    return Plan(
+        executable=executable,
+        args=args,
+        paths=_paths(executable, env),
+        argv=tuple([_no_nul(os.fsencode(arg)) for arg in args]),
+        env=env,
+        cwd=cwd,
+        steps=tuple([step for _, step in steps]),
+        blame=tuple([option for option, _ in steps]),
+        private_memory=asked.private_memory,
+        private_table=not close_fds,
+        highest=max([target for _, target in dups if _is_beyond_limit(target)], default=0),
+        contain=asked.contain,
+        cgroup=cgroup,
+    )
+
+
+class _Asked(NamedTuple):
+    """What comes of the options that are steps, in the order of the steps."""
+
+    steps: list[tuple[str, Step]]
+    private_memory: bool
+    contain: bool
+
+
+_NOTHING_ASKED = _Asked(_RESTORE_SIGNALS, False, False)
+
+
+def _ask(
+    terminal: int | None,
+    *,
+    cwd: StrOrBytesPath | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
+    extra_groups: Iterable[str | int] | None = None,
+    umask: int = -1,
+    start_new_session: bool = False,
+    process_group: int | None = None,
+    restore_signals: bool = True,
+    rlimits: Mapping[str | int, int | tuple[int, int]] | None = None,
+    nice: int | None = None,
+    cpu_affinity: Iterable[int] | None = None,
+    scheduler: tuple[int, int] | None = None,
+    ioprio: tuple[int, int] | None = None,
+    oom_score_adj: int | None = None,
+    no_new_privs: bool = False,
+    die_with_parent: bool | int = False,
+    contain: bool = False,
+) -> _Asked:
+    """Subprocess.Popen's options, and those of limits.py. Raises TypeError and ValueError."""
+    steps: list[tuple[str, Step]] = []
+    add = steps.append
+    if cwd is not None:
+        add(("cwd", (_native.SYS_chdir, _no_nul(os.fsencode(cwd)))))
+    if _integer("umask", umask) >= 0:
+        add(("umask", (_native.SYS_umask, umask)))
+    if restore_signals:
+        steps += _RESTORE_SIGNALS
+    if start_new_session or terminal is not None:
+        add(("start_new_session", (_native.SYS_setsid,)))
+    if terminal is not None:
+        add(("PTY", (_native.SYS_ioctl, terminal, TIOCSCTTY, 0)))
+    if process_group is not None and _integer("process_group", process_group) >= 0:
+        if terminal is not None:
+            raise ValueError("process_group cannot go with PTY, which makes a session of its own")
+        add(("process_group", (_native.SYS_setpgid, 0, process_group)))
+    # Before the ids: what they allow may be needed for it.
+    steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
+    ids = _id_steps(user, group, extra_groups)
+    steps += ids
+    # After them: a change of ids undoes the second (PR_SET_PDEATHSIG(2const)).
+    if contain:
+        check_containment()
+    steps += bond_steps(no_new_privs, die_with_parent or bool(contain))
+    # A change of ids in a memory map that is ours too would make us undumpable, and would put a
+    # less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
+    # oom_score_adj counts for all who share the memory, should the guardian be killed just then
+    # (fs/proc/base.c, __set_oom_adj()).
+    return _Asked(steps, bool(ids) or oom_score_adj is not None, bool(contain))
+
+
+def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int], bool]:
+    """The set of descriptors to pass, and whether the others are closed.
+
+    Raises:
+        ValueError: one is not a descriptor's number.
+    """
+    fds = frozenset([_integer("pass_fds", fd) for fd in pass_fds])
+    if fds and min(fds) < 0:
+        raise ValueError("bad value(s) in pass_fds")
+    if fds and not close_fds:
+        warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
+        close_fds = True
+    return fds, close_fds
+
+
+def _integer(name: str, value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if not -(2**31) <= value < 2**31:
+        raise OverflowError(f"{name} does not fit into a C int: {value}")
+    return value
+
+
+def _no_nul(data: bytes) -> bytes:
+    if b"\0" in data:
+        raise ValueError("embedded null byte")
+    return data
+
+
+def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
+    if isinstance(command, (str, bytes)):
+        return [command]
+    if isinstance(command, os.PathLike):
+        if shell:
+            raise TypeError("path-like args is not allowed when shell is true")
+        return [command]
+    args = list(command)
+    if not args:
+        raise ValueError("the command is empty")
+    return args
+
+
+def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
+    name = _no_nul(os.fsencode(executable))
+    if b"/" in name:
+        return (name,)
+    return tuple([prefix + name for prefix in _path_prefixes(_path(env))])
+
+
+def _path(env: Env | None) -> bytes | None:
+    """The search path, as os.get_exec_path() finds it, which takes ten times as long."""
+    if env is None:
+        return os.environb.get(b"PATH")
+    values: list[StrOrBytesPath] = []
+    names: tuple[Any, Any] = ("PATH", b"PATH")
+    for name in names:
+        with contextlib.suppress(KeyError, TypeError):  # TypeError: a mapping of the other kind
+            values.append(env[name])
+    if len(values) > 1:
+        raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
+    return os.fsencode(values[0]) if values else None
+
+
+@functools.lru_cache(maxsize=8)
+def _path_prefixes(path: bytes | None) -> tuple[bytes, ...]:
+    """What the name of a program is put behind."""
+    entries = os.fsencode(os.defpath if path is None else path).split(b":")
+    return tuple(_no_nul(os.path.join(entry, b"")) for entry in entries)
+
+
+def _is_beyond_limit(target: int) -> bool:
+    """Whether it was opened before the limit was lowered: dup3 refuses such a number."""
+    return target > 2 and target >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] != -1
+
+
+def _dup_step(source: int, target: int) -> tuple[str, Step]:
+    option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
+    if _is_beyond_limit(target):  # but it is there already
+        return option, (_native.SYS_fcntl, target, F_SETFD, 0)
+    return option, (_native.SYS_dup3, source, target, 0)
+
+
+_CLOSE_ALL: list[tuple[str, Step]] = [("close_fds", (_native.SYS_close_range, 3, _MAX_FD, 0))]
+
+
+def _close_steps(keep: Iterable[int]) -> list[tuple[str, Step]]:
+    """Close all but the standard three and `keep`: one close_range for each gap."""
+    steps: list[tuple[str, Step]] = []
+    first = 3
+    for fd in sorted(keep):
+        if fd < first:
+            continue
+        if fd > first:
+            steps.append(("close_fds", (_native.SYS_close_range, first, fd - 1, 0)))
+        first = fd + 1
+    steps.append(("close_fds", (_native.SYS_close_range, first, _MAX_FD, 0)))
+    return steps
+
+
+def _id_steps(
+    user: str | int | None, group: str | int | None, extra_groups: Iterable[str | int] | None
+) -> list[tuple[str, Step]]:
+    steps: list[tuple[str, Step]] = []
+    if extra_groups is not None:
+        if isinstance(extra_groups, str):
+            raise ValueError("Groups must be a list, not a string")
+        try:
+            gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
+        except OverflowError:
+            raise ValueError("invalid group id") from None
+        packed = struct.pack(f"={len(gids)}I", *gids)
+        steps.append(("extra_groups", (_native.SYS_setgroups, len(gids), packed)))
+    if group is not None:
+        gid = _group_id(group, "Group")
+        steps.append(("group", (_native.SYS_setregid, gid, gid)))
+    if user is not None:
+        if isinstance(user, str):
+            uid = pwd.getpwnam(user).pw_uid
+        elif isinstance(user, int):
+            uid = user
+        else:
+            raise TypeError("User must be a string or an integer")
+        if uid < 0:
+            raise ValueError(f"User ID cannot be negative, got {uid}")
+        if uid > _MAX_ID:
+            raise OverflowError("uid is greater than maximum")
+        steps.append(("user", (_native.SYS_setreuid, uid, uid)))
+    return steps
+
+
+def _group_id(group: Any, what: str) -> int:
+    if isinstance(group, str):
+        gid = grp.getgrnam(group).gr_gid
+    elif isinstance(group, int):
+        gid = group
+    else:
+        raise TypeError(f"{what} must be a string or an integer, not {type(group)}")
+    if gid < 0:
+        raise ValueError(f"Group ID cannot be negative, got {gid}")
+    if gid > _MAX_ID:
+        raise OverflowError("gid is greater than maximum")
+    return gid

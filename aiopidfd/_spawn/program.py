@@ -1,0 +1,213 @@
+"""A program that was started, without an event loop: its state, its signals, its status.
+
+Internal: what users hold are handles (`Child`, `Process` and others), and each has a `Program`.
+"""
+
+import errno
+import logging
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from .. import _native
+from .._pidfd.durations import nanoseconds
+from .._pidfd.wait import Patience, has_exited, returncode
+from .options import StrOrBytesPath
+from .plan import Plan
+
+__all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
+
+logger = logging.getLogger("aiopidfd")
+
+UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
+
+_GUARDIAN_ENDS: Final = 5_000_000  # nanoseconds: much more than it takes
+
+FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
+
+
+class Program:
+    """A program that runs, or is being started, or has exited; and its guardian.
+
+    One that is dropped while it runs lives on; its guardian is reaped by a later start.
+
+    Attributes:
+        args: the command as it was given, a list; with a shell, the shell's command line.
+        doomed: whether it was killed, and nobody wants to hear that it still runs.
+        native: the native half.
+        returncode: None while it runs as far as is known; then the exit status, or minus the number
+            of the signal that ended it.
+        rusage: what it and the descendants that it waited for used, once it has exited; None if
+            its guardian was killed.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_pid",
+        "_plan",
+        "args",
+        "doomed",
+        "native",
+        "returncode",
+        "rusage",
+    )
+
+    args: Sequence[StrOrBytesPath]
+
+    def __init__(self, native: _native.Child, plan: Plan) -> None:
+        """Take what the native spawner returned."""
+        self.native = native
+        self._plan = plan
+        self._pid = 0
+        self.args = plan.args
+        self.doomed = False
+        self.returncode: int | None = None
+        self.rusage: resource.struct_rusage | None = None
+
+    @property
+    def pid(self) -> int:
+        """The program's process id; 0 while it is being started."""
+        if not self._pid:
+            self._pid = self.native.pid
+        return self._pid
+
+    @property
+    def pidfd(self) -> int:
+        """The program's pidfd while it runs, for polling; -1 before and after. Do not close it."""
+        return self.native.pidfd
+
+    @property
+    def guardian_pid(self) -> int:
+        """The process id of the guardian, which is the program's parent."""
+        return self.native.guardian_pid
+
+    def poll(self) -> int | None:
+        """Look whether it has exited, without blocking. Returns `returncode`."""
+        self.advance()
+        return self.returncode
+
+    def advance(self) -> int:
+        """Take in what is known now; returns the native state. Never blocks."""
+        state = self.native.poll()
+        if state in FINAL and self.returncode is None:
+            if state == _native.EXITED:
+                self._take_result()
+            elif state == _native.UNKNOWN:
+                logger.warning(
+                    "The guardian of child process pid %d was killed, and this kernel cannot tell "
+                    "how the child ended: will report returncode %d",
+                    self.pid,
+                    UNKNOWN_RETURNCODE,
+                )
+                self.returncode = UNKNOWN_RETURNCODE
+        return state
+
+    def _take_result(self) -> None:
+        code, status, usage = self.native.result()
+        if usage is not None:
+            self.rusage = resource.struct_rusage(usage)
+        self.returncode = returncode(code, status)
+
+    def failure(self) -> OSError:
+        """The error of a program whose state is FAILED or FOREIGN."""
+        if self.native.state == _native.FOREIGN:
+            return _foreign()
+        return self._plan.error(*self.native.failure())
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Block until the program has exited. The GIL is not held meanwhile.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            `returncode`.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+            ChildProcessError: this process is a forked copy of the child's parent.
+        """
+        state = self.block(timeout)
+        self.native.close()
+        self.reap_guardian()
+        if state == _native.FOREIGN:
+            raise _foreign()
+        if self.returncode is None:
+            raise self.failure()
+        return self.returncode
+
+    def block(self, timeout: float | None = None) -> int:
+        """Wait as `wait` does, and close nothing: for a child whose descriptors a loop watches.
+
+        Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = Patience()
+        while (state := self.advance()) not in FINAL:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired([*self.args], timeout or 0)
+            self.native.block(state, -1 if left is None else nanoseconds(left))
+            if self.advance() == _native.ORPHANED and self.has_exited():
+                # Whoever adopted it has not reaped it yet.
+                if patience.over:
+                    self.native.give_up_status()
+                else:
+                    time.sleep(patience.next())
+        return state
+
+    def wait_started(self) -> None:
+        """Block until the program was exec'd. The GIL is not held meanwhile.
+
+        Raises:
+            OSError: it could not be; the child is reaped and all is closed.
+        """
+        while (state := self.advance()) in (_native.STARTING, _native.DYING):
+            self.native.block(state, -1)
+        if state in (_native.FAILED, _native.FOREIGN):
+            self.native.close()
+            raise self.failure()
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal through the pidfd, so never to another process that got the same pid.
+
+        Raises:
+            ProcessLookupError: it has exited and that is known.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+            OSError: EINVAL: no such signal.
+        """
+        self.native.send_signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal` does."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal` does."""
+        self.send_signal(signal.SIGKILL)
+
+    def has_exited(self) -> bool:
+        """Whether the program ran and is over, though it may not be known yet how it ended."""
+        pidfd = self.native.pidfd
+        return pidfd >= 0 and has_exited(pidfd)
+
+    def reap_guardian(self) -> None:
+        """Reap the guardian of a program that is over, unless it stays for the rest of the tree.
+
+        It is on its way, and that takes some microseconds; more than milliseconds are not waited
+        for, and then a later start reaps it.
+        """
+        self.native.finish(_GUARDIAN_ENDS)
+
+    def abandon(self) -> None:
+        """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
+        self.doomed = True
+        self.native.kill()
+
+
+def _foreign() -> ChildProcessError:
+    """The error for a child of the process that we were forked from."""
+    return ChildProcessError(errno.ECHILD, "the child belongs to the process that forked this one")

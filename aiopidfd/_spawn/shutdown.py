@@ -1,0 +1,90 @@
+"""How a program's tree is brought to its end: asked, given time, killed. On asyncio and on trio."""
+
+import contextlib
+import errno
+import logging
+import time
+from signal import SIGTERM
+from typing import Final
+
+from .._pidfd.backend import sleep
+from .program import Program
+from .tree import Tree
+
+__all__ = ["end_tree"]
+
+_LOOK_AGAIN: Final = 0.1  # seconds
+
+logger = logging.getLogger("aiopidfd")
+
+
+async def end_tree(program: Program, grace: float) -> None:
+    """SIGTERM to a program's whole tree, `grace` seconds, SIGKILL; on asyncio and on trio.
+
+    Where the tree cannot be found the program alone is ended, with a warning in the log.
+
+    Raises:
+        PermissionError: as `end`.
+    """
+    try:
+        tree = Tree(program)
+    except ProcessLookupError:  # not there yet, or any more
+        program.abandon()
+        return
+    except OSError as exc:
+        await _end_alone(program, grace, exc)
+        return
+    with tree:
+        try:
+            if grace > 0:
+                _ask(program, tree)
+                if await _gone_within(program, tree, grace):
+                    return
+            if not tree.orphaned:  # else what descends from it could not be found any more
+                with contextlib.suppress(ProcessLookupError):
+                    program.kill()
+            program.doomed = True
+            await tree.kill()
+        except PermissionError:
+            raise
+        except OSError as exc:
+            await _end_alone(program, grace, exc)
+
+
+async def _gone_within(program: Program, tree: Tree, grace: float) -> bool:
+    """Wait for the end of a tree, unless somebody loses patience and kills the program."""
+    deadline = time.monotonic() + grace
+    while not program.doomed and (left := deadline - time.monotonic()) > 0:
+        if await tree.wait_for(min(left, _LOOK_AGAIN)):
+            return True
+    return tree.is_gone()
+
+
+def _ask(program: Program, tree: Tree) -> None:
+    try:
+        tree.signal(SIGTERM)
+    except OSError as exc:
+        if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        with contextlib.suppress(ProcessLookupError):  # not all of it could be held at once
+            program.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        program.send_signal(0)  # PermissionError, if we have no right to
+
+
+async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
+    logger.warning(
+        "The program with pid %d is ended, but what it has started perhaps is not: %s",
+        program.pid,
+        reason,
+    )
+    with contextlib.suppress(ProcessLookupError):
+        if grace > 0:
+            program.terminate()
+            deadline = time.monotonic() + grace
+            while time.monotonic() < deadline:  # no descriptor is to be had, perhaps
+                if program.poll() is not None:
+                    return
+                await sleep(0.01)
+        program.kill()
+        program.doomed = True

@@ -1,0 +1,95 @@
+"""How a program's start is begun: everything it needs is opened, then the native spawner runs."""
+
+import errno
+
+from .. import _native
+from .cgroups import Cgroup
+from .kernel import clone_call, other_clone_call
+from .options import Request
+from .plan import check_fds, make_plan
+from .program import Program
+from .stdio import Descriptors
+
+__all__ = ["start", "start_blocking"]
+
+
+def start(request: Request, descriptors: Descriptors, hub: _native.Hub | None = None) -> Program:
+    """Begin to start a program; returns at once, with the program in the state STARTING.
+
+    Args:
+        request: what is asked for.
+        descriptors: holds our ends of the pipes afterwards.
+        hub: how a loop will hear of the program.
+
+    Raises:
+        OSError, TypeError, ValueError: as `spawn`, but for what only the exec can tell.
+    """
+    call = clone_call()
+    rest = {**request.options}
+    pipesize = rest.pop("pipesize", -1)
+    if pipesize is not None and not isinstance(pipesize, int):
+        raise TypeError("pipesize must be an integer")
+    passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
+    where = rest.pop("cgroup", None)
+    descriptors.open(
+        (request.stdin, request.stdout, request.stderr),
+        passed,
+        -1 if pipesize is None else pipesize,
+        where,
+        rest.pop("window_size", None),
+    )
+    cgroup = None
+    if descriptors.cgroup is not None:
+        cgroup = Cgroup(descriptors.cgroup, None if isinstance(where, int) else where)
+        cgroup.check()
+        if rest.get("contain"):
+            descriptors.hold_kill(cgroup.open_kill())
+    plan = make_plan(
+        request.command,
+        shell=request.shell,
+        dups=descriptors.dups,
+        pass_fds=passed,
+        terminal=min(descriptors.on_terminal, default=None),
+        close_fds=close_fds,
+        cgroup=cgroup,
+        **rest,
+    )
+    while True:
+        try:
+            native = _native.spawn(
+                hub,
+                call,
+                plan.private_memory,
+                plan.private_table,
+                plan.highest,
+                plan.contain,
+                -1 if cgroup is None else cgroup.fd,
+                descriptors.kill,
+                plan.steps,
+                plan.paths,
+                plan.argv,
+                plan.env,
+                descriptors.child_ends,
+            )
+            return Program(native, plan)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            other = other_clone_call()  # a filter is in the way, perhaps since a moment ago
+            if other is None:
+                raise
+            call = other
+
+
+def start_blocking(request: Request, descriptors: Descriptors) -> Program:
+    """Start a program, blocking until it was exec'd. Raises as `spawn`.
+
+    `descriptors` holds our ends of the pipes afterwards.
+    """
+    program = start(request, descriptors)
+    try:
+        program.wait_started()
+    except BaseException:
+        program.abandon()  # nothing to do for one that failed; interrupted, it shall not run on
+        raise
+    return program

@@ -1,0 +1,227 @@
+"""The child's descriptors: what each stdio choice opens, and who closes it.
+
+Everything that the child will find open is opened, or duplicated, here and now, on the caller's
+time: so it is had before anything starts, and a descriptor that another task closes while the
+program is being started is not missing in it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterable
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import TYPE_CHECKING, Any, Self
+
+from .fds import above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
+from .options import Stdio, StrOrBytesPath
+from .terminal import PTY, check_window_size, open_terminal, set_window_size
+
+if TYPE_CHECKING:
+    import select
+
+__all__ = ["Descriptors"]
+
+
+_NAMES = ("stdin", "stdout", "stderr")
+
+
+class Descriptors:
+    """What a spawn holds open. As a context manager it closes all that was not handed over.
+
+    Attributes:
+        ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
+        on_terminal: those of 0, 1, 2 whose choice is PTY. Of two outputs the first has our end.
+        terminal: one more duplicate of the terminal's master, or None.
+        watches: epoll sets for who streams it: once the program runs it is too late for EMFILE.
+        child_ends: the descriptors of ours that the child gets copies of. The native spawner
+            empties this list when it takes them over.
+        dups: pairs (descriptor of ours, number in the child), for the plan.
+        cgroup: the directory of the child's cgroup, or None. One of `child_ends`.
+        kill: what kills all of that cgroup, for the guardian, or -1. One of `child_ends`.
+    """
+
+    __slots__ = (
+        "cgroup",
+        "child_ends",
+        "dups",
+        "kill",
+        "on_terminal",
+        "ours",
+        "terminal",
+        "watches",
+    )
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.ours: list[int | None] = [None, None, None]
+        self.on_terminal: tuple[int, ...] = ()
+        self.terminal: int | None = None
+        self.watches: list[select.epoll] = []
+        self.dups: list[tuple[int, int]] = []
+        self.child_ends: list[int] = []
+        self.cgroup: int | None = None
+        self.kill = -1
+
+    def open(
+        self,
+        stdio: tuple[Stdio, Stdio, Stdio],
+        pass_fds: Iterable[int],
+        pipesize: int,
+        cgroup: StrOrBytesPath | int | None,
+        window_size: Any,
+    ) -> None:
+        """Open or duplicate everything.
+
+        Raises:
+            OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE; what open(2) says of
+                the cgroup's path; ENOSPC for a terminal.
+            ValueError: STDOUT for anything but stderr; a window size that is none, or of nothing.
+            TypeError: something that is neither a choice nor a file.
+        """
+        choices = {target: choice for target, choice in enumerate(stdio) if choice is not None}
+        if STDOUT in stdio[:2]:
+            raise ValueError("STDOUT can only be used for stderr")
+        self.on_terminal = tuple([target for target, choice in choices.items() if choice == PTY])
+        if window_size is not None:
+            window_size = check_window_size(window_size)
+            if not self.on_terminal:
+                raise ValueError("window_size needs PTY for stdin, stdout or stderr")
+        sources: dict[int, int] = {}
+        # First what is open already: a number that is not must not become one of our pipe's.
+        for target, choice in choices.items():
+            if choice not in (PIPE, DEVNULL, STDOUT, PTY):
+                name = _NAMES[target]
+                sources[target] = self._duplicate(_fileno(name, choice), name)
+        for fd in pass_fds:
+            if fd not in choices:
+                sources[fd] = self._duplicate(fd, "pass_fds")
+        if cgroup is not None:
+            self.cgroup = self._directory(cgroup, "cgroup")
+        for target, choice in choices.items():
+            if choice == PIPE:
+                sources[target] = self._pipe(target, pipesize)
+            elif choice == DEVNULL:
+                sources[target] = self._null()
+        if self.on_terminal:
+            slave = self._terminal(window_size)
+            sources.update(dict.fromkeys(self.on_terminal, slave))
+        if choices.get(2) == STDOUT:
+            sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout(), "stderr")
+        self.dups = [(sources[target], target) for target in sorted(sources)]
+
+    def hold_kill(self, fd: int | None) -> None:
+        """Own a descriptor as `kill`."""
+        if fd is not None:
+            self.kill = above_stdio(fd)
+            self.child_ends.append(self.kill)
+
+    @property
+    def reads_terminal(self) -> bool:
+        """Whether one of the outputs is PTY."""
+        return 1 in self.on_terminal or 2 in self.on_terminal
+
+    def hand_over(self, number: int) -> int | None:
+        """Our end of the pipe to stdin (0), stdout (1) or stderr (2): the caller's from now on."""
+        fd, self.ours[number] = self.ours[number], None
+        return fd
+
+    def hand_over_terminal(self) -> int | None:
+        """Our own duplicate of the terminal's master: the caller's from now on."""
+        fd, self.terminal = self.terminal, None
+        return fd
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close what is still held."""
+        for fd in (*self.child_ends, self.hand_over_terminal(), *map(self.hand_over, range(3))):
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        self.child_ends.clear()
+        for watch in self.watches:
+            watch.close()
+        self.watches.clear()
+
+    def _null(self) -> int:
+        fd = above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        self.child_ends.append(fd)
+        return fd
+
+    def _pipe(self, target: int, pipesize: int) -> int:
+        read, write = pipe_above_stdio()
+        ours, theirs = (write, read) if target == 0 else (read, write)
+        self.ours[target] = ours
+        self.child_ends.append(theirs)
+        if pipesize > 0:
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
+        return theirs
+
+    def _terminal(self, window_size: tuple[int, int] | None) -> int:
+        master, slave = open_terminal()
+        try:
+            slave = above_stdio(slave)
+        except OSError:
+            os.close(master)
+            raise
+        self.child_ends.append(slave)
+        self.terminal = above_stdio(master)
+        if window_size is not None:
+            set_window_size(self.terminal, *window_size)
+        # What is written to stdout and stderr comes out as one stream.
+        for target in self.on_terminal:
+            if target != 2 or 1 not in self.on_terminal:
+                self.ours[target] = duplicate(self.terminal)
+        # One for our end of stdin, one for who drops what nobody reads.
+        for is_needed in (0 in self.on_terminal, not self.reads_terminal):
+            if is_needed:
+                self.watches.append(epoll_above_stdio())
+        return slave
+
+    def _duplicate(self, fd: int, option: str) -> int:
+        try:
+            if fd < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            copy = duplicate(fd)
+        except OSError as exc:
+            raise OSError(exc.errno, f"{exc.strerror} (for the option {option})") from None
+        self.child_ends.append(copy)
+        return copy
+
+    def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
+        if isinstance(where, int) and not isinstance(where, bool):  # True would be stdout
+            return self._duplicate(where, option)
+        if not isinstance(where, (str, bytes, os.PathLike)):
+            kind = type(where).__name__
+            raise TypeError(f"{option} must be a path or a directory's descriptor, not {kind}")
+        try:
+            fd = above_stdio(os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as exc:
+            raise OSError(exc.errno, f"{exc.strerror} (for the option {option})", where) from None
+        self.child_ends.append(fd)
+        return fd
+
+
+def _our_stdout() -> int:
+    # sys.__stdout__ may be None, as in a daemon.
+    return 1 if sys.__stdout__ is None else sys.__stdout__.fileno()
+
+
+def _fileno(name: str, choice: Any) -> int:
+    if isinstance(choice, int):
+        return choice
+    fileno = getattr(choice, "fileno", None)
+    if fileno is None:
+        kind = type(choice).__name__
+        raise TypeError(
+            f"{name} must be PIPE, PTY, DEVNULL, a descriptor, an object with fileno() or None "
+            f"(stderr also STDOUT), not {kind}"
+        )
+    fd = fileno()
+    if not isinstance(fd, int):
+        raise TypeError(f"{name}.fileno() returned a non-integer")
+    return fd

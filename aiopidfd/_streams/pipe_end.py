@@ -1,0 +1,46 @@
+"""Our end of a pipe: one descriptor, its one close, and what becomes of it when we fork."""
+
+import contextlib
+import os
+import warnings
+import weakref
+
+__all__ = ["PipeEnd"]
+
+_open_ends: "weakref.WeakSet[PipeEnd]" = weakref.WeakSet()
+
+
+class PipeEnd:
+    """Owns a descriptor, which is made non-blocking. For who reads or writes it."""
+
+    def __init__(self, fd: int) -> None:
+        """Own `fd`."""
+        self._fd = fd
+        os.set_blocking(fd, False)
+        _open_ends.add(self)
+
+    def fileno(self) -> int:
+        """The descriptor, or -1 once closed."""
+        return self._fd
+
+    def _close_fd(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # The loop may be closed, or another thread's: it is not called. One that still waits for
+        # the descriptor would hold us.
+        if getattr(self, "_fd", -1) >= 0:
+            message = f"unclosed {self!r}"
+            self._close_fd()
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+    @staticmethod
+    def _close_in_forked_copy() -> None:
+        """A copy of us would keep the child's pipes open: its stdin would never end."""
+        for end in [*_open_ends]:
+            with contextlib.suppress(OSError):
+                PipeEnd._close_fd(end)
+
+    os.register_at_fork(after_in_child=_close_in_forked_copy)

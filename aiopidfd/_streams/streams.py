@@ -1,0 +1,279 @@
+"""The streams of a `Process`: asyncio's StreamReader and StreamWriter on our pipes, and more."""
+
+import asyncio
+import contextlib
+import io
+import select
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+from .pipes import ReadPipe, WritePipe
+from .terminal import Terminal, TerminalReader, TerminalWriter
+
+__all__ = ["PipeReader", "PipeWriter", "open_reader", "open_writer"]
+
+
+class PipeReader(asyncio.StreamReader):
+    """The child's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
+
+    Two things go beyond asyncio's: `lines()`, which has no limit, and `read()` to the end, which
+    neither pauses at the limit nor loses anything when it is cancelled.
+    """
+
+    # What this uses of asyncio.StreamReader's insides: the same in Python 3.11 to 3.15.
+    _buffer: bytearray
+    _eof: bool
+    _exception: BaseException | None
+    _limit: int
+    _loop: asyncio.AbstractEventLoop
+    _paused: bool
+    _waiter: asyncio.Future[None] | None
+
+    _pipe: ReadPipe
+    _gatherers = 0  # how many calls want all there is, however much
+    _gathered: io.BytesIO | None = None  # its value needs no copy, unlike a bytearray's
+    _at_eof: asyncio.Future[None] | None = None
+
+    def close(self) -> None:
+        """Close our end: readers see the end of file, and the child's next write fails (EPIPE)."""
+        self._pipe.close()
+        self.feed_eof()
+
+    def is_closing(self) -> bool:
+        """Whether our end is closed, by `close()` or because the output has ended."""
+        return self._pipe.is_closing()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        r"""Yield line after line, each with its "\n" but for a last one that has none.
+
+        A line may be of any length: it is held in memory whole. Nothing is lost when the iteration
+        is cancelled or left; whatever reads next goes on where it stood.
+        """
+        while line := await self.next_line():
+            yield line
+
+    async def next_line(self) -> bytes:
+        """One line of any length, or b"" at the end. A cancelled call loses nothing."""
+        seen = 0
+        while (end := self._buffer.find(b"\n", seen)) < 0 and not self._eof:
+            if self._exception is not None:
+                raise self._exception
+            seen = len(self._buffer)
+            await self._wait_for_data("next_line")
+        return self._take(end + 1 if end >= 0 else len(self._buffer))
+
+    async def read(self, n: int = -1) -> bytes:
+        """As asyncio's. With a negative n, up to the end; a cancelled call loses nothing."""
+        if n >= 0:
+            return await super().read(n)
+        with self.gathering():
+            await self.ended()
+            return self.take_all()
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Take in everything, whatever the limit. What is not taken stays for later reads."""
+        if self._waiter is not None:
+            raise RuntimeError(
+                "read() called while another coroutine is already waiting for incoming data"
+            )
+        self._gatherers += 1
+        if self._gathered is None:
+            self._gathered = io.BytesIO()
+            self._gathered.write(self._buffer)
+            self._buffer.clear()
+        self._resume_if_wanted()
+        try:
+            yield
+        finally:
+            self._gatherers -= 1
+            if not self._gatherers:
+                self._buffer += self._gathered.getbuffer()
+                self._gathered = None
+                self._pause_if_full()
+
+    async def ended(self) -> None:
+        """Wait for the end of the output, taking none of it."""
+        if not self._eof and self._exception is None:
+            if self._at_eof is None:
+                self._at_eof = self._loop.create_future()
+            await asyncio.shield(self._at_eof)
+        if self._exception is not None:
+            raise self._exception
+
+    def take_all(self) -> bytes:
+        """What was read so far."""
+        if self._gathered is None:
+            return self._take(len(self._buffer))
+        data = self._gathered.getvalue()
+        self._gathered = io.BytesIO()
+        return data
+
+    def drain(self) -> None:
+        """Read what is in the pipe at this moment, without waiting."""
+        self._pipe.drain()
+
+    def feed_data(self, data: bytes | bytearray | memoryview) -> None:  # type: ignore[override]
+        """Called by the pipe."""
+        if self._gathered is not None:
+            self._gathered.write(data)
+            return
+        self._buffer += data
+        self._wakeup_waiter()  # type: ignore[attr-defined]
+        self._pause_if_full()
+
+    def feed_eof(self) -> None:
+        """Called by the pipe. Again: nothing happens."""
+        if not self._eof:
+            super().feed_eof()
+            self._end()
+
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        """Called when it is opened."""
+        super().set_transport(transport)
+        self._pipe = cast("ReadPipe", transport)
+
+    def set_exception(self, exc: Exception) -> None:
+        """Called by the pipe."""
+        super().set_exception(exc)
+        self._end()
+
+    def _end(self) -> None:
+        if self._at_eof is not None and not self._at_eof.done():
+            self._at_eof.set_result(None)
+
+    async def _wait_for_data(self, func_name: str) -> None:
+        if self._gathered is not None:
+            raise RuntimeError(
+                f"{func_name}() called while another coroutine is reading to the end"
+            )
+        await super()._wait_for_data(func_name)  # type: ignore[misc]
+
+    def _take(self, size: int) -> bytes:
+        if size == len(self._buffer):
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        else:
+            data = bytes(memoryview(self._buffer)[:size])
+            del self._buffer[:size]
+        self._resume_if_wanted()
+        return data
+
+    def _pause_if_full(self) -> None:
+        if not self._paused and len(self._buffer) > 2 * self._limit and self._pipe.is_reading():
+            self._pipe.pause_reading()
+            self._paused = True
+
+    def _resume_if_wanted(self) -> None:
+        if self._paused and (self._gatherers or len(self._buffer) <= self._limit):
+            self._paused = False
+            self._pipe.resume_reading()
+
+    _maybe_resume_transport = _resume_if_wanted  # what asyncio's own methods call
+
+
+class PipeWriter(asyncio.StreamWriter):
+    """The child's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
+
+    def __del__(self, *_: object) -> None:
+        """Nothing: the pipe closes itself, and warns if it was left open."""
+
+
+class _ReaderProtocol(asyncio.Protocol):
+    def __init__(self, reader: PipeReader) -> None:
+        self._reader = reader
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        pass
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed_data(data)
+
+    def eof_received(self) -> None:
+        self._reader.feed_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._reader.set_exception(exc)
+        else:
+            self._reader.feed_eof()
+
+
+class _WriterProtocol(asyncio.Protocol):
+    """What `StreamWriter.drain` and `wait_closed` ask of their protocol."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._paused = False
+        self._lost = False
+        self._exc: Exception | None = None
+        self._drains: list[asyncio.Future[None]] = []
+        self._closers: list[asyncio.Future[None]] = []
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        _wake(self._drains)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._exc = exc
+        _wake(self._drains)
+        _wake(self._closers)
+
+    async def _drain_helper(self) -> None:
+        if not self._lost and self._paused:
+            await self._wait(self._drains)
+        if self._lost:
+            raise self._exc or ConnectionResetError("Connection lost")
+
+    def _get_close_waiter(self, stream: asyncio.StreamWriter) -> Any:
+        del stream
+        return self._closed()
+
+    async def _closed(self) -> None:
+        if not self._lost:
+            await self._wait(self._closers)
+        if self._exc is not None:
+            raise self._exc
+
+    async def _wait(self, waiters: list[asyncio.Future[None]]) -> None:
+        waiter = self._loop.create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in waiters:
+                waiters.remove(waiter)
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    woken, waiters[:] = [*waiters], []
+    for waiter in woken:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def open_reader(
+    loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
+) -> PipeReader:
+    """A reader of a pipe's end, or of the terminal's, which it owns."""
+    reader = PipeReader(limit=limit, loop=loop)
+    protocol = _ReaderProtocol(reader)
+    if terminal is None:
+        reader.set_transport(ReadPipe(loop, fd, protocol))
+    else:
+        reader.set_transport(TerminalReader(loop, fd, protocol, terminal))
+    return reader
+
+
+def open_writer(
+    loop: asyncio.AbstractEventLoop, fd: int, watch: select.epoll | None = None
+) -> PipeWriter:
+    """A writer to a pipe's end, or to the terminal's, with an epoll set for it. It owns both."""
+    protocol = _WriterProtocol(loop)
+    if watch is None:
+        return PipeWriter(WritePipe(loop, fd, protocol), protocol, None, loop)
+    return PipeWriter(TerminalWriter(loop, fd, protocol, watch), protocol, None, loop)

@@ -1,0 +1,267 @@
+"""Our ends of a program's pseudo-terminal (pty(7)) on a loop, and what keeps the terminal up.
+
+Each of our ends is a duplicate of the master. One more belongs to the `Terminal`, which keeps the
+terminal up while the program runs: when the last of them is closed the kernel hangs it up.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import termios
+from typing import Final
+
+from .._spawn.fds import epoll_above_stdio
+from .._spawn.terminal import check_window_size, get_window_size, set_window_size
+from .pipe_end import PipeEnd
+from .pipes import ReadPipe, WritePipe
+
+__all__ = [
+    "HELD_AT_MOST",
+    "HasTerminal",
+    "Terminal",
+    "TerminalReader",
+    "TerminalWriter",
+    "end_of_file",
+    "is_hung_up",
+]
+
+# More than a terminal holds: twice 8 KiB in its buffers and 4 KiB in the line discipline.
+# FIONREAD tells of a part of that only.
+HELD_AT_MOST: Final = 64 * 1024
+
+_CHUNK: Final = 64 * 1024
+_READS_PER_TURN: Final = 16  # of 4 KiB at most, whatever is asked for
+_EDGE: Final = select.EPOLLIN | select.EPOLLET
+
+
+def is_hung_up(master: int) -> bool:
+    """Whether nobody has the slave open. What is written then is lost, or never taken."""
+    poller = select.poll()
+    poller.register(master, 0)
+    return bool(poller.poll(0))
+
+
+def end_of_file(master: int, last: bytes) -> bytes:
+    """What to write so that the program reads the end of file; nothing in raw mode.
+
+    That is the character VEOF (termios(3), ICANON): it ends a read, with what the line has so far.
+    Only in front of an empty line is that nothing.
+
+    Args:
+        master: whose settings are the slave's.
+        last: the last byte written before, or nothing.
+    """
+    try:
+        input_flags, _, _, local_flags, _, _, characters = termios.tcgetattr(master)
+    except termios.error:  # hung up
+        return b""
+    eof: bytes = characters[termios.VEOF]
+    if not local_flags & termios.ICANON or eof == b"\0":  # 0: there is no such character
+        return b""
+    ends = [b"", b"\n", eof]
+    if input_flags & termios.ICRNL:
+        ends.append(b"\r")
+    return eof if last in ends else 2 * eof
+
+
+class Terminal(PipeEnd):
+    """Keeps a terminal up until the program has exited; knows its size.
+
+    Where no stream reads the terminal, or any more, this does, and drops what it gets: the echo,
+    and what the program says to /dev/tty, which it could not go on saying otherwise.
+    """
+
+    def __init__(self, master: int) -> None:
+        """Own `master`."""
+        super().__init__(master)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: select.epoll | None = None
+
+    def __repr__(self) -> str:
+        """The descriptor."""
+        return f"<{type(self).__name__} fd={self._fd}>"
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """(rows, columns). Raises OSError (ENOTTY) when it is closed."""
+        return get_window_size(self._open_fd())
+
+    def set_window_size(self, rows: int, columns: int) -> None:
+        """Change it. Raises TypeError, ValueError; OSError (ENOTTY) when it is closed."""
+        set_window_size(self._open_fd(), *check_window_size((rows, columns)))
+
+    def drop_output(self, loop: asyncio.AbstractEventLoop, watch: select.epoll) -> None:
+        """Read and forget, from now on. Once it is hung up, when somebody opens it anew (tty(4)).
+
+        `watch` is ours from now on, an epoll set.
+        """
+        # Edge-triggered: while nobody has the slave open the master is always ready.
+        try:
+            watch.register(self._fd, _EDGE)
+            loop.add_reader(watch.fileno(), self._on_readable)
+        except BaseException:
+            watch.close()
+            raise
+        self._loop, self._watch = loop, watch
+
+    def drop_rest(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The stream that has read it is at its end, but the program may open it anew."""
+        if self._fd >= 0 and self._watch is None:
+            with contextlib.suppress(OSError):  # no descriptor is free: it is not read then
+                self.drop_output(loop, epoll_above_stdio())
+
+    def close(self) -> None:
+        """Let go of the terminal. When our streams are closed as well it is hung up."""
+        self._stop_dropping()
+        self._close_fd()
+
+    def _open_fd(self) -> int:
+        if self._fd < 0:
+            raise OSError(errno.ENOTTY, "the program has exited, or its terminal is closed")
+        return self._fd
+
+    def _on_readable(self) -> None:
+        if self._watch is None:
+            return
+        self._watch.poll(0)
+        try:
+            ended = not all(os.read(self._fd, _CHUNK) for _ in range(_READS_PER_TURN))
+        except OSError:  # EAGAIN: that was all; EIO: hung up
+            return
+        if not ended:
+            self._watch.modify(self._fd, _EDGE)  # tells anew of what is left
+
+    def _stop_dropping(self) -> None:
+        loop, watch = self._loop, self._watch
+        self._loop = self._watch = None
+        if loop is not None and watch is not None:
+            loop.remove_reader(watch.fileno())
+            watch.close()
+
+
+class TerminalReader(ReadPipe):
+    """Reads what the program writes to its terminal."""
+
+    _end_errno = errno.EIO  # what a master says once nobody has the slave and all is read
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        protocol: asyncio.BaseProtocol,
+        terminal: Terminal,
+    ) -> None:
+        """Own `fd` and begin to read it."""
+        self._terminal = terminal
+        super().__init__(loop, fd, protocol)
+
+    def close(self) -> None:
+        """Close this end. Nobody reads then: unless we still write, the terminal is hung up."""
+        if self._fd >= 0:  # at the end it closes by itself, while the program may well go on
+            super().close()
+            self._terminal.close()
+
+    def _held(self) -> int:
+        return HELD_AT_MOST
+
+    def _read(self) -> bytes | None:
+        data = super()._read()
+        if data == b"":
+            self._terminal.drop_rest(self._loop)
+        return data
+
+
+class TerminalWriter(WritePipe):
+    """Writes what the program reads from its terminal."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        protocol: asyncio.BaseProtocol,
+        watch: select.epoll,
+    ) -> None:
+        """Own `fd`, and `watch`, an epoll set."""
+        self._last = b""
+        self._eof_sent = False
+        self._watch = watch
+        try:
+            super().__init__(loop, fd, protocol)
+        except BaseException:
+            watch.close()
+            raise
+
+    def _watch_reader(self) -> None:
+        # The master itself is ready for other reasons too, and after a hang-up always.
+        self._begin(None)
+        try:
+            self._watch.register(self._fd, select.EPOLLET)  # EPOLLHUP comes unasked
+            self._loop.add_reader(self._watch.fileno(), self._on_hang_up)
+        except BaseException:
+            self._close_fd()
+            raise
+
+    def _on_hang_up(self) -> None:
+        if not self._watch.closed and self._watch.poll(0) and is_hung_up(self._fd):
+            self._on_reader_gone()
+
+    def _forget_readiness(self) -> None:
+        super()._forget_readiness()
+        self._loop.remove_reader(self._watch.fileno())
+        self._watch.close()
+
+    def _all_written(self) -> None:
+        """The end of file is one more thing to write, and closing is not it."""
+        if not self._eof_sent:
+            self._eof_sent = True
+            eof = memoryview(end_of_file(self._fd, self._last))
+            if eof:
+                eof = eof[self._try([eof]) :]
+            if self._fd < 0:
+                return
+            if eof:
+                self._push(eof)
+                return
+        self._finish(None)
+
+    def _try(self, views: list[memoryview]) -> int:
+        # Without a reader the kernel takes some KB and drops them, and then takes no more.
+        if is_hung_up(self._fd):
+            self._lose(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+            return 0
+        left = written = super()._try(views)
+        for view in views:
+            if 0 < left <= len(view):
+                self._last = bytes(view[left - 1 : left])
+            left -= len(view)
+        return written
+
+
+class HasTerminal:
+    """What every handle to a program has for its terminal."""
+
+    _terminal: Terminal | None = None
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """The (rows, columns) of its terminal. Raises OSError as `set_window_size`."""
+        return self._required_terminal().window_size
+
+    def set_window_size(self, rows: int, columns: int) -> None:
+        """Change the size of its terminal. If that is a change, it gets SIGWINCH.
+
+        It, or whatever else is the terminal's foreground process group (ioctl_tty(2)).
+
+        Raises:
+            OSError: ENOTTY: nothing was PTY, the program has exited, or the terminal is closed.
+            ValueError: a number that is not from 0 to 65535.
+            TypeError: not a number.
+        """
+        self._required_terminal().set_window_size(rows, columns)
+
+    def _required_terminal(self) -> Terminal:
+        if self._terminal is None:
+            raise OSError(errno.ENOTTY, "the program has no terminal of ours: nothing is PTY")
+        return self._terminal

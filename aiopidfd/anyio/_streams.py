@@ -1,0 +1,124 @@
+"""Our ends of a program's pipes as anyio byte streams, on any of anyio's backends."""
+
+import fcntl
+import os
+import struct
+import termios
+from typing import Any
+
+import anyio
+import anyio.abc
+from anyio.lowlevel import checkpoint
+
+from .._streams.pipe_end import PipeEnd
+
+__all__ = ["ReceivePipe", "SendPipe"]
+
+_CHUNK = 64 * 1024  # what a pipe holds unless told otherwise (pipe(7))
+
+
+class _Pipe(PipeEnd):
+    """What both ends have in common."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._guard = anyio.ResourceGuard("using")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} fd={self._fd}>"
+
+    def close(self) -> None:
+        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
+        if self._fd >= 0:
+            anyio.notify_closing(self._fd)
+            self._close_fd()
+
+    async def aclose(self) -> None:
+        """The same, as every anyio stream has it."""
+        self.close()
+        await checkpoint()
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise anyio.ClosedResourceError
+
+
+class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
+    """A program's stdout or stderr. At the end of the output our end closes itself."""
+
+    _ended = False
+
+    async def receive(self, max_bytes: int = _CHUNK) -> bytes:
+        """Up to `max_bytes` of the output. A cancelled call loses nothing.
+
+        Raises:
+            anyio.EndOfStream: the output has ended.
+            anyio.ClosedResourceError: our end is closed.
+            anyio.BusyResourceError: another task is receiving.
+        """
+        if max_bytes < 1:
+            raise ValueError("max_bytes must be a positive integer")
+        with self._guard:
+            await checkpoint()  # not after the read: asyncio's own cancellation knows no shield
+            while (data := self._read(max_bytes)) is None:
+                await anyio.wait_readable(self._fd)
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    def close(self) -> None:
+        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
+        super().close()
+        self._ended = False
+
+    def take_held(self) -> bytes:
+        """What is in the pipe at this moment, and no more; without waiting."""
+        if self._fd < 0:
+            return b""
+        held: int = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+        return self._read(held) or b"" if held else b""
+
+    def _read(self, max_bytes: int) -> bytes | None:
+        """One read; None where there is nothing yet, b"" at the end."""
+        if self._ended:
+            return b""
+        self._check_open()
+        try:
+            data = self._read_fd(max_bytes)
+        except BlockingIOError:
+            return None
+        if not data:
+            _Pipe.close(self)
+            self._ended = True
+        return data
+
+    def _read_fd(self, max_bytes: int) -> bytes:
+        return os.read(self._fd, max_bytes)
+
+
+class SendPipe(_Pipe, anyio.abc.ByteSendStream):
+    """A program's stdin."""
+
+    async def send(self, item: Any) -> None:
+        """Write all of it. A cancelled call may have written a part.
+
+        Raises:
+            anyio.BrokenResourceError: the program has closed its stdin, or has exited.
+            anyio.ClosedResourceError: our end is closed.
+            anyio.BusyResourceError: another task is sending.
+        """
+        left = memoryview(item).cast("B")
+        with self._guard:
+            await checkpoint()
+            self._check_open()
+            while left:
+                try:
+                    left = left[self._write(left) :]
+                except BlockingIOError:
+                    await anyio.wait_writable(self._fd)
+                    self._check_open()
+                except BrokenPipeError as exc:
+                    raise anyio.BrokenResourceError from exc
+
+    def _write(self, data: memoryview) -> int:
+        return os.write(self._fd, data)

@@ -1,0 +1,123 @@
+"""How multiprocessing starts a worker and learns of its end: here, by a pidfd."""
+
+import contextlib
+import io
+import multiprocessing.popen_spawn_posix
+import os
+import signal
+import subprocess
+from multiprocessing import context, reduction, spawn, util
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from .. import _native
+from .._pidfd.wait import has_exited
+from .._spawn.fds import pipe_above_stdio
+from .._spawn.options import Request
+from .._spawn.program import Program
+from .._spawn.start import start_blocking
+from .._spawn.stdio import Descriptors
+from ._tracker import tracker_fd
+
+__all__ = ["Popen"]
+
+
+class Popen(multiprocessing.popen_spawn_posix.Popen):
+    """A worker that was started by the method "spawn", and is invisible.
+
+    Attributes:
+        pid: the worker's.
+        returncode: None while it runs.
+        sentinel: a pidfd of the worker, readable when it has exited. Closed by `close`.
+    """
+
+    _fds: list[int]
+    _program: Program
+    pid: int
+    sentinel: int
+    returncode: int | None
+    finalizer: Any
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Look whether the worker has exited; with flag 0, wait for it. Returns `returncode`."""
+        if self.returncode is None and (not flag or has_exited(self.sentinel)):
+            return self.wait()  # once it has exited, the guardian is about to tell the status
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until the worker has exited, `timeout` seconds at most. Returns `returncode`."""
+        if self.returncode is None:
+            if timeout is not None and timeout <= 0:
+                return self.poll()
+            with contextlib.suppress(subprocess.TimeoutExpired, ChildProcessError):
+                self.returncode = self._program.wait(timeout)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._program.advance() == _native.FOREIGN:  # in a forked copy of its parent
+                signal.pidfd_send_signal(self.sentinel, sig)
+            else:
+                self._program.send_signal(sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM, by pidfd. Nothing happens if it has exited."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL, by pidfd. Nothing happens if it has exited."""
+        self._send_signal(signal.SIGKILL)
+
+    def interrupt(self) -> None:
+        """Send SIGINT, by pidfd. Nothing happens if it has exited."""
+        self._send_signal(signal.SIGINT)
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        """As multiprocessing's own, but for who starts it and what the sentinel is.
+
+        A worker that is killed before it has read what to do has started all the same: `exitcode`
+        tells how it ended.
+        """
+        tracker = tracker_fd()
+        self._fds.append(tracker)
+        pickled = self._pickle(process_obj)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as the_workers:
+            # The worker takes the end of the second pipe for our death, so we hold its other end.
+            child_read, parent_write = pipe_above_stdio()
+            the_workers.callback(os.close, child_read)
+            ours.callback(os.close, parent_write)
+            self._fds.append(child_read)
+            self.sentinel = _readable()
+            ours.callback(os.close, self.sentinel)
+            command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=child_read)
+            request = Request(
+                [spawn.get_executable(), *command[1:]],
+                options={"pass_fds": self._fds, "restore_signals": False},
+            )
+            with Descriptors() as descriptors:
+                self._program = start_blocking(request, descriptors)
+            self.pid = self._program.pid
+            pidfd = self._program.pidfd
+            if pidfd >= 0:  # else it has exited already, and the sentinel says so
+                os.dup2(pidfd, self.sentinel, inheritable=False)
+            the_workers.close()
+            with contextlib.suppress(BrokenPipeError), open(parent_write, "wb", closefd=False) as f:
+                f.write(pickled.getbuffer())  # a view that lives no longer than this line
+            self.finalizer = util.Finalize(self, ours.pop_all().close)
+
+    def _pickle(self, process_obj: BaseProcess) -> io.BytesIO:
+        buffer = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(spawn.get_preparation_data(process_obj.name), buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            context.set_spawning_popen(None)
+        return buffer
+
+
+def _readable() -> int:
+    """A descriptor that is readable, as a pidfd is whose process has exited."""
+    read, write = pipe_above_stdio()
+    os.close(write)
+    return read
