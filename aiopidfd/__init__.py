@@ -38,7 +38,6 @@ from ._asyncio.process import (
     create_subprocess_shell,
 )
 from ._asyncio.run import run_process
-from ._asyncio.run_in_fork import NoResultError, run_in_fork
 from ._asyncio.transport import SubprocessTransport
 from ._pidfd.info import Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
@@ -57,6 +56,8 @@ if TYPE_CHECKING:
     from . import multiprocessing as multiprocessing
     from ._asyncio.child_watcher import PidfdChildWatcher as PidfdChildWatcher
     from ._asyncio.policies import EventLoopPolicy as EventLoopPolicy
+    from ._asyncio.run_in_fork import NoResultError as NoResultError
+    from ._asyncio.run_in_fork import run_in_fork as run_in_fork
     from ._asyncio.uvloop_loop import UvloopEventLoop as UvloopEventLoop
     from ._asyncio.uvloop_loop import UvloopEventLoopPolicy as UvloopEventLoopPolicy
 
@@ -72,12 +73,14 @@ __all__ = [
     "Command",
     "CompletedProcess",
     "EventLoop",
+    "EventLoopPolicy",
     "Ids",
     "Kernel",
     "NoHandleError",
     "NoResultError",
     "Options",
     "PidFd",
+    "PidfdChildWatcher",
     "PipeReader",
     "PipeWriter",
     "Process",
@@ -89,11 +92,15 @@ __all__ = [
     "TextReader",
     "TextWriter",
     "TimeoutExpired",
+    "UvloopEventLoop",
+    "UvloopEventLoopPolicy",
+    "anyio",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "fork",
     "install",
     "kernel",
+    "multiprocessing",
     "prepare",
     "run_in_fork",
     "run_process",
@@ -105,21 +112,22 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# What needs an extra, or a Python that still has it: imported when it is asked for.
+# What needs an extra, or a Python that still has it, or much that few need: imported when it is
+# asked for.
 _LATER = {
     "EventLoopPolicy": "_asyncio.policies",
+    "NoResultError": "_asyncio.run_in_fork",
     "PidfdChildWatcher": "_asyncio.child_watcher",
     "UvloopEventLoop": "_asyncio.uvloop_loop",
     "UvloopEventLoopPolicy": "_asyncio.uvloop_loop",
     "anyio": None,
     "multiprocessing": None,
+    "run_in_fork": "_asyncio.run_in_fork",
 }
-_EXTRAS = ("anyio", "uvloop")
+_EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyio": "anyio"}
 
 
 def _get_later(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "PidfdChildWatcher" and sys.version_info >= (3, 14):
         # Not an AttributeError, whose text `from aiopidfd import ...` would drop.
         raise ImportError(
@@ -127,22 +135,37 @@ def _get_later(name: str) -> Any:
             "loop_factory=aiopidfd.EventLoop; for a child that you made by other means "
             "await aiopidfd.wait_pid(pid)"
         )
-    module = import_module(f".{_LATER[name] or name}", __name__)
+    try:
+        module = import_module(f".{_LATER[name] or name}", __name__)
+    except ModuleNotFoundError as exc:
+        if exc.name != _EXTRAS.get(name):
+            raise
+        hint = f"aiopidfd.{name} needs {exc.name}: pip install 'aiopidfd[{exc.name}]'"
+        raise ModuleNotFoundError(hint, name=exc.name) from None
     return getattr(module, name) if _LATER[name] else module
 
 
 if not TYPE_CHECKING:  # to a type checker it would say that every name exists
+    _names = __all__
+    del __all__
+
+    def _names_here():
+        """What `from aiopidfd import *` gives: what can be had here, and no error for the rest."""
+        from importlib.util import find_spec
+
+        absent = {name for name, extra in _EXTRAS.items() if find_spec(extra) is None}
+        if sys.version_info >= (3, 14):
+            absent.add("PidfdChildWatcher")
+        return [name for name in _names if name not in absent]
 
     def __getattr__(name):
-        try:
-            value = _get_later(name)
-        except ModuleNotFoundError as exc:
-            if exc.name in _EXTRAS:
-                hint = f"aiopidfd.{name} needs {exc.name}: pip install 'aiopidfd[{exc.name}]'"
-                raise ModuleNotFoundError(hint, name=exc.name) from None
-            raise
+        if name == "__all__":
+            return _names_here()
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = _get_later(name)
         globals()[name] = value
         return value
 
     def __dir__():
-        return [*__all__, *_LATER, "__version__"]
+        return [*_names, "__version__"]

@@ -11,6 +11,7 @@ from .._pidfd.durations import check_seconds
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
     Command,
+    Options,
     Request,
     StartOptions,
     Stdio,
@@ -246,6 +247,10 @@ class TextProcess(BaseProcess):
         pid: its process id.
     """
 
+    stdin: TextWriter | None
+    stdout: TextReader | None
+    stderr: TextReader | None
+
     def __init__(
         self, watch: Watch, streams: Streams, grace: float, encoding: str, errors: str | None
     ) -> None:
@@ -382,10 +387,15 @@ async def create_subprocess_exec(
 async def create_subprocess_exec(
     program: StrOrBytesPath,
     *args: StrOrBytesPath,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    grace: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[StartOptions],
+    **options: Unpack[Options],
 ) -> Process | TextProcess: ...
 async def create_subprocess_exec(
     program: StrOrBytesPath,
@@ -479,10 +489,15 @@ async def create_subprocess_shell(
 async def create_subprocess_shell(
     cmd: str | bytes,
     *,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    grace: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[StartOptions],
+    **options: Unpack[Options],
 ) -> Process | TextProcess: ...
 async def create_subprocess_shell(
     cmd: str | bytes,

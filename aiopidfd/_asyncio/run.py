@@ -5,7 +5,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .._pidfd.durations import check_seconds
-from .._spawn.options import Command, RunOptions, Stdio, make_request
+from .._spawn.options import Command, Options, RunOptions, Stdio, make_request
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
 from .._streams.text import decode_output, text_encoding
@@ -71,10 +71,18 @@ async def run_process(
     command: Command,
     *,
     input: bytes | str | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[RunOptions],
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
 ) -> subprocess.CompletedProcess[Any]: ...
 async def run_process(
     command: Command,

@@ -39,6 +39,8 @@ class NoResultError(ChildProcessError):
         returncode: its exit status, or minus the number of the signal that ended it.
     """
 
+    __module__ = "aiopidfd"
+
     def __init__(self, pid: int, returncode: int) -> None:
         """Say how process `pid` ended."""
         super().__init__(pid, returncode)

@@ -41,7 +41,7 @@ class Watch:
 
     def __init__(self, program: Program, loop: asyncio.AbstractEventLoop, hub: Hub) -> None:
         """Begin to watch a child that is STARTING, made for the hub of the loop."""
-        self.program = program
+        self.program: Program = program
         self.keep: object = None
         self._loop = loop
         self._started: asyncio.Future[None] | None = loop.create_future()

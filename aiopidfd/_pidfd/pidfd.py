@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self, TypeAlias
 
 from .. import _native
 from .info import ProcessInfo, process_info
@@ -25,11 +25,13 @@ _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
 # Flags of pidfd_send_signal(2), Linux 6.9.
 _SCOPES: Final = {"handle": 0, "thread": 1 << 0, "process": 1 << 1, "group": 1 << 2}
 
-Scope = Literal["handle", "thread", "process", "group"]
+Scope: TypeAlias = Literal["handle", "thread", "process", "group"]
 
 
 class NoHandleError(ProcessLookupError):
     """There is no pidfd to be had: the program has exited and that is known."""
+
+    __module__ = "aiopidfd"
 
 
 class HasHandle(Protocol):

@@ -48,8 +48,8 @@ class Hub:
 
     def __init__(self, soon: Callable[..., object], later: Callable[..., object]) -> None:
         """Open it. `soon` and `later` are how to be called by the loop. Raises OSError."""
-        self.native = _native.hub()
-        self.number = self.native.fd
+        self.native: _native.Hub = _native.hub()
+        self.number: int = self.native.fd
         self._soon = soon
         self._later = later
         self._will_look = False

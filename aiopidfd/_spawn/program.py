@@ -59,11 +59,11 @@ class Program:
 
     def __init__(self, native: _native.Child, plan: Plan) -> None:
         """Take what the native spawner returned."""
-        self.native = native
+        self.native: _native.Child = native
         self._plan = plan
         self._pid = 0
         self.args = plan.args
-        self.doomed = False
+        self.doomed: bool = False
         self.returncode: int | None = None
         self.rusage: resource.struct_rusage | None = None
 

@@ -62,7 +62,7 @@ class Descriptors:
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
         self.cgroup: int | None = None
-        self.kill = -1
+        self.kill: int = -1
 
     def open(
         self,

@@ -46,7 +46,7 @@ class TextReader:
         """Read text from a byte stream. LookupError: no such encoding."""
         self.buffer = buffer
         self.encoding = encoding
-        self.errors = errors or "strict"
+        self.errors: str = errors or "strict"
         decoder = codecs.getincrementaldecoder(encoding)(self.errors)
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._text = ""
@@ -118,7 +118,7 @@ class TextWriter:
         """Write text to a byte stream. LookupError: no such encoding."""
         self.buffer = buffer
         self.encoding = encoding
-        self.errors = errors or "strict"
+        self.errors: str = errors or "strict"
         self._encoder = codecs.getincrementalencoder(encoding)(self.errors)
 
     def write(self, text: str) -> None:
