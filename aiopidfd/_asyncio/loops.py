@@ -31,14 +31,14 @@ class SubprocessMethods:
 
     async def subprocess_exec(
         self: Any,
-        protocol_factory: Any,
+        protocol_factory: Callable[[], _ProtocolT],
         program: Any,
         *args: Any,
         stdin: Stdio = PIPE,
         stdout: Stdio = PIPE,
         stderr: Stdio = PIPE,
         **options: Any,
-    ) -> tuple[SubprocessTransport, Any]:
+    ) -> tuple[SubprocessTransport, _ProtocolT]:
         """Start `program` and connect a protocol to it, as `loop.subprocess_exec` of asyncio does.
 
         Args:
@@ -67,14 +67,14 @@ class SubprocessMethods:
 
     async def subprocess_shell(
         self: Any,
-        protocol_factory: Any,
+        protocol_factory: Callable[[], _ProtocolT],
         cmd: Any,
         *,
         stdin: Stdio = PIPE,
         stdout: Stdio = PIPE,
         stderr: Stdio = PIPE,
         **options: Any,
-    ) -> tuple[SubprocessTransport, Any]:
+    ) -> tuple[SubprocessTransport, _ProtocolT]:
         """Run `cmd`, a string, by `/bin/sh -c`. Otherwise as `subprocess_exec`."""
         if not isinstance(cmd, (bytes, str)):
             raise ValueError("cmd must be a string")
