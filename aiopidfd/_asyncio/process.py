@@ -135,7 +135,7 @@ class BaseProcess(HasTerminal, AsyncHandle):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and the loop still reaps it."""
         watch: Watch | None = getattr(self, "_watch", None)
-        if watch is None or watch.program.doomed or not watch.alive:
+        if watch is None or watch.program.abandoned or not watch.alive:
             return
         if watch.program.poll() is None:  # which the loop has not heard of yet, perhaps
             message = f"subprocess {self.pid} is still running"

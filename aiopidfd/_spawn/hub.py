@@ -1,7 +1,7 @@
-"""How a loop hears of the programs that were started on it: one hub for each loop.
+"""How a loop hears of the programs that were started on it: by one hub for each loop.
 
-The loop watches one descriptor, from the first start on, whatever the number of programs. It is the
-loop alone that holds the hub, by its reader (on trio by a system task): so that goes when the loop
+From the first start on the loop watches one descriptor, the hub's, however many programs there are.
+Only the loop holds the hub, by its reader (on trio by a system task). So the hub goes when the loop
 is closed.
 """
 
@@ -19,18 +19,19 @@ from .._pidfd.backend import Flag, running_trio
 
 __all__ = ["Hub", "current_hub", "news_of", "prepare"]
 
-# Starts that are under way at once, on one loop; the next one waits for its turn. Each needs a few
-# more descriptors than a running program does, and more of them would not be done any sooner.
+# So many starts may be under way at once on one loop; the next one waits for its turn. A start
+# needs some more descriptors than a running program, and more starts at once are not faster.
 AT_ONCE: Final = 16
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Hub:
-    """Tells whoever listens when there is news of a child.
+    """Tells each listener when there is news of its program, and lets starts have their turns.
 
     Attributes:
-        native: what the native module takes for a start.
+        native: the native half, which the native module takes for a start.
+        number: the number of the native half's descriptor, even after somebody has closed that.
     """
 
     __slots__ = (
@@ -47,7 +48,12 @@ class Hub:
     )
 
     def __init__(self, soon: Callable[..., object], later: Callable[..., object]) -> None:
-        """Open it. `soon` and `later` are how to be called by the loop. Raises OSError."""
+        """Open the native half. Raises OSError.
+
+        Args:
+            soon: the loop's `call_soon`.
+            later: the loop's `call_later`.
+        """
         self.native: _native.Hub = _native.hub()
         self.number: int = self.native.fd
         self._soon = soon
@@ -59,15 +65,15 @@ class Hub:
         self._queue: deque[Flag] = deque()
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
-        """Call `listener` when there is news of `child`: its state has changed, or may have."""
+        """Call `listener` whenever the state of `child` has changed, or may have."""
         self._listeners[child.id] = listener
 
     def forget(self, child: _native.Child) -> None:
-        """Call it no more."""
+        """Stop calling the listener of `child`."""
         self._listeners.pop(child.id, None)
 
     def collect(self) -> None:
-        """Take in what is new, and call who listens. For the loop: when `native.fd` is readable."""
+        """Take in what is new and call the listeners. The loop calls this when it may read."""
         numbers, late = self.native.collect()
         self._news.extend(numbers)
         if late and not self._will_look:
@@ -76,7 +82,7 @@ class Hub:
         self._tell()
 
     def _tell(self) -> None:
-        """Call who listens. Ctrl-C may come anywhere: the others are called all the same."""
+        """Call the listeners. If one is interrupted, say by Ctrl-C, the others are called later."""
         news = self._news
         try:
             while news:
@@ -85,7 +91,7 @@ class Hub:
                 news.popleft()
         except BaseException:
             if news and (listener := self._listeners.get(news.popleft())) is not None:
-                self._soon(listener)  # once more: it may have been interrupted
+                self._soon(listener)  # again: it may have been interrupted
             if news:
                 self._soon(self._tell)
             raise
@@ -93,10 +99,10 @@ class Hub:
     def _look_again(self) -> None:
         self._will_look = False
         self.native.look_again()
-        self.collect()  # which sees to it that those who are still late are looked at again
+        self.collect()  # which arranges the next look if some are still late
 
     async def take_turn(self) -> None:
-        """Wait until one more start may be under way. Then it is, until `give_turn`."""
+        """Wait until one more start may be under way. The turn lasts until `give_turn`."""
         if self._starting < AT_ONCE:
             self._starting += 1
             return
@@ -112,7 +118,7 @@ class Hub:
             raise
 
     def give_turn(self) -> None:
-        """Hand a turn over to who has waited longest, if anybody does."""
+        """Give a turn back: to the caller that has waited longest, if there is one."""
         if self._queue:
             self._queue.popleft().set()
         else:
@@ -160,10 +166,11 @@ def _hub_of_trio(trio: Any) -> Hub:
 
 
 class _TrioHub(Hub):
-    """A hub that a system task of trio serves.
+    """A hub that is served by a system task of trio.
 
-    At the end of a run system tasks are cancelled, and some of them may be about to end programs:
-    so it goes on as long as somebody listens, and is started again where somebody begins to.
+    At the end of a run trio cancels its system tasks, while other tasks may still be ending
+    programs. So this task is shielded as long as there is a listener, and is started again for the
+    next listener.
     """
 
     __slots__ = ("_scope", "_trio")
@@ -171,7 +178,7 @@ class _TrioHub(Hub):
     def __init__(self, trio: Any) -> None:
         super().__init__(functools.partial(self._call_later, 0), self._call_later)
         self._trio = trio
-        self._scope: Any = None  # of the task that serves it
+        self._scope: Any = None  # the cancel scope of the task that serves it
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         super().listen(child, listener)
@@ -204,12 +211,12 @@ class _TrioHub(Hub):
 
 
 def prepare() -> None:
-    """Take now the descriptors that the first start would take, a dozen or so, and keep them.
+    """Open the descriptors that the first start would open, a dozen or so, and keep them.
 
-    A start costs the same however many descriptors this process has open, if these have low
-    numbers. They do where the first start comes early, or an event loop of ours is made early. A
-    server that starts its first program late calls this first, before it opens thousands. In a
-    coroutine it takes those of the running loop, too.
+    A start costs the same however many descriptors this process has open, provided that these few
+    have low numbers. They have if the first start comes early, or if an event loop of ours is made
+    early. A server that starts its first program late should call this before it opens thousands of
+    descriptors. Called in a coroutine, it also opens those of the running loop.
 
     Raises:
         OSError: EMFILE, ENFILE; or a call is refused here, which is named.
@@ -220,7 +227,7 @@ def prepare() -> None:
 
 
 async def news_of(child: _native.Child, hub: Hub) -> None:
-    """Wait until there is news of a child. One task at a time."""
+    """Wait until there is news of `child`. Only one task at a time may do so."""
     flag = Flag()
     hub.listen(child, flag.set)
     try:

@@ -36,7 +36,7 @@ class Program:
 
     Attributes:
         args: the command as it was given, a list; with a shell, the shell's command line.
-        doomed: whether it was killed, and nobody wants to hear that it still runs.
+        abandoned: whether it was killed by us, so that no warning is due while it still runs.
         native: the native half.
         returncode: None while it runs as far as is known; then the exit status, or minus the number
             of the signal that ended it.
@@ -48,8 +48,8 @@ class Program:
         "__weakref__",
         "_pid",
         "_plan",
+        "abandoned",
         "args",
-        "doomed",
         "native",
         "returncode",
         "rusage",
@@ -63,7 +63,7 @@ class Program:
         self._plan = plan
         self._pid = 0
         self.args = plan.args
-        self.doomed: bool = False
+        self.abandoned: bool = False
         self.returncode: int | None = None
         self.rusage: resource.struct_rusage | None = None
 
@@ -204,7 +204,7 @@ class Program:
 
     def abandon(self) -> None:
         """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
-        self.doomed = True
+        self.abandoned = True
         self.native.kill()
 
 

@@ -43,7 +43,7 @@ async def end_tree(program: Program, grace: float) -> None:
             if not tree.orphaned:  # else what descends from it could not be found any more
                 with contextlib.suppress(ProcessLookupError):
                     program.kill()
-            program.doomed = True
+            program.abandoned = True
             await tree.kill()
         except PermissionError:
             raise
@@ -54,7 +54,7 @@ async def end_tree(program: Program, grace: float) -> None:
 async def _gone_within(program: Program, tree: Tree, grace: float) -> bool:
     """Wait for the end of a tree, unless somebody loses patience and kills the program."""
     deadline = time.monotonic() + grace
-    while not program.doomed and (left := deadline - time.monotonic()) > 0:
+    while not program.abandoned and (left := deadline - time.monotonic()) > 0:
         if await tree.wait_for(min(left, _LOOK_AGAIN)):
             return True
     return tree.is_gone()
@@ -87,4 +87,4 @@ async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
                     return
                 await sleep(0.01)
         program.kill()
-        program.doomed = True
+        program.abandoned = True

@@ -183,7 +183,7 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and a later spawn reaps it."""
         program: Program | None = getattr(self, "_program", None)
-        if program is not None and not program.doomed and program.advance() not in FINAL:
+        if program is not None and not program.abandoned and program.advance() not in FINAL:
             message = f"subprocess {program.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
