@@ -1,8 +1,8 @@
 """A program bound to an asyncio loop: its news come through the loop's own selector.
 
 The loop's hub holds the watch until the program has exited; so a program whose handle was dropped
-is still reaped. Only `add_reader`, `call_later` and futures are asked of the loop: asyncio, uvloop and
-others do alike.
+is still reaped. Of the loop only `add_reader`, `call_later` and futures are used, which asyncio's,
+uvloop's and others have alike.
 """
 
 import asyncio
