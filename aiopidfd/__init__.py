@@ -18,6 +18,15 @@ The exit is delivered by a pidfd, through the event loop's own selector. Linux 5
 
 import sys
 from importlib import import_module
+
+try:
+    import_module("._native", __name__)
+except ModuleNotFoundError:
+    raise ImportError(
+        f"the C part of aiopidfd is not built for this Python in {__path__[0]}. In a checkout, "
+        f"build it: {sys.executable} -m pip install -e {__path__[0].rpartition('/')[0]}"
+    ) from None
+
 from subprocess import (
     DEVNULL,
     PIPE,
