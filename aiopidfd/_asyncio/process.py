@@ -20,9 +20,9 @@ from .._spawn.options import (
     take_fixed,
 )
 from .._spawn.stdio import Descriptors
-from .._streams.streams import PipeReader, PipeWriter, open_reader, open_writer
+from .._streams.streams import Output, PipeReader, PipeWriter, open_reader, open_writer
 from .._streams.terminal import HasTerminal, Terminal
-from .._streams.text import TextReader, TextWriter, text_encoding
+from .._streams.text import TextOutput, TextWriter, text_encoding
 from .shutdown import end
 from .start import start_on_loop
 from .watch import Watch
@@ -48,11 +48,11 @@ class Streams(NamedTuple):
     """Our ends of the pipes that were asked for."""
 
     stdin: PipeWriter | None
-    stdout: PipeReader | None
-    stderr: PipeReader | None
+    stdout: Output | None
+    stderr: Output | None
     terminal: Terminal | None
 
-    def readers(self) -> list[PipeReader]:
+    def readers(self) -> list[Output]:
         """The outputs that are pipes."""
         return [reader for reader in (self.stdout, self.stderr) if reader is not None]
 
@@ -183,7 +183,7 @@ def check_bytes(input: object) -> None:
         raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
 
 
-async def _read_to_end(readers: list[PipeReader], drain: float | None) -> None:
+async def _read_to_end(readers: list[Output], drain: float | None) -> None:
     """Wait for the end of the output; after the exit, for `drain` seconds at most.
 
     What the program itself wrote is in the pipes by then. A grandchild may hold them open for ever.
@@ -260,8 +260,8 @@ class TextProcess(BaseProcess):
         self._encoding = encoding
         self._errors = errors
         self.stdin = None if stdin is None else TextWriter(stdin, encoding, errors)
-        self.stdout = None if stdout is None else TextReader(stdout, encoding, errors)
-        self.stderr = None if stderr is None else TextReader(stderr, encoding, errors)
+        self.stdout = None if stdout is None else TextOutput(stdout, encoding, errors)
+        self.stderr = None if stderr is None else TextOutput(stderr, encoding, errors)
 
     async def communicate(
         self, input: str | None = None, *, drain: float | None = DRAIN

@@ -1,8 +1,6 @@
 """Where a supervised program's output goes: lines to a callable, or chunks to a stream."""
 
-import codecs
 import inspect
-import io
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
@@ -10,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 import anyio.abc
 
+from .._streams.text import TextDecoder
 from ._streams import ReceivePipe
 
 __all__ = ["STREAMS", "LineSink", "Pump", "Sink", "make_decoder"]
@@ -26,12 +25,11 @@ Decoder: TypeAlias = Callable[[bytes, bool], Any]  # (data, whether they are the
 def make_decoder(sink: Sink | None, encoding: str | None, errors: str | None) -> Decoder:
     r"""What turns chunks of bytes into chunks of what the sink gets: bytes, or text.
 
-    Text has "\r\n" and "\r" read as "\n", as everywhere. A stream of bytes gets those.
+    Text has "\r\n" and "\r" read as "\n", see `TextDecoder`. A stream of bytes gets those.
     """
     if encoding is None or isinstance(sink, anyio.abc.ByteSendStream):
         return lambda data, final: data
-    decoder = codecs.getincrementaldecoder(encoding)(errors or "strict")
-    return io.IncrementalNewlineDecoder(decoder, translate=True).decode
+    return TextDecoder(encoding, errors).decode
 
 
 class Pump:
@@ -102,20 +100,25 @@ class _Lines:
         self._pieces: list[Any] = []  # of a line that has not ended yet
 
     async def feed(self, chunk: Any) -> None:
-        newline = "\n" if isinstance(chunk, str) else b"\n"
-        first, *rest = chunk.split(newline)
-        self._pieces.append(first)
-        for piece in rest:
-            await self.end(even_if_empty=True)
-            self._pieces = [piece]
+        """Hand on the lines that a chunk completes."""
+        lines = chunk.split("\n" if isinstance(chunk, str) else b"\n")
+        unfinished = lines.pop()
+        if lines:
+            lines[0] = self._finished(lines[0])
+            for line in lines:
+                result = self._function(line)
+                if result is not None and inspect.isawaitable(result):
+                    await result
+        self._pieces.append(unfinished)
 
-    async def end(self, *, even_if_empty: bool = False) -> None:
+    async def end(self) -> None:
         """The last line may have no line end."""
-        if not self._pieces:
-            return
-        line = self._pieces[0][:0].join(self._pieces)
-        self._pieces = []
-        if line or even_if_empty:
+        if self._pieces and (line := self._finished(self._pieces[0][:0])):
             result = self._function(line)
             if inspect.isawaitable(result):
                 await result
+
+    def _finished(self, last: Any) -> Any:
+        line = last[:0].join([*self._pieces, last])
+        self._pieces.clear()
+        return line
