@@ -81,6 +81,11 @@ class BaseProcess(HasTerminal, AsyncHandle):
         self._communicating = False
         watch.keep = streams  # they live while the program does, even if this handle is dropped
 
+    def _described(self) -> str:
+        named = zip(("stdin", "stdout", "stderr"), self._streams[:3], strict=True)
+        pipes = [f"{name}={stream.transport!r}" for name, stream in named if stream is not None]
+        return " ".join([super()._described(), *pipes])
+
     async def wait(self) -> int:
         """Wait until the program has exited, whoever still holds its pipes.
 

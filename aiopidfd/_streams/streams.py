@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 import io
-import select
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
+from .._pidfd.epoll import epoll
+from .._pidfd.owner import Owner
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
 __all__ = ["PipeReader", "PipeWriter", "open_reader", "open_writer"]
 
 
-class PipeReader(asyncio.StreamReader):
+class PipeReader(Owner, asyncio.StreamReader):
     """The child's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
 
     Two things go beyond asyncio's: `lines()`, which has no limit, and `read()` to the end, which
@@ -33,6 +34,15 @@ class PipeReader(asyncio.StreamReader):
     _gatherers = 0  # how many calls want all there is, however much
     _gathered: io.BytesIO | None = None  # its value needs no copy, unlike a bytearray's
     _at_eof: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        """As asyncio's, which says that it is a StreamReader."""
+        return super().__repr__().replace("<StreamReader", f"<{type(self).__name__}", 1)
+
+    @property
+    def transport(self) -> asyncio.ReadTransport:
+        """The pipe below, or the terminal."""
+        return self._pipe
 
     def close(self) -> None:
         """Close our end: readers see the end of file, and the child's next write fails (EPIPE)."""
@@ -172,7 +182,7 @@ class PipeReader(asyncio.StreamReader):
     _maybe_resume_transport = _resume_if_wanted  # what asyncio's own methods call
 
 
-class PipeWriter(asyncio.StreamWriter):
+class PipeWriter(Owner, asyncio.StreamWriter):
     """The child's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
 
     def __del__(self, *_: object) -> None:
@@ -269,9 +279,7 @@ def open_reader(
     return reader
 
 
-def open_writer(
-    loop: asyncio.AbstractEventLoop, fd: int, watch: select.epoll | None = None
-) -> PipeWriter:
+def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:
     """A writer to a pipe's end, or to the terminal's, with an epoll set for it. It owns both."""
     protocol = _WriterProtocol(loop)
     if watch is None:

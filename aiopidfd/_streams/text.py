@@ -5,6 +5,7 @@ import io
 import locale
 from collections.abc import AsyncIterator, Iterable
 
+from .._pidfd.owner import Owner
 from .streams import PipeReader, PipeWriter
 
 __all__ = ["TextReader", "TextWriter", "decode_output", "text_encoding"]
@@ -31,7 +32,7 @@ def decode_output(data: bytes, encoding: str, errors: str | None) -> str:
     return data.decode(encoding, errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
 
 
-class TextReader:
+class TextReader(Owner):
     r"""The child's stdout or stderr as text, with "\r\n" and "\r" read as "\n".
 
     Lines may be of any length. A cancelled call loses nothing: the next one goes on from there.
@@ -51,6 +52,10 @@ class TextReader:
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._text = ""
         self._ended = False
+
+    def __repr__(self) -> str:
+        """The encoding, and the byte stream below."""
+        return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     async def read(self, n: int = -1) -> str:
         """Up to n characters, or "" at the end; with a negative n, all there is."""
@@ -105,7 +110,7 @@ class TextReader:
         return text
 
 
-class TextWriter:
+class TextWriter(Owner):
     """The child's stdin as text.
 
     Attributes:
@@ -120,6 +125,10 @@ class TextWriter:
         self.encoding = encoding
         self.errors = errors or "strict"
         self._encoder = codecs.getincrementalencoder(encoding)(self.errors)
+
+    def __repr__(self) -> str:
+        """The encoding, and the byte stream below."""
+        return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     def write(self, text: str) -> None:
         """Write text; `drain` waits until the child has taken enough of it."""
