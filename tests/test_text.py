@@ -75,7 +75,9 @@ async def test_no_option_makes_it_bytes() -> None:
 async def test_shell() -> None:
     process = await aiopidfd.create_subprocess_shell("echo x", stdout=PIPE, text=True)
     assert await process.communicate() == ("x\n", None)
-    assert repr(process) == f"<TextProcess {process.pid} returncode=0>"
+    assert repr(process) == (
+        f"<TextProcess pid={process.pid} returncode=0 stdout=<ReadPipe closed>>"
+    )
 
 
 async def test_it_has_what_a_process_has() -> None:

@@ -22,7 +22,7 @@ from .._spawn.options import (
 from .._spawn.stdio import Descriptors
 from .._streams.streams import Output, PipeReader, PipeWriter, open_reader, open_writer
 from .._streams.terminal import HasTerminal, Terminal
-from .._streams.text import TextOutput, TextWriter, text_encoding
+from .._streams.text import TextOutput, TextReader, TextWriter, text_encoding
 from .shutdown import end
 from .start import start_on_loop
 from .watch import Watch
@@ -81,6 +81,11 @@ class BaseProcess(HasTerminal, AsyncHandle):
         self._terminal = streams.terminal
         self._communicating = False
         watch.keep = streams  # they live while the program does, even if this handle is dropped
+
+    def _described(self) -> str:
+        named = zip(("stdin", "stdout", "stderr"), self._streams[:3], strict=True)
+        pipes = [f"{name}={stream.transport!r}" for name, stream in named if stream is not None]
+        return " ".join([super()._described(), *pipes])
 
     async def wait(self) -> int:
         """Wait until the program has exited, whoever still holds its pipes.
@@ -260,8 +265,11 @@ class TextProcess(BaseProcess):
         self._encoding = encoding
         self._errors = errors
         self.stdin = None if stdin is None else TextWriter(stdin, encoding, errors)
-        self.stdout = None if stdout is None else TextOutput(stdout, encoding, errors)
-        self.stderr = None if stderr is None else TextOutput(stderr, encoding, errors)
+        self._outputs = [
+            None if reader is None else TextOutput(reader, encoding, errors)
+            for reader in (stdout, stderr)
+        ]
+        self.stdout, self.stderr = self._outputs
 
     async def communicate(
         self, input: str | None = None, *, drain: float | None = DRAIN
@@ -271,9 +279,10 @@ class TextProcess(BaseProcess):
             raise TypeError(f"input must be str, not {type(input).__name__}")
         data = None if input is None else input.encode(self._encoding, self._errors or "strict")
         stdout, stderr = await self._communicate(data, drain)
+        out, err = self._outputs
         return (
-            None if self.stdout is None else self.stdout.finish(stdout or b""),
-            None if self.stderr is None else self.stderr.finish(stderr or b""),
+            None if out is None else out.finish(stdout or b""),
+            None if err is None else err.finish(stderr or b""),
         )
 
 

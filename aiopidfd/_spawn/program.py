@@ -3,17 +3,20 @@
 Internal: what users hold are handles (`Child`, `Process` and others), and each has a `Program`.
 """
 
+import contextlib
 import errno
 import logging
+import os
 import resource
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .. import _native
-from .._pidfd.durations import nanoseconds
+from .._pidfd.durations import Deadline, check_seconds, nanoseconds
+from .._pidfd.held import NoHandleError
 from .._pidfd.wait import Patience, has_exited, returncode
 from .options import StrOrBytesPath
 from .plan import Plan
@@ -129,6 +132,7 @@ class Program:
         Raises:
             subprocess.TimeoutExpired: it still runs.
             ChildProcessError: this process is a forked copy of the child's parent.
+            TypeError, ValueError: no number of seconds.
         """
         state = self.block(timeout)
         self.native.close()
@@ -144,13 +148,13 @@ class Program:
 
         Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        check_seconds(timeout=timeout)
+        deadline = Deadline(timeout)
         patience = Patience()
         while (state := self.advance()) not in FINAL:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if deadline.past:
                 raise subprocess.TimeoutExpired([*self.args], timeout or 0)
-            self.native.block(state, -1 if left is None else nanoseconds(left))
+            self.native.block(state, nanoseconds(deadline.left))
             if self.advance() == _native.ORPHANED and self.has_exited():
                 # Whoever adopted it has not reaped it yet.
                 if patience.over:
@@ -171,15 +175,43 @@ class Program:
             self.native.close()
             raise self.failure()
 
+    @contextlib.contextmanager
+    def handle(self) -> Iterator[int]:
+        """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
+
+        Raises:
+            NoHandleError: the program has exited and that is known.
+            ChildProcessError: this process is a forked copy of the child's parent.
+        """
+        try:
+            fd = self.native.dup_pidfd()
+        except ProcessLookupError:
+            self.check_ours()
+            raise NoHandleError(errno.ESRCH, "the program has exited") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def check_ours(self) -> None:
+        """Raises ChildProcessError if this process is a forked copy of the child's parent."""
+        if self.returncode is None and self.native.state == _native.FOREIGN:
+            raise _foreign()
+
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, so never to another process that got the same pid.
 
         Raises:
             ProcessLookupError: it has exited and that is known.
+            ChildProcessError: this process is a forked copy of the child's parent.
             PermissionError: it runs with ids that we may not signal (kill(2)).
             OSError: EINVAL: no such signal.
         """
-        self.native.send_signal(sig)
+        try:
+            self.native.send_signal(sig)
+        except ProcessLookupError:
+            self.check_ours()
+            raise
 
     def terminate(self) -> None:
         """Send SIGTERM. Raises as `send_signal` does."""

@@ -3,11 +3,11 @@
 import contextlib
 import errno
 import logging
-import time
 from signal import SIGTERM
 from typing import Final
 
-from .._pidfd.backend import sleep
+from .._pidfd.backend import now, sleep
+from .._pidfd.durations import Deadline
 from .program import Program
 from .tree import Tree
 
@@ -28,7 +28,7 @@ async def end_tree(program: Program, grace: float) -> None:
     """
     try:
         tree = Tree(program)
-    except ProcessLookupError:  # not there yet, or any more
+    except (ProcessLookupError, ChildProcessError):  # not there yet, or any more; or not ours
         program.abandon()
         return
     except OSError as exc:
@@ -53,9 +53,9 @@ async def end_tree(program: Program, grace: float) -> None:
 
 async def _gone_within(program: Program, tree: Tree, grace: float) -> bool:
     """Wait for the end of a tree, unless somebody loses patience and kills the program."""
-    deadline = time.monotonic() + grace
-    while not program.abandoned and (left := deadline - time.monotonic()) > 0:
-        if await tree.wait_for(min(left, _LOOK_AGAIN)):
+    deadline = Deadline(grace, now)
+    while not program.abandoned and not deadline.past:
+        if await tree.wait_for(min(deadline.left, _LOOK_AGAIN)):
             return True
     return tree.is_gone()
 
@@ -81,8 +81,8 @@ async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
     with contextlib.suppress(ProcessLookupError):
         if grace > 0:
             program.terminate()
-            deadline = time.monotonic() + grace
-            while time.monotonic() < deadline:  # no descriptor is to be had, perhaps
+            deadline = Deadline(grace, now)
+            while not deadline.past:  # no descriptor is to be had, perhaps
                 if program.poll() is not None:
                     return
                 await sleep(0.01)

@@ -38,9 +38,8 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         self._protocol: Any = protocol
         self._closing = False
 
-    def __repr__(self) -> str:
-        state = "closed" if self._fd < 0 else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {state} fd={self._fd}>"
+    def _described(self) -> str:
+        return f"closing fd={self._fd}" if self._closing and self._fd >= 0 else super()._described()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Under "pipe" an object with a fileno(), as asyncio's; else the default."""

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import io
-import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, Self, TypeVar, cast
 
+from .._pidfd.epoll import epoll
+from .._pidfd.owner import Owner
 from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
@@ -39,7 +40,7 @@ class Lines(AsyncIterator[T]):
         raise StopAsyncIteration
 
 
-class PipeReader(asyncio.StreamReader):
+class PipeReader(Owner, asyncio.StreamReader):
     """The child's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
 
     What goes beyond asyncio's: `lines()` and `next_line()`, which have no limit, and `read()` to
@@ -65,6 +66,15 @@ class PipeReader(asyncio.StreamReader):
         super().__init__(limit, loop)
         self._ahead = Ahead(b"\n")
         self._in_a_row = 0  # bytes of lines that were handed out without a turn of the loop
+
+    def __repr__(self) -> str:
+        """As asyncio's, which says that it is a StreamReader."""
+        return super().__repr__().replace("<StreamReader", f"<{type(self).__name__}", 1)
+
+    @property
+    def transport(self) -> asyncio.ReadTransport:
+        """The pipe below, or the terminal."""
+        return self._pipe
 
     def close(self) -> None:
         """Close our end: readers see the end of file, and the child's next write fails (EPIPE)."""
@@ -274,7 +284,7 @@ class Output(PipeReader):
         self._pipe.drain()
 
 
-class PipeWriter(asyncio.StreamWriter):
+class PipeWriter(Owner, asyncio.StreamWriter):
     """The child's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
 
     def __del__(self, *_: object) -> None:
@@ -371,9 +381,7 @@ def open_reader(
     return reader
 
 
-def open_writer(
-    loop: asyncio.AbstractEventLoop, fd: int, watch: select.epoll | None = None
-) -> PipeWriter:
+def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:
     """A writer to a pipe's end, or to the terminal's, with an epoll set for it. It owns both."""
     protocol = _WriterProtocol(loop)
     if watch is None:

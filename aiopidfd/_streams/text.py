@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
+from .._pidfd.owner import Owner
 from .ahead import Ahead
 from .streams import Lines, PipeReader, PipeWriter
 
@@ -113,7 +114,7 @@ class TextDecoder:
         self._decoder.reset()
 
 
-class TextReader:
+class TextReader(Owner):
     r"""The child's stdout or stderr as text, with "\r\n" and "\r" read as "\n".
 
     Lines may be of any length. A cancelled call loses nothing: the next one goes on from there.
@@ -136,6 +137,10 @@ class TextReader:
         self._later: list[str] = []  # and what was decoded after that
         self._ahead = Ahead("\n")
         self._ended = False
+
+    def __repr__(self) -> str:
+        """The encoding, and the byte stream below."""
+        return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     async def read(self, n: int = -1) -> str:
         """Up to n characters, or "" at the end; with a negative n, all there is."""
@@ -214,7 +219,7 @@ class TextReader:
         end = self._text.find(separator, self._at)
         # What is searched once is not searched again, but for the place where two chunks meet.
         overlap = len(separator) - 1
-        border = self._text[self._at :][-overlap:] if overlap else ""
+        border = self._text[max(self._at, len(self._text) - overlap) :] if overlap else ""
         while end < 0 and not self._ended:
             border += await self._fetch()
             if separator in border:
@@ -291,7 +296,7 @@ def _incomplete(partial: str, expected: int | None) -> asyncio.IncompleteReadErr
     return error
 
 
-class TextWriter:
+class TextWriter(Owner):
     """The child's stdin as text.
 
     Attributes:
@@ -306,6 +311,10 @@ class TextWriter:
         self.encoding = encoding
         self.errors: str = errors or "strict"
         self._encoder = codecs.getincrementalencoder(encoding)(self.errors)
+
+    def __repr__(self) -> str:
+        """The encoding, and the byte stream below."""
+        return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     def write(self, text: str) -> None:
         """Write text; `drain` waits until the child has taken enough of it."""

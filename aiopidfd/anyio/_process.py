@@ -112,6 +112,11 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         self._terminal = running.terminal
         self._on_trio = anyio.get_cancelled_exc_class() is not asyncio.CancelledError
 
+    def _described(self) -> str:
+        named = {"stdin": self.stdin, "stdout": self.stdout, "stderr": self.stderr}
+        pipes = [f"{name}={stream!r}" for name, stream in named.items() if stream is not None]
+        return " ".join([super()._described(), *pipes])
+
     @property
     def stdin(self) -> SendPipe | None:
         """The stream to the program, or None unless PIPE or PTY was asked for."""
