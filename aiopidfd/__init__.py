@@ -8,8 +8,8 @@
 For code that cannot be changed there are event loops (`EventLoop`, `UvloopEventLoop`, their
 policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
 and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
-`aiopidfd.multiprocessing` for worker processes. `run_in_fork` runs a Python function in a forked
-process, `fork` is below it.
+`aiopidfd.multiprocessing` for worker processes, `aiopidfd.subprocess` for code without a loop.
+`run_in_fork` runs a Python function in a forked process, `fork` is below it.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
@@ -55,6 +55,7 @@ from ._streams.text import TextReader, TextWriter
 if TYPE_CHECKING:
     from . import anyio as anyio
     from . import multiprocessing as multiprocessing
+    from . import subprocess as subprocess
     from ._asyncio.child_watcher import PidfdChildWatcher as PidfdChildWatcher
     from ._asyncio.policies import EventLoopPolicy as EventLoopPolicy
     from ._asyncio.uvloop_loop import UvloopEventLoop as UvloopEventLoop
@@ -113,6 +114,7 @@ _LATER = {
     "UvloopEventLoopPolicy": "_asyncio.uvloop_loop",
     "anyio": None,
     "multiprocessing": None,
+    "subprocess": None,
 }
 _EXTRAS = ("anyio", "uvloop")
 
