@@ -6,7 +6,6 @@ python -m tools.peers.cpython_subprocess
 import subprocess
 import sys
 import unittest
-from typing import Any
 
 import aiopidfd.subprocess
 
@@ -18,19 +17,13 @@ _AT_LEAST = 2000
 class Both:
     """The standard module, as the tests see it: what they replace in it is replaced in ours too."""
 
-    def __dir__(self) -> list[str]:
-        return dir(subprocess)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(subprocess, name)
+    def __init__(self) -> None:
+        object.__setattr__(self, "__dict__", vars(subprocess))
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(subprocess, name, value)
         if name in subprocess.__all__:
             setattr(aiopidfd.subprocess, name, value)
-
-    def __delattr__(self, name: str) -> None:  # mock does so before it puts the original back
-        delattr(subprocess, name)
 
 
 def cases() -> list[type[unittest.TestCase]]:
