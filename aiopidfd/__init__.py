@@ -8,8 +8,8 @@
 For code that cannot be changed there are event loops (`EventLoop`, `UvloopEventLoop`, their
 policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
 and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
-`aiopidfd.multiprocessing` for worker processes. `run_in_fork` runs a Python function in a forked
-process, `fork` is below it.
+`aiopidfd.multiprocessing` for worker processes, `aiopidfd.subprocess` for code without a loop.
+`run_in_fork` runs a Python function in a forked process, `fork` is below it.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
@@ -63,6 +63,7 @@ from ._streams.text import TextReader, TextWriter
 if TYPE_CHECKING:
     from . import anyio as anyio
     from . import multiprocessing as multiprocessing
+    from . import subprocess as subprocess
     from ._asyncio.child_watcher import PidfdChildWatcher as PidfdChildWatcher
     from ._asyncio.policies import EventLoopPolicy as EventLoopPolicy
     from ._asyncio.run_in_fork import NoResultError as NoResultError
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from ._asyncio.uvloop_loop import UvloopEventLoop as UvloopEventLoop
     from ._asyncio.uvloop_loop import UvloopEventLoopPolicy as UvloopEventLoopPolicy
 
+# Not the modules anyio, multiprocessing and subprocess: `import *` would hide their namesakes.
 __all__ = [
     "DEVNULL",
     "PIPE",
@@ -103,13 +105,11 @@ __all__ = [
     "TimeoutExpired",
     "UvloopEventLoop",
     "UvloopEventLoopPolicy",
-    "anyio",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "fork",
     "install",
     "kernel",
-    "multiprocessing",
     "prepare",
     "run_in_fork",
     "run_process",
@@ -132,6 +132,7 @@ _LATER = {
     "anyio": None,
     "multiprocessing": None,
     "run_in_fork": "_asyncio.run_in_fork",
+    "subprocess": None,
 }
 _EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyio": "anyio"}
 
@@ -177,4 +178,4 @@ if not TYPE_CHECKING:  # to a type checker it would say that every name exists
         return value
 
     def __dir__():
-        return [*_names, "__version__"]
+        return sorted({*_names, *_LATER, "__version__"})

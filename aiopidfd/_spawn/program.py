@@ -135,8 +135,7 @@ class Program:
             TypeError, ValueError: no number of seconds.
         """
         state = self.block(timeout)
-        self.native.close()
-        self.reap_guardian()
+        self.close()
         if state == _native.FOREIGN:
             raise _foreign()
         if self.returncode is None:
@@ -225,6 +224,11 @@ class Program:
         """Whether the program ran and is over, though it may not be known yet how it ended."""
         pidfd = self.native.pidfd
         return pidfd >= 0 and has_exited(pidfd)
+
+    def close(self) -> None:
+        """Give back what a program that is over holds: its pidfd, its guardian."""
+        self.native.close()
+        self.reap_guardian()
 
     def reap_guardian(self) -> None:
         """Reap the guardian of a program that is over, unless it stays for the rest of the tree.
