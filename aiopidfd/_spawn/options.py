@@ -12,6 +12,7 @@ __all__ = [
     "Command",
     "Env",
     "Options",
+    "OutputChoice",
     "Request",
     "RunOptions",
     "StartOptions",
@@ -34,6 +35,10 @@ class HasFileno(Protocol):
 
 
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
+
+# What an output may be where its sinks are ours: also a function, a stream, or a list of all these.
+# What is a stream depends on the loop.
+OutputChoice: TypeAlias = Stdio | Callable[[Any], object] | Sequence[Any]
 
 
 class Options(TypedDict, total=False):
@@ -112,10 +117,12 @@ class RunOptions(Options, total=False):
     """What `run_process` takes beside its input and the text's keywords. See there; a type only."""
 
     stdin: Stdio
-    stdout: Stdio
-    stderr: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    on_output: Callable[[str, Any], object] | None
     check: bool
     timeout: float | None
+    idle_timeout: float | None
     shell: bool | None
     grace: float
     drain: float | None
