@@ -39,10 +39,12 @@ from ._asyncio.process import (
 )
 from ._asyncio.run import run_process
 from ._asyncio.run_in_fork import NoResultError, run_in_fork
+from ._asyncio.supervise import start_in, supervise
 from ._asyncio.transport import SubprocessTransport
 from ._pidfd.info import Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
+from ._spawn.capture import BoundedProcess, IdleTimeoutError, OutputLimitError
 from ._spawn.child import Child, spawn
 from ._spawn.fork import fork
 from ._spawn.hub import prepare
@@ -67,16 +69,19 @@ __all__ = [
     "STDOUT",
     "Answer",
     "BaseProcess",
+    "BoundedProcess",
     "CalledProcessError",
     "Child",
     "Command",
     "CompletedProcess",
     "EventLoop",
+    "IdleTimeoutError",
     "Ids",
     "Kernel",
     "NoHandleError",
     "NoResultError",
     "Options",
+    "OutputLimitError",
     "PidFd",
     "PipeReader",
     "PipeWriter",
@@ -98,6 +103,8 @@ __all__ = [
     "run_in_fork",
     "run_process",
     "spawn",
+    "start_in",
+    "supervise",
     "uninstall",
     "wait_pid",
     "wait_pidfd",

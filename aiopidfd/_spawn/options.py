@@ -18,6 +18,7 @@ __all__ = [
     "StartOptions",
     "Stdio",
     "StrOrBytesPath",
+    "SuperviseOptions",
     "make_request",
     "take_fixed",
 ]
@@ -126,6 +127,23 @@ class RunOptions(Options, total=False):
     shell: bool | None
     grace: float
     drain: float | None
+
+
+class SuperviseOptions(Options, total=False):
+    """What `start_in` and `supervise` take. See there; a type only."""
+
+    input: bytes | str | None
+    stdin: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    on_output: Callable[[str, Any], object] | None
+    check: bool
+    idle_timeout: float | None
+    grace: float
+    drain: float | None
+    text: bool | None
+    encoding: str | None
+    errors: str | None
 
 
 _NAMES: Final = frozenset(Options.__annotations__)

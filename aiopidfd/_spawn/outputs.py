@@ -143,12 +143,14 @@ def read_choices(
         return sink
 
     def read(name: str, choice: Any) -> Output:
+        if choice is None or isinstance(choice, int):
+            return Output(choice, (), capturing and choice in (PIPE, PTY))
         if isinstance(choice, (list, tuple)) and not callable(choice):
             return read_list(name, choice)
         if (sink := as_sink(name, choice)) is not None:
             return Output(PIPE, (sink,))
-        if choice is None or isinstance(choice, int) or hasattr(choice, "fileno"):
-            return Output(choice, (), capturing and choice in (PIPE, PTY))
+        if hasattr(choice, "fileno"):
+            return Output(choice)
         raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
 
     def read_list(name: str, choices: Sequence[Any]) -> Output:
