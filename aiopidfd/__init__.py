@@ -30,6 +30,7 @@ from subprocess import (
 from typing import TYPE_CHECKING, Any
 
 from ._asyncio.loops import EventLoop, install, uninstall
+from ._asyncio.pipeline import run_pipeline
 from ._asyncio.process import (
     BaseProcess,
     Process,
@@ -50,6 +51,7 @@ from ._spawn.fork import fork
 from ._spawn.hub import prepare
 from ._spawn.kernel import Answer, Kernel, kernel
 from ._spawn.options import Command, Options, Stdio
+from ._spawn.pipeline import CompletedPipeline, PipelineError
 from ._spawn.terminal import PTY
 from ._streams.streams import PipeReader, PipeWriter
 from ._streams.text import TextReader, TextWriter
@@ -73,6 +75,7 @@ __all__ = [
     "CalledProcessError",
     "Child",
     "Command",
+    "CompletedPipeline",
     "CompletedProcess",
     "EventLoop",
     "IdleTimeoutError",
@@ -85,6 +88,7 @@ __all__ = [
     "PidFd",
     "PipeReader",
     "PipeWriter",
+    "PipelineError",
     "Process",
     "ProcessInfo",
     "Stdio",
@@ -101,6 +105,7 @@ __all__ = [
     "kernel",
     "prepare",
     "run_in_fork",
+    "run_pipeline",
     "run_process",
     "spawn",
     "start_in",

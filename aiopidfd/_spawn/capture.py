@@ -3,6 +3,7 @@
 import codecs
 import io
 import subprocess
+from collections.abc import Iterator
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 __all__ = [
@@ -12,7 +13,7 @@ __all__ = [
     "OnLimit",
     "OutputLimitError",
     "check_limit",
-    "tell_output",
+    "errors_in",
 ]
 
 T = TypeVar("T")
@@ -192,8 +193,9 @@ def _whole_characters(data: bytes, encoding: str, tail: bool) -> bytes:
     return data[: len(data) - len(decoder.getstate()[0])]
 
 
-def tell_output(exc: BaseException, stdout: bytes | None, stderr: bytes | None) -> None:
-    """Give the errors of this file, alone or in a group, what was captured by now."""
-    for error in exc.exceptions if isinstance(exc, BaseExceptionGroup) else (exc,):
-        if isinstance(error, (OutputLimitError, IdleTimeoutError)):
-            error.stdout, error.stderr = stdout, stderr
+def errors_in(exc: BaseException) -> Iterator[BaseException]:
+    """The error itself, or those of a group."""
+    if isinstance(exc, BaseExceptionGroup):
+        yield from exc.exceptions
+    else:
+        yield exc

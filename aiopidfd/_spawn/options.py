@@ -6,13 +6,14 @@ Each public function that starts a program makes a `Request` at once and hands i
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 __all__ = [
     "Command",
     "Env",
     "Options",
     "OutputChoice",
+    "PipelineOptions",
     "Request",
     "RunOptions",
     "StartOptions",
@@ -125,6 +126,24 @@ class RunOptions(Options, total=False):
     timeout: float | None
     idle_timeout: float | None
     shell: bool | None
+    grace: float
+    drain: float | None
+
+
+class PipelineOptions(Options, total=False):
+    """What `run_pipeline` takes beside its input and the text's keywords. See there; a type only.
+
+    Those of `Options` are for each of the programs.
+    """
+
+    stdin: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    output_limit: int | None
+    on_limit: Literal["raise", "head", "tail"]
+    check: bool
+    timeout: float | None
+    idle_timeout: float | None
     grace: float
     drain: float | None
 

@@ -6,7 +6,7 @@ from functools import partial
 from subprocess import PIPE
 from typing import Any, NamedTuple, TypeAlias
 
-from .capture import Capture, OnLimit, OutputLimitError, tell_output
+from .capture import Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
 from .terminal import PTY
@@ -53,7 +53,7 @@ class Outputs:
     ) -> None:
         """Of a program that runs `command`: keep `limit` bytes of each that is captured."""
         self.shared = shared
-        self._limit = limit
+        self._errors: list[BaseException] = []
         self.captures: list[Capture | None] = []
         self.sinks: list[Sink | None] = []
         for name, choice in zip(_NAMES, choices, strict=True):
@@ -64,6 +64,7 @@ class Outputs:
                 error = None
                 if limit is not None and on_limit == "raise":
                     error = OutputLimitError(command, name, limit)
+                    self._errors.append(error)
                 sinks.insert(0, Kept(capture, error))
             self.captures.append(capture)
             self.sinks.append(Tee(sinks) if sinks else None)
@@ -87,8 +88,12 @@ class Outputs:
         return out, err
 
     def tell(self, exc: BaseException) -> None:
-        """Give an error of a limit, or of silence, what was captured."""
-        tell_output(exc, *self.values())
+        """Give our error of a limit, or one of silence, what was captured."""
+        for error in errors_in(exc):
+            if isinstance(error, OutputLimitError) and error not in self._errors:
+                continue  # of another program
+            if isinstance(error, (IdleTimeoutError, OutputLimitError)):
+                error.stdout, error.stderr = self.values()
 
     async def abort(self) -> None:
         """Nobody carries them any more. Waits for nothing."""
