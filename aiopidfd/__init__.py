@@ -39,6 +39,7 @@ from subprocess import (
 from typing import TYPE_CHECKING, Any
 
 from ._asyncio.loops import EventLoop, install, uninstall
+from ._asyncio.pipeline import run_pipeline
 from ._asyncio.process import (
     BaseProcess,
     Process,
@@ -47,15 +48,18 @@ from ._asyncio.process import (
     create_subprocess_shell,
 )
 from ._asyncio.run import run_process
+from ._asyncio.supervise import start_in, supervise
 from ._asyncio.transport import SubprocessTransport
 from ._pidfd.info import Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
+from ._spawn.capture import BoundedProcess, IdleTimeoutError, OutputLimitError
 from ._spawn.child import Child, spawn
 from ._spawn.fork import fork
 from ._spawn.hub import prepare
 from ._spawn.kernel import Answer, Kernel, kernel
 from ._spawn.options import Command, Options, Stdio
+from ._spawn.pipeline import CompletedPipeline, PipelineError
 from ._spawn.terminal import PTY
 from ._streams.streams import PipeReader, PipeWriter
 from ._streams.text import TextReader, TextWriter
@@ -79,21 +83,26 @@ __all__ = [
     "STDOUT",
     "Answer",
     "BaseProcess",
+    "BoundedProcess",
     "CalledProcessError",
     "Child",
     "Command",
+    "CompletedPipeline",
     "CompletedProcess",
     "EventLoop",
     "EventLoopPolicy",
+    "IdleTimeoutError",
     "Ids",
     "Kernel",
     "NoHandleError",
     "NoResultError",
     "Options",
+    "OutputLimitError",
     "PidFd",
     "PidfdChildWatcher",
     "PipeReader",
     "PipeWriter",
+    "PipelineError",
     "Process",
     "ProcessInfo",
     "Stdio",
@@ -112,8 +121,11 @@ __all__ = [
     "kernel",
     "prepare",
     "run_in_fork",
+    "run_pipeline",
     "run_process",
     "spawn",
+    "start_in",
+    "supervise",
     "uninstall",
     "wait_pid",
     "wait_pidfd",

@@ -85,6 +85,11 @@ class Watch:
         else:
             self._exit.append(callback)
 
+    def forget_exit(self, callback: Callable[[], object]) -> None:
+        """Do not call back, if that has not been done."""
+        if callback in self._exit:
+            self._exit.remove(callback)
+
     async def exited(self, *, timeout: float | None = None) -> bool:
         """Wait for the exit, at most `timeout` seconds; whether it has come."""
         if not self.alive:
@@ -105,8 +110,7 @@ class Watch:
         finally:
             if timer is not None:
                 timer.cancel()
-            if callback in self._exit:
-                self._exit.remove(callback)
+            self.forget_exit(callback)
 
     async def returncode(self) -> int:
         """Wait for the exit; the return code.

@@ -6,17 +6,20 @@ Each public function that starts a program makes a `Request` at once and hands i
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 __all__ = [
     "Command",
     "Env",
     "Options",
+    "OutputChoice",
+    "PipelineOptions",
     "Request",
     "RunOptions",
     "StartOptions",
     "Stdio",
     "StrOrBytesPath",
+    "SuperviseOptions",
     "make_request",
     "take_fixed",
 ]
@@ -34,6 +37,10 @@ class HasFileno(Protocol):
 
 
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
+
+# What an output may be where its sinks are ours: also a function, a stream, or a list of all these.
+# What is a stream depends on the loop.
+OutputChoice: TypeAlias = Stdio | Callable[[Any], object] | Sequence[Any]
 
 
 class Options(TypedDict, total=False):
@@ -150,13 +157,50 @@ class RunOptions(Options, total=False):
     """What `run_process` takes beside its input and the text's keywords. See there; a type only."""
 
     stdin: Stdio
-    stdout: Stdio
-    stderr: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    on_output: Callable[[str, Any], object] | None
     check: bool
     timeout: float | None
+    idle_timeout: float | None
     shell: bool | None
     grace: float
     drain: float | None
+
+
+class PipelineOptions(Options, total=False):
+    """What `run_pipeline` takes beside its input and the text's keywords. See there; a type only.
+
+    Those of `Options` are for each of the programs.
+    """
+
+    stdin: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    output_limit: int | None
+    on_limit: Literal["raise", "head", "tail"]
+    check: bool
+    timeout: float | None
+    idle_timeout: float | None
+    grace: float
+    drain: float | None
+
+
+class SuperviseOptions(Options, total=False):
+    """What `start_in` and `supervise` take. See there; a type only."""
+
+    input: bytes | str | None
+    stdin: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    on_output: Callable[[str, Any], object] | None
+    check: bool
+    idle_timeout: float | None
+    grace: float
+    drain: float | None
+    text: bool | None
+    encoding: str | None
+    errors: str | None
 
 
 _NAMES: Final = frozenset(Options.__annotations__)

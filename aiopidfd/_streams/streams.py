@@ -12,7 +12,7 @@ from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
-__all__ = ["Lines", "Output", "PipeReader", "PipeWriter", "open_reader", "open_writer"]
+__all__ = ["Lines", "OutputReader", "PipeReader", "PipeWriter", "open_reader", "open_writer"]
 
 T = TypeVar("T")  # bytes or str
 
@@ -264,7 +264,7 @@ class PipeReader(Owner, asyncio.StreamReader):
     _maybe_resume_transport = _resume_if_wanted  # what asyncio's own methods call
 
 
-class Output(PipeReader):
+class OutputReader(PipeReader):
     """What the package itself does with a reader, beyond what its user may."""
 
     def gathering(self) -> contextlib.AbstractContextManager[None]:
@@ -370,9 +370,9 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
 
 def open_reader(
     loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
-) -> Output:
+) -> OutputReader:
     """A reader of a pipe's end, or of the terminal's, which it owns."""
-    reader = Output(limit=limit, loop=loop)
+    reader = OutputReader(limit=limit, loop=loop)
     protocol = _ReaderProtocol(reader)
     if terminal is None:
         reader.set_transport(ReadPipe(loop, fd, protocol))
