@@ -16,7 +16,7 @@ import selectors
 import types
 from collections.abc import Awaitable, Callable
 from subprocess import PIPE
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from .. import _native
 from .._pidfd.durations import check_seconds
@@ -26,7 +26,7 @@ from .transport import SubprocessTransport, connect
 __all__ = [
     "EventLoop",
     "SubprocessMethods",
-    "check_grace",
+    "finish_loop",
     "install",
     "prepare_early",
     "uninstall",
@@ -131,10 +131,20 @@ async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None
         await then()
 
 
-def check_grace(grace: float | None) -> float | None:
-    """A `shutdown_grace`, which may be None. Raises TypeError, ValueError."""
+def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
+    """What is left to do for a new loop of ours. Closes it if its grace is no number of seconds."""
+    try:
+        _check_grace(shutdown_grace)
+    except (TypeError, ValueError):
+        cast("asyncio.AbstractEventLoop", loop).close()
+        raise
+    if shutdown_grace is not None:
+        loop.shutdown_grace = shutdown_grace
+    prepare_early()
+
+
+def _check_grace(grace: float | None) -> None:
     check_seconds(grace=0 if grace is None else grace)
-    return grace
 
 
 def prepare_early() -> None:
@@ -191,10 +201,8 @@ class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
         Raises:
             TypeError, ValueError: `shutdown_grace` is not a number of seconds.
         """
-        if check_grace(shutdown_grace) is not None:
-            self.shutdown_grace = shutdown_grace
         super().__init__(selector)
-        prepare_early()
+        finish_loop(self, shutdown_grace)
 
 
 def install(
@@ -213,7 +221,7 @@ def install(
         TypeError: this loop's methods cannot be replaced; or `shutdown_grace` is no number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
-    check_grace(shutdown_grace)
+    _check_grace(shutdown_grace)
     if loop is None:
         loop = asyncio.get_running_loop()
     if isinstance(loop, SubprocessMethods):

@@ -4,7 +4,7 @@ import asyncio
 
 import uvloop
 
-from .loops import SubprocessMethods, check_grace, prepare_early
+from .loops import SubprocessMethods, finish_loop
 from .policies import LoopPolicy
 
 __all__ = ["UvloopEventLoop", "UvloopEventLoopPolicy"]
@@ -15,10 +15,8 @@ class UvloopEventLoop(SubprocessMethods, uvloop.Loop):  # type: ignore[misc]
 
     def __init__(self, *, shutdown_grace: float | None = None) -> None:
         """Make one; `shutdown_grace` as for `EventLoop`."""
-        if check_grace(shutdown_grace) is not None:
-            self.shutdown_grace = shutdown_grace
         super().__init__()
-        prepare_early()
+        finish_loop(self, shutdown_grace)
 
 
 class UvloopEventLoopPolicy(LoopPolicy):

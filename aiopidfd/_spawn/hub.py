@@ -237,7 +237,8 @@ class _TrioHub(Hub):
     __slots__ = ("_scope", "_trio")
 
     def __init__(self, trio: Any) -> None:
-        super().__init__(functools.partial(self._call_later, 0), self._call_later)
+        later = functools.partial(_call_later_on_trio, trio)  # not a method of ours: no cycle
+        super().__init__(functools.partial(later, 0), later)
         self._trio = trio
         self._scope: Any = None  # the cancel scope of the task that serves it
 
@@ -261,14 +262,16 @@ class _TrioHub(Hub):
                     self.collect()
         finally:
             self._scope = None
+            self.programs.clear()  # the run is over, and what is left of trio's may live on
 
-    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        async def call() -> None:
-            with self._trio.CancelScope(shield=True):
-                await self._trio.sleep(seconds)
-            function()
 
-        self._trio.lowlevel.spawn_system_task(call)
+def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:
+    async def call() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        function()
+
+    trio.lowlevel.spawn_system_task(call)
 
 
 def prepare() -> None:
