@@ -9,7 +9,8 @@ For code that cannot be changed there are event loops (`EventLoop`, `UvloopEvent
 policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
 and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
 `aiopidfd.multiprocessing` for worker processes, `aiopidfd.subprocess` for code without a loop.
-`run_in_fork` runs a Python function in a forked process, `fork` is below it.
+`run_in_fork` runs a Python function in a forked process, `fork` is below it. `running` tells what
+runs, `shutdown` ends all programs of a loop.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
@@ -74,6 +75,9 @@ if TYPE_CHECKING:
     from ._asyncio.run_in_fork import run_in_fork as run_in_fork
     from ._asyncio.uvloop_loop import UvloopEventLoop as UvloopEventLoop
     from ._asyncio.uvloop_loop import UvloopEventLoopPolicy as UvloopEventLoopPolicy
+    from ._spawn.running import RunningProgram as RunningProgram
+    from ._spawn.running import running as running
+    from ._spawn.shutdown_all import shutdown as shutdown
 
 # Not the modules anyio, multiprocessing and subprocess: `import *` would hide their namesakes.
 __all__ = [
@@ -105,6 +109,7 @@ __all__ = [
     "PipelineError",
     "Process",
     "ProcessInfo",
+    "RunningProgram",
     "Stdio",
     "SubprocessError",
     "SubprocessTransport",
@@ -123,6 +128,8 @@ __all__ = [
     "run_in_fork",
     "run_pipeline",
     "run_process",
+    "running",
+    "shutdown",
     "spawn",
     "start_in",
     "supervise",
@@ -139,12 +146,15 @@ _LATER = {
     "EventLoopPolicy": "_asyncio.policies",
     "NoResultError": "_asyncio.run_in_fork",
     "PidfdChildWatcher": "_asyncio.child_watcher",
+    "RunningProgram": "_spawn.running",
     "UvloopEventLoop": "_asyncio.uvloop_loop",
     "UvloopEventLoopPolicy": "_asyncio.uvloop_loop",
     "anyio": None,
     "multiprocessing": None,
     "run_in_fork": "_asyncio.run_in_fork",
     "subprocess": None,
+    "running": "_spawn.running",
+    "shutdown": "_spawn.shutdown_all",
 }
 _EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyio": "anyio"}
 

@@ -119,7 +119,7 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = None
     try:
-        program = fork_on(hub.native)
+        program = fork_on(hub)
         if program is None:
             _be_the_child(mask, call)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -11,13 +11,17 @@ import functools
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import _native
 from .._pidfd.backend import Flag, running_trio
+from .registry import WeakPrograms
 
-__all__ = ["Hub", "current_hub", "news_of", "prepare"]
+if TYPE_CHECKING:
+    from .program import Program
+
+__all__ = ["Hub", "current_hub", "known_hub", "news_of", "prepare"]
 
 # So many starts may be under way at once on one loop; the next one waits for its turn. A start
 # needs some more descriptors than a running program, and more starts at once are not faster.
@@ -29,9 +33,13 @@ _LOOK_AGAIN: Final = 0.05  # seconds
 class Hub:
     """Tells each listener when there is news of its program, and lets starts have their turns.
 
+    It keeps the programs of its loop until their exits are known, whether anybody listens or not.
+
     Attributes:
         native: the native half, which the native module takes for a start.
         number: the number of the native half's descriptor, even after somebody has closed that.
+        programs: by number, the programs of this loop that run.
+        trees: those whose guardian stays for their tree, perhaps after their own exit.
     """
 
     __slots__ = (
@@ -40,11 +48,14 @@ class Hub:
         "_listeners",
         "_news",
         "_queue",
+        "_shutdowns",
         "_soon",
         "_starting",
         "_will_look",
         "native",
         "number",
+        "programs",
+        "trees",
     )
 
     def __init__(self, soon: Callable[..., object], later: Callable[..., object]) -> None:
@@ -63,6 +74,9 @@ class Hub:
         self._listeners: dict[int, Callable[[], object]] = {}
         self._starting = 0
         self._queue: deque[Flag] = deque()
+        self._shutdowns = 0
+        self.programs: dict[int, Program] = {}
+        self.trees = WeakPrograms()
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         """Call `listener` whenever the state of `child` has changed, or may have."""
@@ -71,6 +85,10 @@ class Hub:
     def forget(self, child: _native.Child) -> None:
         """Stop calling the listener of `child`."""
         self._listeners.pop(child.id, None)
+
+    def has_listener(self, child: _native.Child) -> bool:
+        """Whether somebody is still to be told of `child`."""
+        return child.id in self._listeners
 
     def collect(self) -> None:
         """Take in what is new and call the listeners. The loop calls this when it may read."""
@@ -81,16 +99,21 @@ class Hub:
             self._later(_LOOK_AGAIN, self._look_again)
         self._tell()
 
+    def _listener(self, number: int) -> Callable[[], object] | None:
+        """Whom to call: where nobody listens, the program itself takes in that it has ended."""
+        program = self.programs.get(number)
+        return self._listeners.get(number, None if program is None else program.advance)
+
     def _tell(self) -> None:
         """Call the listeners. If one is interrupted, say by Ctrl-C, the others are called later."""
         news = self._news
         try:
             while news:
-                if (listener := self._listeners.get(news[0])) is not None:
+                if (listener := self._listener(news[0])) is not None:
                     listener()
                 news.popleft()
         except BaseException:
-            if news and (listener := self._listeners.get(news.popleft())) is not None:
+            if news and (listener := self._listener(news.popleft())) is not None:
                 self._soon(listener)  # again: it may have been interrupted
             if news:
                 self._soon(self._tell)
@@ -102,7 +125,12 @@ class Hub:
         self.collect()  # which arranges the next look if some are still late
 
     async def take_turn(self) -> None:
-        """Wait until one more start may be under way. The turn lasts until `give_turn`."""
+        """Wait until one more start may be under way. The turn lasts until `give_turn`.
+
+        Raises:
+            RuntimeError: the programs of this loop are being shut down.
+        """
+        self.check_open()
         if self._starting < AT_ONCE:
             self._starting += 1
             return
@@ -116,6 +144,9 @@ class Hub:
             else:
                 self.give_turn()
             raise
+        if self._shutdowns:
+            self.give_turn()
+            self.check_open()
 
     def give_turn(self) -> None:
         """Give a turn back: to the caller that has waited longest, if there is one."""
@@ -124,11 +155,42 @@ class Hub:
         else:
             self._starting -= 1
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether starts are under way."""
+        return self._starting > 0
+
+    def check_open(self) -> None:
+        """Raise RuntimeError if the programs of this loop are being shut down."""
+        if self._shutdowns:
+            raise RuntimeError(
+                "nothing can be started: the programs of this loop are being shut down"
+            )
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """For the block nothing new can be started on this loop."""
+        self._shutdowns += 1
+        try:
+            yield
+        finally:
+            self._shutdowns -= 1
+
 
 _hubs: "weakref.WeakKeyDictionary[Any, weakref.ref[Hub]]" = weakref.WeakKeyDictionary()
 _trio_hub: Any = None  # a RunVar
 
 os.register_at_fork(after_in_child=_hubs.clear)  # the native half is closed there
+
+
+def known_hub() -> Hub | None:
+    """The hub of the running loop, if it has one yet. Raises RuntimeError if no loop runs here."""
+    trio = running_trio()
+    if trio is not None:
+        hub: Hub | None = None if _trio_hub is None else _trio_hub.get(None)
+        return hub
+    reference = _hubs.get(asyncio.get_running_loop())
+    return None if reference is None else reference()
 
 
 def current_hub() -> Hub:
@@ -142,8 +204,7 @@ def current_hub() -> Hub:
     if trio is not None:
         return _hub_of_trio(trio)
     loop = asyncio.get_running_loop()
-    reference = _hubs.get(loop)
-    hub = None if reference is None else reference()
+    hub = known_hub()
     if hub is None or hub.native.fd < 0:
         if hub is not None:  # the host has closed it
             with contextlib.suppress(OSError, ValueError):
@@ -158,7 +219,7 @@ def _hub_of_trio(trio: Any) -> Hub:
     global _trio_hub
     if _trio_hub is None:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
-    hub: Hub | None = _trio_hub.get(None)
+    hub = known_hub()
     if hub is None or hub.native.fd < 0:
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
@@ -176,7 +237,8 @@ class _TrioHub(Hub):
     __slots__ = ("_scope", "_trio")
 
     def __init__(self, trio: Any) -> None:
-        super().__init__(functools.partial(self._call_later, 0), self._call_later)
+        later = functools.partial(_call_later_on_trio, trio)  # not a method of ours: no cycle
+        super().__init__(functools.partial(later, 0), later)
         self._trio = trio
         self._scope: Any = None  # the cancel scope of the task that serves it
 
@@ -200,14 +262,16 @@ class _TrioHub(Hub):
                     self.collect()
         finally:
             self._scope = None
+            self.programs.clear()  # the run is over, and what is left of trio's may live on
 
-    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        async def call() -> None:
-            with self._trio.CancelScope(shield=True):
-                await self._trio.sleep(seconds)
-            function()
 
-        self._trio.lowlevel.spawn_system_task(call)
+def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:
+    async def call() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        function()
+
+    trio.lowlevel.spawn_system_task(call)
 
 
 def prepare() -> None:

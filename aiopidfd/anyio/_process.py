@@ -195,7 +195,7 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
 
 async def _until_exited(program: Program, hub: Hub) -> None:
     patience = Patience()
-    hub.native.adopt(program.native)  # it may have been started on another loop
+    program.move_to(hub)  # it may have been started on another loop
     while (state := program.advance()) not in FINAL:
         if not program.has_exited():
             await news_of(program.native, hub)
@@ -296,7 +296,7 @@ async def start_process(request: Request) -> Running:
     with Descriptors() as descriptors:
         await hub.take_turn()
         try:
-            program = start(request, descriptors, hub.native)
+            program = start(request, descriptors, hub)
             await _until_started(program, hub)
         finally:
             hub.give_turn()
