@@ -9,9 +9,10 @@ Workers start as with multiprocessing's method "spawn". `exitcode` and `is_alive
 whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a pidfd of the worker.
 """
 
+from contextlib import AbstractContextManager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ._popen import Popen
 from ._tracker import tracker_fd
@@ -26,17 +27,38 @@ class Process(SpawnProcess):
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it
         return Popen(process_obj)
 
+    def handle(self) -> AbstractContextManager[int]:
+        """A pidfd of the worker that is valid for the block. See `aiopidfd.Child.handle`.
+
+        Raises:
+            NoHandleError: the worker has exited and that is known.
+            ValueError: it was not started, or is closed.
+        """
+        worker: Any = self
+        worker._check_closed()
+        if worker._popen is None:
+            raise ValueError("the worker was not started")
+        lent: AbstractContextManager[int] = worker._popen.handle()
+        return lent
+
+
+_Worker = Process  # whose name the class below has, too
+
 
 class Context(SpawnContext):
     """What `multiprocessing.get_context` returns for its own methods: all of its API."""
 
-    Process = Process
+    Process: ClassVar[type[_Worker]] = _Worker
 
     def get_context(self, method: Any = None) -> Any:
         """This context; with a method, multiprocessing's of that name."""
         if method is None:
             tracker_fd()  # all that needs the tracker, locks and queues, asks for the context first
         return super().get_context(method)
+
+    def __repr__(self) -> str:
+        """How its workers start."""
+        return f"<{type(self).__name__} {self.get_start_method()!r}>"
 
     def __reduce__(self) -> Any:
         """In a worker, the same context."""
