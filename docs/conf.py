@@ -28,6 +28,7 @@ highlight_language = "none"  # where a block does not name its language
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_use_type_comments = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
