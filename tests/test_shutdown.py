@@ -532,7 +532,8 @@ def test_what_may_not_be_signalled() -> None:
         fresh.run(f"""
             os.environ[{mark.name!r}] = "1"
             async def main():
-                root_s = await aiopidfd.create_subprocess_exec("sleep", "1000")
+                root_s = await aiopidfd.create_subprocess_exec(
+                    "sleep", "1000", stdout=aiopidfd.DEVNULL, stderr=aiopidfd.DEVNULL)
                 os.setgroups([]), os.setresgid(65534, 65534, 65534)
                 os.setresuid(65534, 65534, 65534)
                 libc.prctl(4, 1)  # PR_SET_DUMPABLE: /proc/self is ours again
