@@ -228,6 +228,8 @@ def _hub_of_trio(trio: Any) -> Hub:
     if hub is None or hub.native.fd < 0:
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
+    assert isinstance(hub, _TrioHub)
+    hub.be_served()
     return hub
 
 
@@ -249,10 +251,14 @@ class _TrioHub(Hub):
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         super().listen(child, listener)
+        self.be_served()
+        self._scope.shield = True
+
+    def be_served(self) -> None:
+        """Start the task, if it does not run: programs may end although nobody listens."""
         if self._scope is None:
             self._scope = self._trio.CancelScope()
             self._trio.lowlevel.spawn_system_task(self._serve, self._scope)
-        self._scope.shield = True
 
     def forget(self, child: _native.Child) -> None:
         super().forget(child)
