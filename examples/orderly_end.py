@@ -1,4 +1,4 @@
-"""A service with programs that are ended in order when it is: none is left, and one is told in time.
+"""A service whose programs are ended in order when it ends itself: none of them is left.
 
     python orderly_end.py
 

@@ -55,8 +55,8 @@ class SubprocessMethods:
     async def shutdown_asyncgens(self: Any) -> None:
         """End the programs of this loop if it is to do so; then as asyncio's.
 
-        It is what each runner (`asyncio.Runner`, anyio's, uvicorn's, aiohttp's, ...) awaits before
-        it closes its loop.
+        It is what each runner (`asyncio.Runner`, anyio's, aiohttp's, ...) awaits before it closes
+        its loop.
 
         Raises:
             PermissionError: as `aiopidfd.shutdown`.
