@@ -15,9 +15,12 @@ import pytest
 import aiopidfd
 import aiopidfd.anyio
 from aiopidfd._spawn.hub import current_hub
+from aiopidfd._spawn.options import Request
 from aiopidfd._spawn.registry import RUNNING
+from aiopidfd._spawn.start import start as begin
+from aiopidfd._spawn.stdio import Descriptors
 
-from . import fresh
+from . import fresh, starting
 from .anyio_support import BACKENDS, Backend, until
 from .conftest import child_pids
 from .support import gate, sh
@@ -118,6 +121,25 @@ def test_one_whose_handle_was_dropped(backend: Backend, before: set[int]) -> Non
             release()
             await until(lambda: not current_hub().programs)
             assert not ours(before)
+
+    backend.run(body)
+    while child_pids():
+        aiopidfd.spawn(["/bin/true"]).wait()
+
+
+def test_one_that_ran_before_anybody_listened(backend: Backend) -> None:
+    """Its loop hears of its exit all the same."""
+
+    async def body() -> None:
+        with gate() as (read, release, _):
+            hub = current_hub()
+            with Descriptors() as descriptors:
+                program = begin(Request(sh("read line"), stdin=read), descriptors, hub)
+                program.wait_started()
+            del program
+            assert len(hub.programs) == 1
+            release()
+            await until(lambda: not hub.programs)
 
     backend.run(body)
     while child_pids():
@@ -264,10 +286,8 @@ def test_in_copies_of_this_process_nothing_runs() -> None:
     """)
 
 
-def test_one_that_is_being_started_is_not_in_it_yet(tmp_path: Any, before: set[int]) -> None:
-    from .starting import begin
-
-    child = begin(SLEEP)
+def test_one_that_is_being_started_is_not_in_it_yet(before: set[int]) -> None:
+    child = starting.begin(SLEEP)
     assert child._program in RUNNING.list()
     assert child.pid == 0
     assert not ours(before)
