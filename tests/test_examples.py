@@ -263,3 +263,15 @@ def test_in_fork(tmp_path: Path) -> None:
         "primes below 200,000: 17984",
         "primes below 200,001: lost: returncode -6",
     ]
+
+
+def test_orderly_end(tmp_path: Path) -> None:
+    result = run("orderly_end.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "running: 3",
+        "simple: -15",
+        "careful: 3",
+        "deaf: -9",
+        "left: 0",
+    ]
