@@ -24,7 +24,7 @@ from ._process import Process, Running, make_anyio_request, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
 
-__all__ = ["attend", "supervise"]
+__all__ = ["attend", "end_all", "supervise"]
 
 
 async def supervise(
@@ -178,17 +178,11 @@ async def attend(
                 left = silence.left()
             fail(silence.error())
 
-    async def end(program: Running) -> None:
+    async def end() -> None:
         try:
-            await program.end(grace)
+            await end_all(programs, grace)
         except PermissionError as exc:
             denied.append(exc)
-
-    async def end_all() -> None:
-        async with anyio.create_task_group() as ending:
-            for program in programs[1:]:
-                ending.start_soon(end, program)
-            await end(programs[0])
 
     try:
         async with anyio.create_task_group() as tg:
@@ -203,13 +197,13 @@ async def attend(
                     for program in programs:
                         await program.wait()
                 if waiting.cancelled_caught:
-                    await end_all()
+                    await end()
             except GeneratorExit:  # thrown away: nothing can be awaited any more
                 for program in programs:
                     kill_now(program.program)
                 raise
             except BaseException:
-                await end_all()
+                await end()
                 # Never for ever, whatever `drain` is: the caller wants to go.
                 with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
                     for pump in pumps:
@@ -228,3 +222,27 @@ async def attend(
             raise one_error(failures)
     if failures:
         raise one_error(failures)
+
+
+async def end_all(programs: Sequence[Running], grace: float) -> None:
+    """End programs at once, which have their grace together. See `Running.end`.
+
+    Raises:
+        PermissionError: we may not end one of them; the others are ended.
+    """
+    denied: list[PermissionError] = []
+
+    async def end(program: Running) -> None:
+        try:
+            await program.end(grace)
+        except PermissionError as exc:
+            denied.append(exc)
+
+    if len(programs) == 1:
+        await end(programs[0])
+    elif programs:
+        async with anyio.create_task_group() as tg:
+            for program in programs:
+                tg.start_soon(end, program)
+    if denied:
+        raise denied[0]
