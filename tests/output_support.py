@@ -1,5 +1,6 @@
 """What the tests of output, groups and pipelines share: one body for the calls of both kinds."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -35,3 +36,9 @@ class Collector(list[Any]):
 
     def __call__(self, *items: Any) -> None:
         self.append(items[0] if len(items) == 1 else items)
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.SelectorEventLoop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop

@@ -152,7 +152,7 @@ async def start_in(
         OSError, TypeError, ValueError: as `create_subprocess_exec`. The group does not notice.
         RuntimeError: the group takes no more members, or has ended before the program began.
     """
-    if not hasattr(group, "create_task"):
+    if not isinstance(group, asyncio.TaskGroup):
         kind = type(group).__name__
         raise TypeError(
             f"group must be an asyncio.TaskGroup, not {kind}; with one of anyio's use "
