@@ -338,6 +338,20 @@ async def test_communicate_with_a_limit_cancelled_loses_nothing() -> None:
     stdin.close()
 
 
+async def test_communicate_with_a_limit_while_somebody_reads_leaves_the_program_alone() -> None:
+    process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+    assert process.stdout is not None
+    reading = asyncio.create_task(process.stdout.readline())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="already waiting for incoming data"):
+        await process.communicate(output_limit=5)
+    assert process.returncode is None
+    assert process.stdin is not None
+    process.stdin.write(b"x\nyz")
+    assert await reading == b"x\n"
+    assert await process.communicate(output_limit=5) == (b"yz", None)
+
+
 @pytest.mark.parametrize("turns", range(1, 40, 3))
 async def test_communicate_with_a_limit_cancelled_at_any_turn(turns: int) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; done"
@@ -473,6 +487,25 @@ def test_a_sink_raises_and_the_program_still_writes_a_lot(host: Host, tmp_path: 
         with pytest.raises(ZeroDivisionError):
             await host.run_process(script, stdout=[bad], grace=50)
         assert done.read_text() == "done\n"
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_a_sink_whose_own_wait_is_cancelled_ends_the_program(host: Host) -> None:
+    """Nobody would read what it goes on writing."""
+    if host.is_trio:
+        pytest.skip("there is no such thing")
+
+    async def body() -> None:
+        async def cancelled(line: bytes) -> None:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+        with pytest.raises(RuntimeError, match=r"what a sink .* awaited was cancelled"):
+            await host.run_process("yes", stdout=cancelled)
+        assert not child_pids()
 
     host.run(body)
 
@@ -769,8 +802,8 @@ def test_a_program_that_says_something_is_not_silent(host: Host) -> None:
     """Either output counts, though the whole takes longer than the silence that is allowed."""
 
     async def body() -> None:
-        script = "for i in 1 2 3 4 5 6 7 8; do sleep 0.25; echo >&$((i % 2 + 1)); done"
-        result = await host.run_process(script, idle_timeout=1.2)
+        script = "for i in 1 2 3 4 5 6 7 8; do sleep 0.3; echo >&$((i % 2 + 1)); done"
+        result = await host.run_process(script, idle_timeout=2.2)
         assert len(result.stdout + result.stderr) == 8
 
     host.run(body)

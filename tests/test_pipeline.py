@@ -355,8 +355,8 @@ def test_silence_of_all(host: Host) -> None:
         assert (caught.value.cmd, caught.value.timeout) == (commands, 0.7)
         assert (caught.value.stdout, caught.value.stderr) == (b"out\n", b"err\n")
         # One that speaks is enough.
-        speaks = "for i in 1 2 3 4 5 6; do sleep 0.2; echo >&2; done"
-        assert (await host.run_pipeline(speaks, ["cat"], idle_timeout=0.9)).returncode == 0
+        speaks = "for i in 1 2 3 4 5 6 7 8; do sleep 0.3; echo >&2; done"
+        assert (await host.run_pipeline(speaks, ["cat"], idle_timeout=2.2)).returncode == 0
 
     host.run(body)
 

@@ -135,6 +135,7 @@ class _Attendance:
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
         self.failures: list[Exception] = []
         self._tasks = [self._loop.create_task(self._carry(pump)) for pump in pumps]
 
@@ -194,6 +195,7 @@ class _Attendance:
 
     def stop_now(self) -> None:
         """Carry no more, for who cannot wait for that."""
+        self._stopped = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
             for task in self._tasks:
                 task.cancel()
@@ -215,6 +217,12 @@ class _Attendance:
     async def _carry(self, pump: Pump) -> None:
         try:
             await pump.run()
+        except asyncio.CancelledError as exc:
+            if self._stopped:
+                raise
+            error = RuntimeError("what a sink for a program's output awaited was cancelled")
+            error.__cause__ = exc
+            self.fail(error)
         except Exception as exc:
             self.fail(exc)
         else:

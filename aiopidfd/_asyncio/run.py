@@ -155,6 +155,7 @@ async def run_process(
         IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
         OutputLimitError: see `on_limit`.
         Exception: what a function or a stream for an output raised; the program was ended.
+        ExceptionGroup: several things of these went wrong.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)

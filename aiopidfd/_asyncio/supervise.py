@@ -80,6 +80,7 @@ async def supervise(
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
+        ExceptionGroup: several things of these went wrong.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)

@@ -61,6 +61,7 @@ async def run_pipeline(
         PipelineError: a CalledProcessError of the program that failed, with the `result`.
         IdleTimeoutError, OutputLimitError: see `run_process`.
         Exception: what a function or a stream for an output raised; the programs were ended.
+        ExceptionGroup: several things of these went wrong.
         OSError, TypeError, ValueError: as `open_process`. If one cannot be started, those before it
             are ended.
     """

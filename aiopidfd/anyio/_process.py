@@ -3,7 +3,7 @@
 import asyncio
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
 from subprocess import PIPE
 from typing import Any, Final, Unpack
@@ -267,7 +267,7 @@ def make_anyio_request(
     function: Callable[..., object],
     command: Command,
     stdio: tuple[Stdio, Stdio, Stdio],
-    options: Options,
+    options: Mapping[str, Any],
     windows: tuple[Any, int] = (None, 0),
 ) -> Request:
     """As anyio has it: a string, bytes or a path is a command for the shell. See `make_request`.

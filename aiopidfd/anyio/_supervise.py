@@ -88,6 +88,7 @@ async def supervise(
         OSError, TypeError, ValueError: as `open_process`.
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
+        ExceptionGroup: several things of these went wrong.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)
@@ -155,10 +156,17 @@ async def attend(
         with shield:
             try:
                 await pump.run()
+                return
+            except anyio.get_cancelled_exc_class() as exc:
+                if not shield.shield:
+                    raise
+                error = RuntimeError("what a sink for a program's output awaited was cancelled")
+                error.__cause__ = exc
+                fail(error)
             except Exception as exc:
                 fail(exc)
-                if any(program.poll() is None for program in programs):
-                    await pump.discard()
+            if any(program.poll() is None for program in programs):
+                await pump.discard()
 
     async def feed(stdin: SendPipe, data: bytes) -> None:
         try:
