@@ -1,7 +1,9 @@
 """Output that is bounded, shown, told line by line, or missing for too long: run_process."""
 
 import asyncio
+import contextlib
 import functools
+import gc
 import io
 import os
 import pickle
@@ -601,9 +603,9 @@ def test_a_terminal_in_a_list(host: Host) -> None:
     ("choice", "error", "message"),
     [
         ([], ValueError, "stdout is an empty list"),
-        (["file"], TypeError, "stdout must be PIPE, .* not a list with an object of type str"),
+        (["file"], TypeError, "stdout must be PIPE, .* not a list with str"),
         ([PIPE, DEVNULL], TypeError, "not a list with -3"),
-        ([PIPE, None], TypeError, "a list with an object of type NoneType"),
+        ([PIPE, None], TypeError, "a list with NoneType"),
         ("file", TypeError, "stdout must be PIPE, .* not str"),
         (1.5, TypeError, "not float"),
     ],
@@ -894,26 +896,26 @@ def test_cancelled_with_a_sink_that_blocks_for_ever(host: Host) -> None:
 
 
 @on_all_hosts
-def test_cancelled_and_it_still_writes_a_lot(host: Host, tmp_path: Path) -> None:
+def test_cancelled_and_it_still_writes_a_lot(host: Host) -> None:
     """More than a pipe holds, in its handler of SIGTERM: it does not block, nothing is lost."""
 
     async def body() -> None:
-        ready, got = tmp_path / "ready", Collector()
-        handler = "seq 1 100000; exit 0"
-        script = f"trap '{handler}' TERM; echo >{ready}; while :; do sleep 0.02; done"
+        got = Collector()
+        script = "trap 'seq 1 100000; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
         call = functools.partial(host.run_process, script, stdout=got, grace=50)
         if host.for_anyio:
             async with anyio.create_task_group() as group:
                 group.start_soon(call)
-                await until(ready.exists)
+                await until(lambda: got)
                 group.cancel_scope.cancel()
         else:  # a scope of anyio's cancels again and again, and the second time kills
             task = asyncio.create_task(call())
-            await until(ready.exists)
+            await until(lambda: got)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        assert [int(line) for line in got] == [*range(1, 100001)]
+        assert got[0] == b"ready"
+        assert [int(line) for line in got[1:]] == [*range(1, 100001)]
 
     host.run(body)
 
@@ -965,3 +967,44 @@ def test_a_stream_of_anyio_is_no_stdin() -> None:
         host = param.values[0]
         if isinstance(host, Host) and host.for_anyio:
             host.run(body)
+
+
+async def over_the_limit() -> None:
+    with contextlib.suppress(OutputLimitError):
+        await aiopidfd.run_process("yes", output_limit=10)
+
+
+async def silent() -> None:
+    with contextlib.suppress(IdleTimeoutError):
+        await aiopidfd.run_process("exec sleep 600", idle_timeout=0.02)
+
+
+async def well() -> None:
+    await aiopidfd.run_process("echo x", stdout=[PIPE, Collector()], on_output=Collector())
+
+
+async def piped() -> None:
+    await aiopidfd.run_pipeline(["echo", "x"], ["cat"], stdout=Collector())
+
+
+async def badly_piped() -> None:
+    with contextlib.suppress(aiopidfd.PipelineError):
+        await aiopidfd.run_pipeline(["echo", "x"], ["false"])
+
+
+@pytest.mark.parametrize("call", [over_the_limit, silent, well, piped, badly_piped])
+async def test_it_is_no_reference_cycle(call: Callable[[], Awaitable[None]]) -> None:
+    await call()
+    gc.collect()
+    gc.disable()
+    try:
+        await call()
+        await asyncio.sleep(0)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        ours = {type(thing).__name__ for thing in gc.garbage} & {"Outputs", "PipeReader", "frame"}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not ours

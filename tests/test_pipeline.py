@@ -246,24 +246,23 @@ async def test_no_descriptor_is_left() -> None:
 # --- Ended together
 
 
-def trapping(file: Path) -> str:
-    return f"trap 'touch {file}; exit' TERM; echo $$ >{file}.pid; while :; do sleep 0.02; done"
-
-
 @on_all_hosts
 def test_cancelled_all_are_asked_to_end(host: Host, tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(3)]
 
     async def body() -> None:
-        call = functools.partial(host.run_pipeline, *map(trapping, files), grace=50)
+        ready = Collector()
+        script = "trap 'touch {}; exit' TERM; echo ready >&2; while :; do sleep 0.02; done"
+        scripts = [script.format(file) for file in files]
+        call = functools.partial(host.run_pipeline, *scripts, stderr=ready, grace=50)
         if host.for_anyio:
             async with anyio.create_task_group() as group:
                 group.start_soon(call)
-                await until(lambda: all(Path(f"{file}.pid").exists() for file in files))
+                await until(lambda: len(ready) == 3)
                 group.cancel_scope.cancel()
-        else:
+        else:  # a scope of anyio's cancels again and again, and the second time kills
             task = asyncio.create_task(call())
-            await until(lambda: all(Path(f"{file}.pid").exists() for file in files))
+            await until(lambda: len(ready) == 3)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

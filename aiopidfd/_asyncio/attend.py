@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from .._streams.text import TextWriter
 from .shutdown import end_all
 from .watch import Watch
 
-__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "one_error", "stream_sink"]
+__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "raise_all", "stream_sink"]
 
 DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
 _CHUNK: Final = 64 * 1024
@@ -292,13 +292,15 @@ async def attend(
         raise
     finally:
         attendance.close()
-    if failures:
-        raise one_error(failures)
+    raise_all(failures)
 
 
-def one_error(failures: Iterable[Exception]) -> Exception:
-    """The one of them, or a group of several."""
-    first, *others = failures
-    if not others:
-        return first
-    return ExceptionGroup("several things went wrong with a program", [first, *others])
+def raise_all(failures: list[Exception]) -> None:
+    """Raise the one that there is, or a group of several. They are taken out of the list."""
+    try:
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup("several things went wrong with a program", failures)
+    finally:
+        failures.clear()  # who raises them has the list: it would be a reference cycle

@@ -9,7 +9,7 @@ from typing import Unpack
 import anyio
 import anyio.abc
 
-from .._asyncio.attend import DRAIN, one_error
+from .._asyncio.attend import DRAIN, raise_all
 from .._asyncio.process import GRACE
 from .._asyncio.run import input_bytes
 from .._pidfd.durations import check_seconds
@@ -226,10 +226,9 @@ async def attend(
                     shield.shield = False
     finally:
         if denied:  # also where the cancellation is on its way: the program runs on
-            failures.append(denied[0])
-            raise one_error(failures)
-    if failures:
-        raise one_error(failures)
+            failures.append(denied.pop())
+            raise_all(failures)
+    raise_all(failures)
 
 
 async def end_all(programs: Sequence[Running], grace: float) -> None:
@@ -253,4 +252,4 @@ async def end_all(programs: Sequence[Running], grace: float) -> None:
             for program in programs:
                 tg.start_soon(end, program)
     if denied:
-        raise denied[0]
+        raise denied.pop()
