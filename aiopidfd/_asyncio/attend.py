@@ -227,7 +227,8 @@ class _Attendance:
             self.fail(exc)
         else:
             return
-        await pump.discard()
+        if not self.over():
+            await pump.discard()
 
     def _look(self) -> None:
         if self.over():
