@@ -71,7 +71,7 @@ async def test_start_in_raises_what_the_exec_raised() -> None:
         assert caught.value.filename == "/nonexistent"
         with pytest.raises(PermissionError):
             await start_in(group, ["/"])
-        with pytest.raises(TypeError, match="nonsense"):
+        with pytest.raises(TypeError, match=r"^start_in\(\) got an unexpected .* 'nonsense'"):
             await start_in(group, ["true"], nonsense=1)  # type: ignore[call-arg]
         with pytest.raises(ValueError, match="may not both be used"):
             await start_in(group, ["true"], input=b"", stdin=DEVNULL)

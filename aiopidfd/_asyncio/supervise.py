@@ -19,6 +19,7 @@ from .shutdown import end
 
 __all__ = ["start_in", "supervise"]
 
+_TAKEN: Final = frozenset(SuperviseOptions.__annotations__)
 _ENDED: Final = "the task group has ended while the program was being started"
 
 
@@ -159,6 +160,10 @@ async def start_in(
             f"group must be an asyncio.TaskGroup, not {kind}; with one of anyio's use "
             "aiopidfd.anyio.supervise"
         )
+    if not options.keys() <= _TAKEN:
+        from .._spawn.keywords import refuse  # only an error needs it
+
+        refuse(start_in, {**options}, _TAKEN)
     begun: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
     running: list[Process] = []
     failures: list[Exception] = []

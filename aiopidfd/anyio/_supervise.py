@@ -142,7 +142,7 @@ async def attend(
     # Kept by us: the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
-    waiting, helping = anyio.CancelScope(), anyio.CancelScope()
+    waiting, feeding, hearing = (anyio.CancelScope() for _ in range(3))
     # While a cancelled program has its grace it still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
@@ -170,7 +170,7 @@ async def attend(
 
     async def feed(stdin: SendPipe, data: bytes) -> None:
         try:
-            with helping, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await stdin.send(data)
                 await stdin.aclose()
         except Exception as exc:
@@ -179,7 +179,7 @@ async def attend(
             stdin.close()
 
     async def hear(silence: Silence) -> None:
-        with helping:
+        with hearing:
             left = silence.left()
             while left > 0:
                 await anyio.sleep(left)
@@ -218,7 +218,8 @@ async def attend(
                         await pump.ended.wait()
                 raise
             finally:
-                helping.cancel()
+                feeding.cancel()
+                hearing.cancel()
                 for pump, shield in zip(pumps, shields, strict=True):
                     pump.stop_reading_at(
                         math.inf if drain is None else anyio.current_time() + drain
