@@ -952,7 +952,7 @@ async def test_a_stream_that_we_read_is_no_stdin() -> None:
     first = await aiopidfd.create_subprocess_exec("echo", stdout=PIPE)
     for choice in (first.stdout, first.stdin):
         if choice is not None:
-            with pytest.raises(TypeError, match=r"stdin cannot be a PipeReader, .* run_pipeline"):
+            with pytest.raises(TypeError, match="stdin cannot be a stream that we read"):
                 await aiopidfd.create_subprocess_exec("cat", stdin=choice)
     await first.communicate()
 
@@ -960,7 +960,7 @@ async def test_a_stream_that_we_read_is_no_stdin() -> None:
 def test_a_stream_of_anyio_is_no_stdin() -> None:
     async def body() -> None:
         async with await aiopidfd.anyio.open_process(["echo"], stdin=DEVNULL) as first:
-            with pytest.raises(TypeError, match=r"stdin cannot be a ReceivePipe, .* run_pipeline"):
+            with pytest.raises(TypeError, match=r"stdin cannot be .* \(ReceivePipe\): run"):
                 await aiopidfd.anyio.open_process(["cat"], stdin=first.stdout)
 
     for param in HOSTS:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_STREAM", "Descriptors"]
 
 NO_STREAM = (
-    "{name} cannot be a {kind}, a stream that we read or write ourselves: run_pipeline() connects "
+    "{name} cannot be a stream that we read or write ourselves ({kind}): run_pipeline() connects "
     "programs, and os.pipe() makes a pipe for two of them"
 )
 
