@@ -121,8 +121,7 @@ async def run_process(
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain)
-    text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
-    name = text_encoding(text, encoding, errors)
+    name = text_encoding(text, encoding, errors, options.pop("universal_newlines", None))
     data = input_bytes(input, name, errors)
     if data is not None:
         if stdin not in (None, PTY):

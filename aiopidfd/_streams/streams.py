@@ -273,6 +273,10 @@ class Output(PipeReader):
         """Read what is in the pipe at this moment, without waiting."""
         self._pipe.drain()
 
+    def program_is_over(self) -> None:
+        """Who lets go of what a program left unread, once that has exited, need not close it."""
+        self._pipe.may_be_dropped()
+
 
 class PipeWriter(asyncio.StreamWriter):
     """The child's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
