@@ -65,7 +65,7 @@ def _default_encoding() -> str:
         package = __name__.partition(".")[0]
         while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
             depth, frame = depth + 1, frame.f_back
-        warnings.warn("'encoding' argument not specified.", EncodingWarning, depth - 1)
+        warnings.warn("'encoding' argument not specified.", EncodingWarning, depth)
     return "utf-8" if sys.flags.utf8_mode else locale.getencoding()
 
 
