@@ -218,6 +218,36 @@ def test_what_is_cut_in_vain_is_little() -> None:
     assert len([*ahead.lines]) <= 1024 // 5
 
 
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
+async def test_single_steps_of_the_iteration(encoding: str | None) -> None:
+    """Each under a timeout, as people do; one that runs out loses nothing."""
+    process: Any = await aiopidfd.create_subprocess_exec(
+        "cat", stdin=PIPE, stdout=PIPE, encoding=encoding
+    )
+    stdin = process.stdin if encoding is None else process.stdin.buffer
+    lines = process.stdout.lines()
+    assert aiter(lines) is lines
+    stdin.write(b"one\ntwo\nthr")
+
+    async def step(seconds: float = 30) -> bytes:
+        line = await asyncio.wait_for(anext(lines), seconds)
+        return line if encoding is None else line.encode()
+
+    assert [await step(), await step()] == [b"one\n", b"two\n"]
+    with pytest.raises(TimeoutError):
+        await step(0.02)
+    stdin.write(b"ee\nfour\nfive\n")
+    stdin.close()
+    assert [await step(), await step()] == [b"three\n", b"four\n"]
+    with pytest.raises((TypeError, RuntimeError)):
+        assert not [*lines]
+    assert await anext(lines, None) in (b"five\n", "five\n")
+    assert await anext(lines, None) is None
+    with pytest.raises(StopAsyncIteration):
+        await anext(lines)
+    assert await process.wait() == 0
+
+
 # A carriage return is told at once
 
 

@@ -192,20 +192,20 @@ class WritePipe(_Pipe, asyncio.Transport):
         Raises:
             TypeError: not bytes-like.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data: expected a bytes-like object, got {type(data).__name__}")
-        if self._closing or not data:
-            return  # the child is gone, or close() was called; the protocol knows
-        if isinstance(data, memoryview):
-            data = data.cast("B")
-        if (joined := self._joined) is not None and len(data) < _SMALL:
-            joined += data
+        if (joined := self._joined) is not None and isinstance(data, bytes) and len(data) < _SMALL:
+            joined += data  # the usual case of many small ones
             self._size += len(data)
             if len(joined) >= _CHUNK:
                 self._joined = None
             if self._size > self._high and not self._protocol_paused:
                 self._tell_protocol()
             return
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data: expected a bytes-like object, got {type(data).__name__}")
+        if self._closing or not data:
+            return  # the child is gone, or close() was called; the protocol knows
+        if isinstance(data, memoryview):
+            data = data.cast("B")
         if not self._size:
             written = self._try([data])
             if written == len(data) or self._closing:
@@ -229,6 +229,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         """Close once all is written."""
         if not self._closing:
             self._closing = True
+            self._joined = None  # nothing is added any more
             if not self._buffers:
                 self._all_written()
 
@@ -270,6 +271,8 @@ class WritePipe(_Pipe, asyncio.Transport):
             view = view if isinstance(view.obj, bytes) else memoryview(bytes(view))
             self._buffers.append(view)
             self._joined = None
+        elif self._joined is not None:
+            self._joined += data
         else:
             self._joined = bytearray(data)
             self._buffers.append(self._joined)

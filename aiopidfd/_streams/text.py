@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from .ahead import Ahead
-from .streams import Lines, PipeReader, PipeWriter
+from .streams import PipeReader, PipeWriter, iterate
 
 __all__ = [
     "TextDecoder",
@@ -191,7 +191,7 @@ class TextReader:
 
     def lines(self) -> AsyncIterator[str]:
         """Line after line, as `PipeReader.lines`. Iterating over the reader does the same."""
-        return Lines(self._ahead, self.readline)
+        return iterate(self._ahead, self.readline)
 
     def __aiter__(self) -> AsyncIterator[str]:
         """Line after line."""
