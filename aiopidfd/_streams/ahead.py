@@ -21,9 +21,10 @@ class Ahead:
 
     Attributes:
         lines: iterates over those that were cut. Another object after each `cut` and `settle`.
+        size: bytes or characters of those that were cut; 0 if there are none.
     """
 
-    __slots__ = ("_all", "_file", "_newline", "_size", "_window", "lines")
+    __slots__ = ("_all", "_file", "_newline", "_window", "lines", "size")
 
     def __init__(self, newline: bytes | str) -> None:
         r"""Lines end with `newline`: b"\n" for a buffer of bytes, "\n" for text."""
@@ -34,7 +35,7 @@ class Ahead:
 
     def _forget(self) -> None:
         self._all: list[Any] = []
-        self._size = 0
+        self.size = 0
         self.lines: Any = iter(self._all)
 
     def cut(self, buffer: Any, start: int = 0, limit: int = _AT_MOST) -> None:
@@ -45,17 +46,17 @@ class Ahead:
         self._window = min(2 * self._window, _AT_MOST)
         end = buffer.rfind(self._newline, start, start + min(self._window, limit)) + 1
         if end:
-            self._size = end - start
+            self.size = end - start
             self._all = self._file(buffer[start:end]).readlines()
             self.lines = iter(self._all)
 
     def are_all(self, size: int) -> bool:
         """Whether all of a buffer of that size was iterated over."""
-        return self._size == size and not length_hint(self.lines)
+        return self.size == size and not length_hint(self.lines)
 
     def settle(self) -> int:
         """Forget all lines; returns how much of the buffer was iterated over."""
-        taken = self._size
+        taken = self.size
         if not taken:
             return 0
         if left := length_hint(self.lines):

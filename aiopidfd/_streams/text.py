@@ -139,9 +139,12 @@ class TextReader:
 
     async def read(self, n: int = -1) -> str:
         """Up to n characters, or "" at the end; with a negative n, all there is."""
-        if n == 0:
-            return ""
-        self._settle()
+        if self._ahead.size:
+            self._settle()
+        if 0 <= n <= len(self._text) - self._at:  # small pieces shall cost little
+            start = self._at
+            self._at = start + n
+            return self._text[start : self._at]
         if n < 0:
             self._finish(await self.buffer.read())
         while self._at == len(self._text) and not self._ended:
