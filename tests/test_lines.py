@@ -219,6 +219,38 @@ def test_what_is_cut_in_vain_is_little() -> None:
 
 
 @pytest.mark.parametrize("encoding", [None, "utf-8"])
+async def test_several_tasks_that_read(encoding: str | None) -> None:
+    """They are refused while another waits; else each line comes once, to one of them."""
+    lines = [b"%d\n" % number for number in range(60_000)]
+    process: Any = await aiopidfd.create_subprocess_exec(
+        "cat", stdin=PIPE, stdout=PIPE, encoding=encoding
+    )
+    stdin = process.stdin if encoding is None else process.stdin.buffer
+    seen: list[Any] = []
+
+    async def read() -> None:
+        pause = random.Random(len(seen))
+        while not process.stdout.at_eof():
+            try:
+                async for line in pause.choice([process.stdout, process.stdout.lines()]):
+                    seen.append(line)
+                    if not pause.randrange(50):
+                        await asyncio.sleep(0)
+            except RuntimeError:  # another one waits
+                await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(read()) for _ in range(3)]
+    for at in range(0, len(lines), 500):
+        stdin.write(b"".join(lines[at : at + 500]))
+        await asyncio.sleep(0)
+    stdin.close()
+    await asyncio.gather(*tasks)
+    said = b"".join(line if isinstance(line, bytes) else line.encode() for line in seen)
+    assert sorted(said.splitlines(keepends=True)) == sorted(lines)
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
 async def test_single_steps_of_the_iteration(encoding: str | None) -> None:
     """Each under a timeout, as people do; one that runs out loses nothing."""
     process: Any = await aiopidfd.create_subprocess_exec(

@@ -198,6 +198,7 @@ class PipeReader(asyncio.StreamReader):
             self._in_a_row = 0
             if self._buffer:
                 await asyncio.sleep(0)
+                self._settle()
 
     def feed_data(self, data: bytes | bytearray | memoryview) -> None:  # type: ignore[override]
         """Called by the pipe."""
@@ -235,6 +236,7 @@ class PipeReader(asyncio.StreamReader):
                 f"{func_name}() called while another coroutine is reading to the end"
             )
         await super()._wait_for_data(func_name)  # type: ignore[misc]
+        self._settle()  # another task may have read meanwhile, and lines may have been cut
 
     def _take(self, size: int) -> bytes:
         if size == len(self._buffer):

@@ -62,7 +62,7 @@ def text_encoding(
 def _default_encoding() -> str:
     if sys.flags.warn_default_encoding:  # as subprocess warns, of who called this package
         depth, frame = 1, inspect.currentframe()
-        package = __name__.partition(".")[0]
+        package = __name__.partition(".")[0] + "."
         while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
             depth, frame = depth + 1, frame.f_back
         warnings.warn("'encoding' argument not specified.", EncodingWarning, depth)
@@ -231,9 +231,10 @@ class TextReader:
         """Wait for more and keep it for later. "" is not yet the end, which is told by _ended."""
         if not self._undecoded:
             data = await self.buffer.read(_CHUNK)
-            self._ended = not data
+            self._settle()  # another task may have read meanwhile, and lines may have been cut
             if not data:
-                return self._decode(data, final=True)
+                self._ended = self.buffer.at_eof()  # else another task was faster
+                return self._decode(data, final=self._ended)
             try:
                 text = self._decoder.decode(data)
             except UnicodeDecodeError:
@@ -242,6 +243,7 @@ class TextReader:
                 self._later.append(text)
                 if len(data) == _CHUNK:
                     await asyncio.sleep(0)  # there is more already: now the loop has its turn
+                    self._settle()
                 return text
         return self._decode(self._undecoded.popleft())
 
