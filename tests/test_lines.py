@@ -2,6 +2,7 @@
 
 import asyncio
 import codecs
+import io
 import random
 import subprocess
 import sys
@@ -216,6 +217,14 @@ def test_what_is_cut_in_vain_is_little() -> None:
         assert ahead.settle() == 5
     ahead.cut(buffer)
     assert len([*ahead.lines]) <= 1024 // 5
+
+
+async def test_nothing_but_a_newline_ends_a_line_of_text() -> None:
+    """Not what str.splitlines() takes for one."""
+    text = "first\na\vb\fc\x1cd\x1de\x1ef\x85g\u2028h\u2029i\nnext\nlast\n"
+    process = await reader_of(text.encode(), encoding="utf-8")
+    assert [line async for line in process.stdout] == io.StringIO(text).readlines()
+    assert await process.wait() == 0
 
 
 @pytest.mark.parametrize("encoding", [None, "utf-8"])
