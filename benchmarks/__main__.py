@@ -18,11 +18,13 @@ from . import (
     gap,
     imports,
     latency,
+    lines,
     live,
     many,
     memory,
     opened,
     pressure,
+    writes,
 )
 from .machine import Others, describe
 
@@ -35,6 +37,8 @@ MEASUREMENTS = {
     "memory": memory.measure,
     "descriptors": descriptors.measure,
     "capture": capture.measure,
+    "lines": lines.measure,
+    "writes": writes.measure,
     "pressure": pressure.measure,
     "env": environment.measure,
     "import": imports.measure,

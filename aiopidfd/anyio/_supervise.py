@@ -60,7 +60,8 @@ async def supervise(
         input: for its stdin, which is PIPE or PTY, and is closed then.
         stdin: as `open_process`; None, to inherit, by default.
         stdout, stderr: as `open_process`; None, to inherit, by default. With PIPE you read the
-            stream of the Process yourself, while it runs. Or a sink: a function,
+            stream of the Process yourself; it is closed at the exit, and what the program has
+            written can still be received. Or a sink: a function,
             which is called with each line, without its "\n", and awaited if it is asynchronous; or
             a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
             come and is closed at their end. Or a list of these, and of files, which get what the
@@ -118,8 +119,7 @@ async def supervise(
         if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
             await outputs.abort()
         raise
-    if process.stdin is not None:
-        process.stdin.close()
+    process.let_go_of_pipes()
     return code
 
 
@@ -142,8 +142,10 @@ async def attend(
     # Kept by us: the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
-    waiting, feeding, hearing = (anyio.CancelScope() for _ in range(3))
-    # While a cancelled program has its grace it still writes, and must not block on a full pipe.
+    waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
+    # Until a cancelled program is ended its input goes on: it must not take a part for the whole.
+    feeding = anyio.CancelScope(shield=True)
+    # And while it has its grace it still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
     def fail(exc: Exception) -> None:
@@ -175,8 +177,6 @@ async def attend(
                 await stdin.aclose()
         except Exception as exc:
             fail(exc)
-        finally:
-            stdin.close()
 
     async def hear(silence: Silence) -> None:
         with hearing:
@@ -226,6 +226,8 @@ async def attend(
                     )
                     shield.shield = False
     finally:
+        if input is not None and programs[0].stdin is not None:
+            programs[0].stdin.close()
         if denied:  # also where the cancellation is on its way: the program runs on
             failures.append(denied.pop())
             raise_all(failures)
