@@ -40,7 +40,7 @@ from ._asyncio.process import (
 from ._asyncio.run import run_process
 from ._asyncio.run_in_fork import NoResultError, run_in_fork
 from ._asyncio.transport import SubprocessTransport
-from ._pidfd.info import Ids, ProcessInfo
+from ._pidfd.info import CoreDump, Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
 from ._spawn.child import Child, spawn
@@ -71,6 +71,7 @@ __all__ = [
     "Child",
     "Command",
     "CompletedProcess",
+    "CoreDump",
     "EventLoop",
     "Ids",
     "Kernel",

@@ -516,7 +516,8 @@ def test_what_a_process_has(backend: Backend) -> None:
             assert process.pidfd >= 0
             assert process.guardian_pid in child_pids()
             assert repr(process) == (
-                f"<Process pid={process.pid} running stdin=<SendPipe open fd={process.stdin.fileno()}> "
+                f"<Process pid={process.pid} running "
+                f"stdin=<SendPipe open fd={process.stdin.fileno()}> "
                 f"stdout=<ReceivePipe open fd={process.stdout.fileno()}> "
                 f"stderr=<ReceivePipe open fd={process.stderr.fileno()}>>"
             )

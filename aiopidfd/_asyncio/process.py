@@ -17,6 +17,7 @@ from .._spawn.options import (
     StrOrBytesPath,
     make_request,
     take_fixed,
+    take_text,
 )
 from .._spawn.stdio import Descriptors
 from .._streams.streams import PipeReader, PipeWriter, open_reader, open_writer
@@ -336,9 +337,7 @@ async def _create(
     take_fixed(options, shell=shell, bufsize=0)
     check_seconds(grace=grace or 0)
     text_wanted, encoding, errors = text
-    # subprocess's older name for `text`
-    text_wanted = text_wanted or options.pop("universal_newlines", None)
-    name = text_encoding(text_wanted, encoding, errors)
+    name = text_encoding(take_text(options, text_wanted), encoding, errors)
     request = make_request(function, command, shell, stdio, options)
     watch, streams = await start_process(request, limit=limit, grace=grace or 0)
     later = GRACE if grace is None else grace

@@ -5,7 +5,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .._pidfd.durations import check_seconds
-from .._spawn.options import Command, RunOptions, Stdio, make_request
+from .._spawn.options import Command, RunOptions, Stdio, make_request, take_text
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
 from .._streams.text import decode_output, text_encoding
@@ -19,6 +19,7 @@ from .process import (
     start_process,
 )
 from .shutdown import end
+from .start import running_loop
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -119,10 +120,11 @@ async def run_process(
         subprocess.CalledProcessError: with the output.
         subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
+        RuntimeError: no asyncio loop runs; it says what to use on trio, and in plain code.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain)
-    text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
-    name = text_encoding(text, encoding, errors)
+    running_loop("run_process()")
+    name = text_encoding(take_text(options, text), encoding, errors)
     data = input_bytes(input, name, errors)
     if data is not None:
         if stdin not in (None, PTY):

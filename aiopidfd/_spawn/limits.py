@@ -43,7 +43,8 @@ def limit_steps(
         steps.append(("nice", (_native.SYS_setpriority, _PRIO_PROCESS, 0, value)))
     if ioprio is not None:
         kind, level = _pair("ioprio", ioprio)
-        kind, level = _in_range("ioprio's class", kind, 0, 3), _in_range("its level", level, 0, 7)
+        kind = _in_range("ioprio's class", kind, 0, 3)
+        level = _in_range("ioprio's level", level, 0, 7)
         value = kind << _IOPRIO_CLASS_SHIFT | level
         steps.append(("ioprio", (_native.SYS_ioprio_set, _IOPRIO_WHO_PROCESS, 0, value)))
     if cpu_affinity is not None:
@@ -58,6 +59,8 @@ def limit_steps(
             ("oom_score_adj", (_native.SYS_write, _native.OPENED, text, len(text))),
             ("oom_score_adj", (_native.SYS_close, _native.OPENED)),
         ]
+    if rlimits is not None and not isinstance(rlimits, Mapping):
+        raise TypeError(f"rlimits must be a mapping, not {type(rlimits).__name__}")
     for name, limits in (rlimits or {}).items():
         packed = struct.pack("=QQ", *_limits(name, limits))
         steps.append(("rlimits", (_native.SYS_prlimit64, 0, _resource(name), packed, 0)))
@@ -117,6 +120,9 @@ def _in_range(name: str, value: Any, least: int, most: int) -> int:
 
 
 def _cpu_set(cpus: Any) -> bytes:
+    if isinstance(cpus, (str, bytes)) or not isinstance(cpus, Iterable):
+        kind = type(cpus).__name__
+        raise TypeError(f"cpu_affinity must be the numbers of processors, not {kind}")
     numbers = [_in_range("cpu_affinity", cpu, 0, 2**16 - 1) for cpu in cpus]
     if not numbers:
         raise ValueError("cpu_affinity is empty")

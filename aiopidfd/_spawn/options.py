@@ -5,6 +5,7 @@ Each public function that starts a program makes a `Request` at once and hands i
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from subprocess import SubprocessError
 from types import MappingProxyType
 from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict
 
@@ -19,6 +20,7 @@ __all__ = [
     "StrOrBytesPath",
     "make_request",
     "take_fixed",
+    "take_text",
 ]
 
 StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -157,14 +159,32 @@ def make_request(
         options: all of the other keywords that it was given.
 
     Raises:
-        TypeError: a keyword that the function does not take.
+        TypeError: a keyword that the function does not take; or `shell` is no bool.
         ValueError: a parameter of subprocess.Popen that cannot be had.
     """
+    if not isinstance(shell, int):  # Popen takes the path of a shell for True, and runs another
+        kind = type(shell).__name__
+        raise TypeError(f"shell must be True or False, not {kind}; `executable` names the shell")
     if not options.keys() <= _NAMES:
         from .keywords import refuse  # only an error needs it
 
         options = refuse(function, options, _NAMES)
     return Request(command, shell, *stdio, options)
+
+
+def take_text(options: dict[str, Any], text: bool | None) -> bool | None:
+    """Take subprocess's older name for `text` out of `options`; whether text is wanted.
+
+    Raises:
+        subprocess.SubprocessError: both were given, and differ; with subprocess's message.
+    """
+    older: bool | None = options.pop("universal_newlines", None)
+    if text is not None and older is not None and bool(text) != bool(older):
+        raise SubprocessError(
+            "Cannot disambiguate when both text and universal_newlines are supplied but different. "
+            "Pass one or the other."
+        )
+    return older if text is None else text
 
 
 def take_fixed(options: dict[str, Any], **fixed: object) -> None:

@@ -158,7 +158,11 @@ class Descriptors:
         self.ours[target] = ours
         self.child_ends.append(theirs)
         if pipesize > 0:
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
+            try:
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
+            except OSError as exc:
+                reason = f"{exc.strerror} (for the option pipesize)"
+                raise OSError(exc.errno, reason) from None
         return theirs
 
     def _terminal(self, window_size: tuple[int, int] | None) -> int:
