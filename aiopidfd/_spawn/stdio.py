@@ -19,7 +19,7 @@ from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
 if TYPE_CHECKING:
-    from .._pidfd.epoll import epoll
+    from .._pidfd.unpatched import epoll
 
 __all__ = ["Descriptors"]
 

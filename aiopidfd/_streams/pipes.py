@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from .._pidfd.unpatched import read
 from .pipe_end import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]
@@ -141,7 +142,7 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
     def _read(self) -> bytes | None:
         """One read, passed on; None where there was nothing, b"" at the end."""
         try:
-            data = os.read(self._fd, _CHUNK)
+            data = read(self._fd, _CHUNK)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as exc:

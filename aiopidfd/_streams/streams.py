@@ -6,8 +6,8 @@ import io
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
-from .._pidfd.epoll import epoll
 from .._pidfd.owner import Owner
+from .._pidfd.unpatched import epoll
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 

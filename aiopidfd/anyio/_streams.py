@@ -1,7 +1,6 @@
 """Our ends of a program's pipes as anyio byte streams, on any of anyio's backends."""
 
 import fcntl
-import os
 import struct
 import termios
 from typing import Any
@@ -10,6 +9,7 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import checkpoint
 
+from .._pidfd.unpatched import read, write
 from .._streams.pipe_end import PipeEnd
 
 __all__ = ["ReceivePipe", "SendPipe"]
@@ -90,7 +90,7 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         return data
 
     def _read_fd(self, max_bytes: int) -> bytes:
-        return os.read(self._fd, max_bytes)
+        return read(self._fd, max_bytes)
 
 
 class SendPipe(_Pipe, anyio.abc.ByteSendStream):
@@ -118,4 +118,4 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
                     raise anyio.BrokenResourceError from exc
 
     def _write(self, data: memoryview) -> int:
-        return os.write(self._fd, data)
+        return write(self._fd, data)

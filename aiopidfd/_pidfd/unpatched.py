@@ -1,10 +1,15 @@
-"""`select.epoll`, which gevent and eventlet take out of `select`, before or after our import."""
+"""The kernel's own calls, which gevent and eventlet take away or replace (`monkey.patch_all()`).
+
+Before our import or after it: gevent and eventlet take `epoll` out of `select`. eventlet's
+`os.read` and `os.write`, where they would block, wait in a loop that is not the one that calls us.
+"""
 
 import importlib.util
 import select
+from posix import read, write
 from typing import TYPE_CHECKING, Final
 
-__all__ = ["EPOLLET", "EPOLLIN", "epoll"]
+__all__ = ["EPOLLET", "EPOLLIN", "epoll", "read", "write"]
 
 EPOLLIN: Final = select.EPOLLIN
 EPOLLET: Final = select.EPOLLET
