@@ -134,11 +134,9 @@ class Program:
             ChildProcessError: this process is a forked copy of the child's parent.
             TypeError, ValueError: no number of seconds.
         """
-        state = self.block(timeout)
+        self.block(timeout)
         self.native.close()
         self.reap_guardian()
-        if state == _native.FOREIGN:
-            raise _foreign()
         if self.returncode is None:
             raise self.failure()
         return self.returncode
