@@ -4,7 +4,6 @@ Before our import or after it: gevent and eventlet take `epoll` out of `select`.
 `os.read` and `os.write`, where they would block, wait in a loop that is not the one that calls us.
 """
 
-import importlib.util
 import select
 from posix import read, write
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,8 @@ EPOLLET: Final = select.EPOLLET
 if TYPE_CHECKING or hasattr(select, "epoll"):
     from select import epoll
 else:  # the module made once more has what was taken out of the first one
+    import importlib.util
+
     _spec = importlib.util.find_spec("select")
     _select = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(_select)

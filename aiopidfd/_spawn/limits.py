@@ -5,11 +5,11 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from .. import _native
 
-__all__ = ["Step", "bond_steps", "limit_steps"]
+__all__ = ["Step", "bond_steps", "is_number", "limit_steps"]
 
 Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
 _Steps: TypeAlias = list[tuple[str, Step]]  # with the option that asks for it
@@ -81,6 +81,11 @@ def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
     return steps
 
 
+def is_number(value: object) -> TypeGuard[int]:
+    """Whether it is an integer, and no bool: True is no user, no descriptor and no limit."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _resource(name: Any) -> int:
     """A resource of setrlimit(2): its number, or its name with or without RLIMIT_."""
     if isinstance(name, int):
@@ -94,7 +99,7 @@ def _resource(name: Any) -> int:
 
 def _limits(name: Any, limits: Any) -> tuple[int, int]:
     option = f"rlimits[{name!r}]"
-    both = (limits, limits) if isinstance(limits, int) else _pair(option, limits)
+    both = (limits, limits) if is_number(limits) else _pair(option, limits)
     for limit in both:
         if not -1 <= limit <= _UNLIMITED:
             raise ValueError(f"{option} is out of range: {limit}")
@@ -106,13 +111,13 @@ def _limits(name: Any, limits: Any) -> tuple[int, int]:
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
-    if isinstance(value, (tuple, list)) and [isinstance(part, int) for part in value] == [True] * 2:
+    if isinstance(value, (tuple, list)) and [is_number(part) for part in value] == [True] * 2:
         return value[0], value[1]
     raise TypeError(f"{name} must be a pair of integers, not {value!r}")
 
 
 def _in_range(name: str, value: Any, least: int, most: int) -> int:
-    if not isinstance(value, int):
+    if not is_number(value):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     if not least <= value <= most:
         raise ValueError(f"{name} must be between {least} and {most}, not {value}")

@@ -24,7 +24,7 @@ from warnings import warn
 from .. import _native
 from .cgroups import Cgroup
 from .containment import check_containment
-from .limits import Step, bond_steps, limit_steps
+from .limits import Step, bond_steps, is_number, limit_steps
 from .options import Command, Env, StrOrBytesPath
 
 __all__ = ["Plan", "check_fds", "make_plan"]
@@ -239,7 +239,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _integer(name: str, value: Any) -> int:
-    if not isinstance(value, int):
+    if not is_number(value):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     if not -(2**31) <= value < 2**31:
         raise OverflowError(f"{name} does not fit into a C int: {value}")
@@ -329,6 +329,8 @@ def _id_steps(
     if extra_groups is not None:
         if isinstance(extra_groups, str):
             raise ValueError("Groups must be a list, not a string")
+        if not isinstance(extra_groups, Iterable):
+            raise TypeError(f"extra_groups must be groups, not {type(extra_groups).__name__}")
         try:
             gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
         except OverflowError:
@@ -341,7 +343,7 @@ def _id_steps(
     if user is not None:
         if isinstance(user, str):
             uid = pwd.getpwnam(user).pw_uid
-        elif isinstance(user, int):
+        elif is_number(user):
             uid = user
         else:
             raise TypeError("User must be a string or an integer")
@@ -356,7 +358,7 @@ def _id_steps(
 def _group_id(group: Any, what: str) -> int:
     if isinstance(group, str):
         gid = grp.getgrnam(group).gr_gid
-    elif isinstance(group, int):
+    elif is_number(group):
         gid = group
     else:
         raise TypeError(f"{what} must be a string or an integer, not {type(group)}")

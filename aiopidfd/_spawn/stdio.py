@@ -15,6 +15,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Self
 
 from .fds import above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
+from .limits import is_number
 from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
@@ -197,7 +198,7 @@ class Descriptors:
         return copy
 
     def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
-        if isinstance(where, int) and not isinstance(where, bool):  # True would be stdout
+        if is_number(where):
             return self._duplicate(where, option)
         if not isinstance(where, (str, bytes, os.PathLike)):
             kind = type(where).__name__
@@ -216,7 +217,7 @@ def _our_stdout() -> int:
 
 
 def _fileno(name: str, choice: Any) -> int:
-    if isinstance(choice, int):
+    if is_number(choice):
         return choice
     fileno = getattr(choice, "fileno", None)
     if fileno is None:
@@ -226,6 +227,6 @@ def _fileno(name: str, choice: Any) -> int:
             f"(stderr also STDOUT), not {kind}"
         )
     fd = fileno()
-    if not isinstance(fd, int):
+    if not is_number(fd):
         raise TypeError(f"{name}.fileno() returned a non-integer")
     return fd
