@@ -127,6 +127,19 @@ async def test_a_long_grace(seconds: float) -> None:
         assert process.returncode == -15
 
 
+async def test_the_grace_of_the_start_is_that_of_the_block() -> None:
+    stubborn = sh("trap '' TERM; echo; while :; do sleep 0.05; done")
+    with hang_guard():
+        process = await aiopidfd.create_subprocess_exec(*stubborn, stdout=PIPE, grace=0.05)
+        async with process:
+            await process.stdout.readline()
+        assert process.returncode == -9
+        process = await aiopidfd.create_subprocess_exec("sleep", "1000", grace=math.inf)
+        async with process:
+            pass
+        assert process.returncode == -15
+
+
 @backends(*BACKENDS)
 def test_on_anyio(backend: Backend) -> None:
     async def body() -> None:
