@@ -1,4 +1,7 @@
-"""`python -m aiopidfd`: what this kernel offers, and which way programs will be started."""
+"""`python -m aiopidfd`: what this kernel offers, and which way programs will be started.
+
+`python -m aiopidfd ps [PID] [--json]`: the guardians that there are.
+"""
 
 import argparse
 import errno
@@ -81,10 +84,24 @@ def _as_text(here: Kernel) -> str:
     return "\n".join(lines)
 
 
+def main_ps(arguments: list[str]) -> int:
+    """`ps [PID] [--json]`."""
+    from ._spawn.ps import ps
+
+    parser = argparse.ArgumentParser(
+        "python -m aiopidfd ps",
+        description="Print the guardians that there are, their hosts and programs.",
+    )
+    parser.add_argument("pid", metavar="PID", type=int, nargs="?", help="the host; default: all")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    chosen = parser.parse_args(arguments)
+    return ps(chosen.pid, chosen.json)
+
+
 if __name__ == "__main__":
     try:
         try:
-            status = main()
+            status = main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main()
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # whoever reads us, `head` for one, has had enough

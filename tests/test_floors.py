@@ -15,7 +15,7 @@ FLOORS = (
     {"_native"},
     {"_pidfd"},
     {"_spawn"},
-    {"_streams", "multiprocessing", "__main__"},
+    {"_streams", "multiprocessing", "subprocess", "__main__"},
     {"_asyncio"},
     {"anyio"},
     {"__init__"},

@@ -351,7 +351,7 @@ def peers(version: str) -> tuple[str, ...]:
     """Whose tests can be run there; none means all."""
     if version.endswith("t"):
         print("without anyio's tests: cryptography, which they need, has no wheel for this Python")
-        return ("cpython", "uvloop")
+        return ("cpython", "subprocess", "uvloop")
     return ()
 
 

@@ -39,6 +39,8 @@ class NoResultError(ChildProcessError):
         returncode: its exit status, or minus the number of the signal that ended it.
     """
 
+    __module__ = "aiopidfd"
+
     def __init__(self, pid: int, returncode: int) -> None:
         """Say how process `pid` ended."""
         super().__init__(pid, returncode)
@@ -117,7 +119,7 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = None
     try:
-        program = fork_on(hub.native)
+        program = fork_on(hub)
         if program is None:
             _be_the_child(mask, call)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -15,6 +15,8 @@ __all__ = ["HasHandle", "HasPid", "NoHandleError", "held_pidfd"]
 class NoHandleError(ProcessLookupError):
     """There is no pidfd to be had: the program has exited and that is known."""
 
+    __module__ = "aiopidfd"
+
 
 class HasHandle(Protocol):
     """A `Process`, `Child`, or whatever else lends a pidfd of a program."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
 from .durations import Deadline, check_seconds, nanoseconds
@@ -30,7 +30,7 @@ _SO_PEERPIDFD: Final = 77  # socket(7), Linux 6.5
 # Flags of pidfd_send_signal(2), Linux 6.9.
 _SCOPES: Final = {"handle": 0, "thread": 1 << 0, "process": 1 << 1, "group": 1 << 2}
 
-Scope = Literal["handle", "thread", "process", "group"]
+Scope: TypeAlias = Literal["handle", "thread", "process", "group"]
 
 
 class PidFd(Owner):

@@ -4,7 +4,7 @@ import subprocess
 from types import TracebackType
 from typing import Self, Unpack
 
-from .handle import Handle
+from .handle import BlockingTreeHandle, Handle
 from .options import Command, Options, Stdio, make_request
 from .program import Program
 from .start import start_blocking
@@ -14,7 +14,7 @@ from .terminal import PTY
 __all__ = ["Child", "spawn"]
 
 
-class Child(Handle):
+class Child(BlockingTreeHandle, Handle):
     """A program that was started by `spawn`, or a process that was made by `fork`.
 
     One that is dropped while it runs lives on; its guardian is reaped by a later start of this
@@ -46,23 +46,6 @@ class Child(Handle):
             TypeError, ValueError: no number of seconds.
         """
         return self._program.wait(timeout)
-
-    def kill_tree(self) -> bool:
-        """SIGKILL to the program and to all that it has started, until there is nothing left.
-
-        Blocks, without the GIL. What sleeps uninterruptibly in the kernel is left after 5 seconds,
-        and dies when it wakes.
-
-        Returns:
-            Whether nothing is left.
-
-        Raises:
-            PermissionError: all that is left may not be signalled (kill(2)).
-            OSError: as `children`; the program itself has got SIGKILL.
-        """
-        with self._tree_to_kill() as tree:
-            return tree is None or tree.kill_blocking()
-        return True
 
     def __enter__(self) -> Self:
         """The child itself."""

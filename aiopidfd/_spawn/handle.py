@@ -13,42 +13,18 @@ from .options import StrOrBytesPath
 from .program import Program
 from .tree import Tree, denied_error
 
-__all__ = ["AsyncHandle", "Handle"]
+__all__ = ["AsyncHandle", "BlockingTreeHandle", "Handle", "TreeHandle"]
 
 
-class Handle(Owner):
-    """A program: who it is, how it ended, its signals and its tree. It has no streams."""
+class TreeHandle:
+    """What our handles to a program have and those of the standard library do not.
+
+    So it can stand beside a base class of the standard library's that has the rest.
+    """
 
     __slots__ = ()
 
     _program: Program
-
-    def __repr__(self) -> str:
-        """The pid, and how it stands."""
-        return f"<{type(self).__name__} {self._described()}>"
-
-    def _described(self) -> str:
-        code = self._program.returncode
-        return f"pid={self.pid} {'running' if code is None else f'returncode={code}'}"
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._program.pid
-
-    @property
-    def args(self) -> Sequence[StrOrBytesPath]:
-        """The command line as it was given; with a shell, the shell's."""
-        return self._program.args
-
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs; then the exit status, or minus the signal's number.
-
-        255, with a warning in the log, where the guardian was killed and the kernel (before 6.15)
-        cannot tell.
-        """
-        return self._program.returncode
 
     @property
     def pidfd(self) -> int:
@@ -77,24 +53,6 @@ class Handle(Owner):
         """What this program alone used, once it has exited. See `Child.rusage`."""
         return self._program.rusage
 
-    def send_signal(self, signal: int) -> None:
-        """Send a signal, by pidfd: never to another process that got the same pid.
-
-        Raises:
-            ProcessLookupError: the program has exited and that is known.
-            ChildProcessError: this process is a forked copy of the one that started the program.
-            PermissionError: it runs with ids that we may not signal (kill(2)).
-        """
-        self._program.send_signal(signal)
-
-    def terminate(self) -> None:
-        """Send SIGTERM. Raises as `send_signal`."""
-        self._program.terminate()
-
-    def kill(self) -> None:
-        """Send SIGKILL. Raises as `send_signal`."""
-        self._program.kill()
-
     def children(self) -> list[PidFd]:
         """All that the program has started and that is there now, and what those have started.
 
@@ -121,7 +79,7 @@ class Handle(Owner):
             for pid, fd in members:
                 handle = PidFd(fd)
                 owned += 1
-                if pid != self.pid:
+                if pid != self._program.pid:
                     handles.append(handle)
         finally:
             for _, fd in members[owned:]:
@@ -159,9 +117,83 @@ class Handle(Owner):
                 raise
             except OSError as exc:
                 with contextlib.suppress(ProcessLookupError):
-                    self.kill()
+                    self._program.kill()
                 if not isinstance(exc, ProcessLookupError):  # that is: it is gone
                     raise
+
+
+class BlockingTreeHandle(TreeHandle):
+    """A handle whose waits block the thread."""
+
+    __slots__ = ()
+
+    def kill_tree(self) -> bool:
+        """SIGKILL to the program and to all that it has started, until there is nothing left.
+
+        Blocks, without the GIL. What sleeps uninterruptibly in the kernel is left after 5 seconds,
+        and dies when it wakes.
+
+        Returns:
+            Whether nothing is left.
+
+        Raises:
+            PermissionError: all that is left may not be signalled (kill(2)).
+            OSError: as `children`; the program itself has got SIGKILL.
+        """
+        with self._tree_to_kill() as tree:
+            return tree is None or tree.kill_blocking()
+        return True
+
+
+class Handle(Owner, TreeHandle):
+    """A program: who it is, how it ended, its signals and its tree. It has no streams."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """The pid, and how it stands."""
+        return f"<{type(self).__name__} {self._described()}>"
+
+    def _described(self) -> str:
+        code = self._program.returncode
+        return f"pid={self.pid} {'running' if code is None else f'returncode={code}'}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._program.pid
+
+    @property
+    def args(self) -> Sequence[StrOrBytesPath]:
+        """The command line as it was given; with a shell, the shell's."""
+        return self._program.args
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; then the exit status, or minus the signal's number.
+
+        255, with a warning in the log, where the guardian was killed and the kernel (before 6.15)
+        cannot tell.
+        """
+        return self._program.returncode
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal, by pidfd: never to another process that got the same pid.
+
+        Raises:
+            ProcessLookupError: the program has exited and that is known.
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            PermissionError: it runs with ids that we may not signal (kill(2)).
+        """
+        self._program.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM. Raises as `send_signal`."""
+        self._program.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL. Raises as `send_signal`."""
+        self._program.kill()
 
 
 class AsyncHandle(Handle):

@@ -44,6 +44,10 @@ _ELSEWHERE: Final = {
     "errors": _TEXT,
     "bufsize": "nothing is buffered on the program's side of a pipe, and all on ours",
     "limit": "aiopidfd.create_subprocess_exec() and create_subprocess_shell() take it",
+    "output_limit": "communicate(), run_process() and run_pipeline() take it",
+    "on_limit": "communicate(), run_process() and run_pipeline() take it",
+    "idle_timeout": "run_process(), run_pipeline() and supervise() take it",
+    "on_output": "run_process() and supervise() take it",
     "grace": "what ends a program takes it: Process.aclose(), and run_process()",
     "drain": "run_process() takes it, and communicate()",
 }

@@ -267,9 +267,7 @@ def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
 
 def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
     name = _no_nul(os.fsencode(executable))
-    if b"/" in name:
-        return (name,)
-    return tuple([prefix + name for prefix in _path_prefixes(_path(env))])
+    return (name,) if b"/" in name else _candidates(name, _path(env))
 
 
 def _path(env: Env | None) -> bytes | None:
@@ -284,6 +282,12 @@ def _path(env: Env | None) -> bytes | None:
     if len(values) > 1:
         raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
     return os.fsencode(values[0]) if values else None
+
+
+@functools.lru_cache(maxsize=32)
+def _candidates(name: bytes, path: bytes | None) -> tuple[bytes, ...]:
+    """The files that a program's name may mean, in the order of the search."""
+    return tuple([prefix + name for prefix in _path_prefixes(path)])
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,41 +5,47 @@ Internal: what users hold are handles (`Child`, `Process` and others), and each 
 
 import contextlib
 import errno
-import logging
 import os
 import resource
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .. import _native
-from .._pidfd.durations import Deadline, check_seconds, nanoseconds
+from .._pidfd.durations import Deadline, check_seconds, monotonic, nanoseconds
 from .._pidfd.held import NoHandleError
 from .._pidfd.wait import Patience, has_exited, returncode
+from .hub import Hub
+from .log import log_exit, log_start, logger
 from .options import StrOrBytesPath
 from .plan import Plan
+from .registry import RUNNING
 
 __all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
-
-logger = logging.getLogger("aiopidfd")
 
 UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
 
 _GUARDIAN_ENDS: Final = 5_000_000  # nanoseconds: much more than it takes
 
+_STARTED: Final = frozenset({_native.RUNNING, _native.ORPHANED, _native.EXITED, _native.UNKNOWN})
 FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
 
 
 class Program:
     """A program that runs, or is being started, or has exited; and its guardian.
 
-    One that is dropped while it runs lives on; its guardian is reaped by a later start.
+    One that is dropped while it is being started is killed. One that runs is kept by the hub of its
+    loop until its exit is known; without a loop it lives on when it is dropped, and its guardian is
+    reaped by a later start.
 
     Attributes:
         args: the command as it was given, a list; with a shell, the shell's command line.
-        doomed: whether it was killed, and nobody wants to hear that it still runs.
+        begun: when its start was begun, in seconds of CLOCK_MONOTONIC.
+        started: the same in seconds since the epoch, as time.time().
+        abandoned: whether it was killed by us, so that no warning is due while it still runs.
         native: the native half.
         returncode: None while it runs as far as is known; then the exit status, or minus the number
             of the signal that ended it.
@@ -49,26 +55,58 @@ class Program:
 
     __slots__ = (
         "__weakref__",
+        "_has_started",
+        "_hub",
         "_pid",
         "_plan",
+        "abandoned",
         "args",
-        "doomed",
+        "begun",
         "native",
         "returncode",
         "rusage",
+        "started",
     )
 
     args: Sequence[StrOrBytesPath]
 
-    def __init__(self, native: _native.Child, plan: Plan) -> None:
-        """Take what the native spawner returned."""
-        self.native = native
+    def __init__(self, native: _native.Child, plan: Plan, hub: Hub | None = None) -> None:
+        """Take what the native spawner returned. `hub` is that of the loop it is started on."""
+        self.begun = monotonic()
+        self.started = time.time()
+        self.native: _native.Child = native
         self._plan = plan
         self._pid = 0
         self.args = plan.args
-        self.doomed = False
+        self.abandoned: bool = False
         self.returncode: int | None = None
         self.rusage: resource.struct_rusage | None = None
+        self._has_started = False
+        self._hub = None if hub is None else weakref.ref(hub)  # which keeps us: so no cycle
+        RUNNING.add(self)
+
+    @property
+    def hub(self) -> Hub | None:
+        """The hub of the loop that it belongs to, while there is that loop."""
+        return None if self._hub is None else self._hub()
+
+    def move_to(self, hub: Hub) -> None:
+        """Belong to another loop, if it does not yet, which will hear of its exit."""
+        hub.native.adopt(self.native)
+        if self.hub is not hub:
+            self._leave_hub()
+            self._hub = weakref.ref(hub)
+            self._join_hub()
+            if self.advance() in FINAL:
+                self._leave_hub()
+
+    def _join_hub(self) -> None:
+        if (hub := self.hub) is not None:
+            hub.programs[self.native.id] = self
+
+    def _leave_hub(self) -> None:
+        if (hub := self.hub) is not None:
+            hub.programs.pop(self.native.id, None)
 
     @property
     def pid(self) -> int:
@@ -95,6 +133,10 @@ class Program:
     def advance(self) -> int:
         """Take in what is known now; returns the native state. Never blocks."""
         state = self.native.poll()
+        if not self._has_started and state in _STARTED:
+            self._has_started = True
+            self._join_hub()
+            log_start(self)
         if state in FINAL and self.returncode is None:
             if state == _native.EXITED:
                 self._take_result()
@@ -106,6 +148,9 @@ class Program:
                     UNKNOWN_RETURNCODE,
                 )
                 self.returncode = UNKNOWN_RETURNCODE
+            self._leave_hub()
+            if RUNNING.remove(self) and self.returncode is not None:
+                log_exit(self)
         return state
 
     def _take_result(self) -> None:
@@ -135,8 +180,7 @@ class Program:
             TypeError, ValueError: no number of seconds.
         """
         self.block(timeout)
-        self.native.close()
-        self.reap_guardian()
+        self.close()
         if self.returncode is None:
             raise self.failure()
         return self.returncode
@@ -224,6 +268,11 @@ class Program:
         pidfd = self.native.pidfd
         return pidfd >= 0 and has_exited(pidfd)
 
+    def close(self) -> None:
+        """Give back what a program that is over holds: its pidfd, its guardian."""
+        self.native.close()
+        self.reap_guardian()
+
     def reap_guardian(self) -> None:
         """Reap the guardian of a program that is over, unless it stays for the rest of the tree.
 
@@ -234,7 +283,7 @@ class Program:
 
     def abandon(self) -> None:
         """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
-        self.doomed = True
+        self.abandoned = True
         self.native.kill()
 
 

@@ -10,11 +10,11 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Self
 
-from .fds import above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
+from .fds import FIRST, above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
 from .limits import is_number
 from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
@@ -34,6 +34,7 @@ class Descriptors:
     Attributes:
         ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
         on_terminal: those of 0, 1, 2 whose choice is PTY. Of two outputs the first has our end.
+        taken: descriptors of `child_ends` that a stdio choice may name: no duplicate is made.
         terminal: one more duplicate of the terminal's master, or None.
         watches: epoll sets for who streams it: once the program runs it is too late for EMFILE.
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
@@ -50,6 +51,7 @@ class Descriptors:
         "kill",
         "on_terminal",
         "ours",
+        "taken",
         "terminal",
         "watches",
     )
@@ -63,7 +65,22 @@ class Descriptors:
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
         self.cgroup: int | None = None
-        self.kill = -1
+        self.kill: int = -1
+        self.taken: frozenset[int] = frozenset()
+
+    def take(self, fds: Collection[int]) -> dict[int, int]:
+        """Own descriptors that are the child's alone, whatever happens.
+
+        Returns:
+            For each the number that stands for it as a stdio choice.
+
+        Raises:
+            OSError: EMFILE.
+        """
+        self.child_ends += fds
+        numbers = {fd: fd if fd >= FIRST else self._duplicate(fd, "stdin") for fd in fds}
+        self.taken = frozenset(numbers.values())
+        return numbers
 
     def open(
         self,
@@ -94,7 +111,8 @@ class Descriptors:
         for target, choice in choices.items():
             if choice not in (PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
-                sources[target] = self._duplicate(_fileno(name, choice), name)
+                fd = _fileno(name, choice)
+                sources[target] = fd if fd in self.taken else self._duplicate(fd, name)
         for fd in pass_fds:
             if fd not in choices:
                 sources[fd] = self._duplicate(fd, "pass_fds")
@@ -139,11 +157,12 @@ class Descriptors:
 
     def __exit__(self, *exc_info: object) -> None:
         """Close what is still held."""
-        for fd in (*self.child_ends, self.hand_over_terminal(), *map(self.hand_over, range(3))):
+        for fd in (*self.child_ends, self.terminal, *self.ours):
             if fd is not None:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self.child_ends.clear()
+        self.terminal, self.ours = None, [None, None, None]
         for watch in self.watches:
             watch.close()
         self.watches.clear()

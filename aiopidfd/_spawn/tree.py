@@ -52,6 +52,8 @@ class Tree:
         self.orphaned = False
         try:
             self._fd = program.native.stay()
+            if (hub := program.hub) is not None:
+                hub.trees.add(program)
         except ProcessLookupError:
             try:
                 self._fd = program.native.dup_pidfd()
@@ -142,15 +144,21 @@ class Tree:
                 return True
         return False
 
+    def kill_once(self) -> tuple[int, int]:
+        """SIGKILL to those that are next: the guardian's children, or all if there is no guardian.
+
+        Returns and raises as `signal`.
+        """
+        if self.orphaned:
+            return self.signal(signal.SIGKILL)
+        return _checked(*_native.kill_next(self._root, self._fd))
+
     def _kill_passes(self, deadline: Deadline) -> Iterator[None]:
         """SIGKILL to all there is now, at each step; until it is late."""
         with contextlib.suppress(OSError):
             self.signal(signal.SIGKILL)  # from below they come to the guardian one by one only
         while True:
-            if self.orphaned:
-                signalled, denied = self.signal(signal.SIGKILL)
-            else:
-                signalled, denied = _checked(*_native.kill_next(self._root, self._fd))
+            signalled, denied = self.kill_once()
             yield
             late = deadline.past
             if denied and (not signalled or late):

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import termios
+from collections.abc import Sequence
 from typing import Final
 
 from .. import _native
@@ -16,7 +17,7 @@ from .._pidfd.unpatched import EPOLLET, EPOLLIN, epoll, read
 from .._spawn.fds import epoll_above_stdio
 from .._spawn.terminal import check_window_size, get_window_size, set_window_size
 from .pipe_end import PipeEnd
-from .pipes import ReadPipe, WritePipe
+from .pipes import Bytes, ReadPipe, WritePipe
 
 __all__ = [
     "HELD_AT_MOST",
@@ -211,7 +212,7 @@ class TerminalWriter(WritePipe):
         """The end of file is one more thing to write, and closing is not it."""
         if not self._eof_sent:
             self._eof_sent = True
-            eof = memoryview(end_of_file(self._fd, self._last))
+            eof = end_of_file(self._fd, self._last)
             if eof:
                 eof = eof[self._try([eof]) :]
             if self._fd < 0:
@@ -221,16 +222,16 @@ class TerminalWriter(WritePipe):
                 return
         self._finish(None)
 
-    def _try(self, views: list[memoryview]) -> int:
+    def _try(self, buffers: Sequence[Bytes]) -> int:
         # Without a reader the kernel takes some KB and drops them, and then takes no more.
         if is_hung_up(self._fd):
             self._lose(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             return 0
-        left = written = super()._try(views)
-        for view in views:
-            if 0 < left <= len(view):
-                self._last = bytes(view[left - 1 : left])
-            left -= len(view)
+        left = written = super()._try(buffers)
+        for buffer in buffers:
+            if 0 < left <= len(buffer):
+                self._last = bytes(buffer[left - 1 : left])
+            left -= len(buffer)
         return written
 
 

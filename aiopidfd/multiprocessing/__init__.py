@@ -12,7 +12,7 @@ whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a 
 from contextlib import AbstractContextManager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ._popen import Popen
 from ._tracker import tracker_fd
@@ -42,10 +42,13 @@ class Process(SpawnProcess):
         return lent
 
 
+_Worker = Process  # whose name the class below has, too
+
+
 class Context(SpawnContext):
     """What `multiprocessing.get_context` returns for its own methods: all of its API."""
 
-    Process = Process
+    Process: ClassVar[type[_Worker]] = _Worker
 
     def get_context(self, method: Any = None) -> Any:
         """This context; with a method, multiprocessing's of that name."""

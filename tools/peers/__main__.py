@@ -34,9 +34,15 @@ def run(*arguments: str, cwd: Path = ROOT) -> bool:
 
 
 def cpython(scratch: Path) -> bool:
-    """CPython's test_subprocess."""
+    """CPython's test.test_asyncio.test_subprocess."""
     del scratch
     return run("-m", "tools.peers.cpython")
+
+
+def cpython_subprocess(scratch: Path) -> bool:
+    """CPython's test.test_subprocess."""
+    del scratch
+    return run("-m", "tools.peers.cpython_subprocess")
 
 
 def uvloop(scratch: Path) -> bool:
@@ -50,7 +56,12 @@ def anyio(scratch: Path) -> bool:
     return run(*pytest, "tests/test_subprocesses.py", cwd=fetch("anyio", scratch))
 
 
-PEERS: dict[str, Callable[[Path], bool]] = {"cpython": cpython, "uvloop": uvloop, "anyio": anyio}
+PEERS: dict[str, Callable[[Path], bool]] = {
+    "cpython": cpython,
+    "subprocess": cpython_subprocess,
+    "uvloop": uvloop,
+    "anyio": anyio,
+}
 
 
 def main() -> int:

@@ -6,6 +6,8 @@ test's own name, on whatever loop.
 
 _POPEN = "replaces subprocess.Popen, which we do not call"
 _PREEXEC = "preexec_fn is refused: between clone and exec no Python can run safely"
+_FORK_EXEC = "replaces _posixsubprocess's fork_exec, which we do not call"
+_WAITPID = "waits for the program itself, by waitpid(2): it is no child of ours"
 _UVLOOPS_OWN = "passes a parameter that only uvloop's own spawner knows, for its tests"
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
@@ -15,6 +17,20 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "test_pause_reading": "replaces loop.connect_read_pipe, which we do not call",
     },
     "cpython with our watcher": {},
+    "subprocess": {
+        "test_close_fds_after_preexec": _PREEXEC,
+        "test_preexec": _PREEXEC,
+        "test_preexec_errpipe_does_not_double_close_pipes": _PREEXEC,
+        "test_preexec_exception": _PREEXEC,
+        "test_preexec_fork_failure": _PREEXEC,
+        "test_preexec_gc_module_failure": _PREEXEC,
+        "test_surrogates_error_message": _PREEXEC,
+        "test__use_vfork": _FORK_EXEC,
+        "test_exception_errpipe_bad_data": _FORK_EXEC,
+        "test_exception_errpipe_normal": _FORK_EXEC,
+        "test_send_signal_race": _WAITPID,
+        "test_stopped": _WAITPID,
+    },
     "uvloop": {
         "test_process_preexec_fn_1": _PREEXEC,
         "test_process_preexec_fn_2": _PREEXEC,
