@@ -182,6 +182,9 @@ class BaseProcess(HasTerminal, AsyncHandle):
             return await communicate(self._watch, self._streams, input, drain)
         if (output_limit, on_limit) not in (self._limits, (None, "raise")):
             raise ValueError("communicate() was called before with another limit")
+        for reader in self._streams.readers():
+            with reader.gathering():  # RuntimeError, if somebody else reads it
+                pass
         self._communicating = True
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
 from subprocess import PIPE
 from typing import Any, Final, Unpack
@@ -21,7 +21,7 @@ from .._spawn.options import Command, Options, Request, Stdio, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.shutdown import end_tree
 from .._spawn.start import start
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio import NO_STREAM, Descriptors
 from .._spawn.tree import KILL_DEADLINE, kill_now
 from .._streams.terminal import HasTerminal, Terminal
 from ._streams import ReceivePipe, SendPipe
@@ -272,13 +272,17 @@ def make_anyio_request(
     function: Callable[..., object],
     command: Command,
     stdio: tuple[Stdio, Stdio, Stdio],
-    options: Options,
+    options: Mapping[str, Any],
     windows: tuple[Any, int] = (None, 0),
 ) -> Request:
     """As anyio has it: a string, bytes or a path is a command for the shell. See `make_request`.
 
-    `windows` is startupinfo and creationflags, which must be left alone. Raises ValueError.
+    `windows` is startupinfo and creationflags, which must be left alone. Raises ValueError; and
+    TypeError for a stream of ours, whose descriptor does not block, as programs expect of theirs.
     """
+    for name, choice in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
+        if isinstance(choice, (ReceivePipe, SendPipe)):
+            raise TypeError(NO_STREAM.format(name=name, kind=type(choice).__name__))
     shell = isinstance(command, (str, bytes, os.PathLike))
     if isinstance(command, os.PathLike):
         command = os.fspath(command)
