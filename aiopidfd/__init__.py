@@ -51,7 +51,7 @@ from ._asyncio.process import (
 from ._asyncio.run import run_process
 from ._asyncio.supervise import start_in, supervise
 from ._asyncio.transport import SubprocessTransport
-from ._pidfd.info import Ids, ProcessInfo
+from ._pidfd.info import CoreDump, Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
 from ._spawn.capture import BoundedProcess, IdleTimeoutError, OutputLimitError
@@ -93,6 +93,7 @@ __all__ = [
     "Command",
     "CompletedPipeline",
     "CompletedProcess",
+    "CoreDump",
     "EventLoop",
     "EventLoopPolicy",
     "IdleTimeoutError",

@@ -1,38 +1,87 @@
-"""`python -m aiopidfd`: what this kernel offers, and which way children will be made.
+"""`python -m aiopidfd`: what this kernel offers, and which way programs will be started.
 
 `python -m aiopidfd ps [PID] [--json]`: the guardians that there are.
 """
 
 import argparse
 import errno
+import json
+import os
+import signal
 import sys
 
-from ._spawn.kernel import kernel
+from . import __version__
+from ._spawn.kernel import Answer, Kernel, kernel
+
+_HOW = {"clone3": "clone3(2)", "clone": "clone(2), because clone3 is blocked"}
 
 
-def main() -> int:
-    """Print the table; 0 where programs can be spawned, 1 where not."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print what is found; 0 where programs can be started, 1 where not."""
+    options = _parser().parse_args(arguments)
     here = kernel(again=True)
-    print(f"Linux {here.release}")
-    print()
+    print(json.dumps(_as_json(here), indent=2) if options.json else _as_text(here))
+    return 0 if here.missing() is None else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m aiopidfd",
+        description="Tell what this kernel offers, and which way programs will be started. "
+        "The exit status is 0 where they can be, 1 where they cannot, 2 for a wrong argument.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument("--version", action="version", version=f"aiopidfd {__version__}")
+    return parser
+
+
+def _name(answer: Answer) -> str:
+    return errno.errorcode.get(answer.errno, str(answer.errno))
+
+
+def _as_json(here: Kernel) -> dict[str, object]:
+    missing = here.missing()
+    return {
+        "version": __version__,
+        "release": here.release,
+        "calls": [
+            {
+                "call": answer.name,
+                "since": answer.since,
+                "works": answer.works,
+                "error": None if answer.works else _name(answer),
+                "needed": answer.needed,
+            }
+            for answer in here.answers
+        ],
+        "missing": None if missing is None else missing.name,
+        "method": here.method,
+        "exit_info": here.exit_info,
+    }
+
+
+def _as_text(here: Kernel) -> str:
     rows = [("call", "since", "here", "needed")]
     for answer in here.answers:
-        found = "yes" if answer.works else errno.errorcode.get(answer.errno, str(answer.errno))
+        found = "yes" if answer.works else _name(answer)
         rows.append((answer.name, answer.since, found, "yes" if answer.needed else "no"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [f"Linux {here.release}", ""]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-    print()
+        lines.append("  ".join(cells).rstrip())
+    lines.append("")
     missing = here.missing()
     if missing is not None:
-        print(f"Cannot spawn: {missing.name} is missing (Linux {missing.since}, or a filter).")
-        return 1
-    how = {"clone3": "clone3(2)", "clone": "clone(2), because clone3 is blocked"}
-    print(f"Guardians are made by {how[here.method or 'clone']}.")
+        lines.append(
+            f"Cannot spawn: {missing.name} is missing (Linux {missing.since}, or a filter)."
+        )
+        return "\n".join(lines)
     told = "is still known" if here.exit_info else "is lost: 255 is reported, with a warning"
-    print(f"When a guardian is killed, its program's status {told}.")
-    return 0
+    lines.append(f"Guardians are made by {_HOW[here.method or 'clone']}.")
+    lines.append(f"When a guardian is killed, its program's status {told}.")
+    return "\n".join(lines)
 
 
 def main_ps(arguments: list[str]) -> int:
@@ -50,4 +99,12 @@ def main_ps(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main())
+    try:
+        try:
+            status = main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads us, `head` for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)

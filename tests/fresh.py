@@ -21,16 +21,21 @@ read = lambda path: pathlib.Path(path).read_text()
 """
 
 
-def command(code: str) -> list[str]:
-    """The command line that runs `code` with the usual imports in place; warnings are errors."""
-    prelude = PRELUDE.format(root=str(ROOT))
+def command(code: str, first: str = "") -> list[str]:
+    """The command line that runs `code` with the usual imports in place; warnings are errors.
+
+    `first` comes before those imports.
+    """
+    prelude = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{first}{PRELUDE.format(root=str(ROOT))}"
+    )
     return [sys.executable, "-W", "error", "-c", prelude + textwrap.dedent(code)]
 
 
-def run(code: str, *wrapper: str) -> str:
+def run(code: str, *wrapper: str, first: str = "") -> str:
     """Run it, under `wrapper` if given; returns what it printed. Fails if it fails."""
     result = subprocess.run(
-        [*wrapper, *command(code)], capture_output=True, text=True, timeout=120, check=False
+        [*wrapper, *command(code, first)], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
     assert result.stderr == "", result.stderr

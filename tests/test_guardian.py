@@ -227,7 +227,7 @@ def test_a_forked_copy_owns_no_child_and_spawns_its_own(fork: str) -> None:
                 try:
                     process.send_signal(0)
                     assert False, "the copy can signal it"
-                except ProcessLookupError:
+                except ChildProcessError:
                     pass
                 assert aiopidfd.spawn("exit 9", shell=True).wait() == 9
                 del process
@@ -535,7 +535,7 @@ def test_a_copy_made_past_the_at_fork_handlers_touches_nothing() -> None:
                 child.poll()
                 try:
                     child.kill()
-                except ProcessLookupError:
+                except ChildProcessError:
                     child._program.abandon()
                     os._exit(0)
                 os._exit(1)

@@ -1,7 +1,11 @@
 """Where calls are blocked: clone(2) in clone3's place, or one clear error. And what is printed."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -120,3 +124,73 @@ def test_the_module_says_no_where_it_cannot_work() -> None:
     assert "EPERM" in output
     assert "Cannot spawn: close_range(2)" in output
     assert output.endswith("exit status 1\n")
+
+
+# The module's command line
+
+
+def module(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-m", "aiopidfd", *arguments]
+    defaults = {"capture_output": True, "text": True, "check": False}
+    return subprocess.run(command, **(defaults | options))
+
+
+def test_the_module_as_json() -> None:
+    result = module("--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    here = aiopidfd.kernel()
+    assert told["version"] == aiopidfd.__version__
+    assert told["release"] == here.release
+    assert (told["method"], told["exit_info"], told["missing"]) == (
+        here.method,
+        here.exit_info,
+        None,
+    )
+    assert [
+        (call["call"], call["since"], call["works"], call["needed"]) for call in told["calls"]
+    ] == [(answer.name, answer.since, answer.works, answer.needed) for answer in here.answers]
+
+
+def test_the_module_as_json_where_it_cannot_work() -> None:
+    output = fresh.run(
+        """
+        import runpy
+        seccomp.install((seccomp.CLOSE_RANGE, errno.EPERM))
+        sys.argv = ["aiopidfd", "--json"]
+        try:
+            runpy.run_module("aiopidfd", run_name="__main__")
+        except SystemExit as exc:
+            assert exc.code == 1
+        """
+    )
+    told = json.loads(output)
+    assert (told["missing"], told["method"]) == ("close_range(2)", None)
+    assert [call["error"] for call in told["calls"] if not call["works"]] == ["EPERM"]
+
+
+def test_the_module_s_help_and_version() -> None:
+    result = module("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("usage: python -m aiopidfd [-h] [--json] [--version]")
+    result = module("--version")
+    assert result.stdout == f"aiopidfd {aiopidfd.__version__}\n"
+
+
+@pytest.mark.parametrize("nonsense", [["nonsense"], ["--nonsense"], ["--js"], ["--json", "x"]])
+def test_the_module_refuses_nonsense(nonsense: list[str]) -> None:
+    result = module(*nonsense)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"unrecognized arguments: {nonsense[-1]}" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--help"], ["--version"]], ids=str)
+def test_the_module_s_reader_has_had_enough(arguments: list[str]) -> None:
+    """As `python -m aiopidfd | head -n 0`."""
+    read, write = os.pipe()
+    os.close(read)
+    result = module(*arguments, capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    # argparse itself takes no notice of it.
+    expected = 128 + signal.SIGPIPE if arguments in ([], ["--json"]) else 0
+    assert (result.returncode, result.stderr) == (expected, "")

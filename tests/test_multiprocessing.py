@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import copy
 import errno
 import gc
 import multiprocessing
@@ -1102,3 +1103,52 @@ def test_as_pid_1_of_a_pid_namespace() -> None:
         *("unshare", "--pid", "--fork", "--mount-proc"),
     )
     assert output == "1 3\n"
+
+
+# --- What a worker's object takes, and says
+
+
+def test_seconds_of_a_join(ctx: Context) -> None:
+    worker = ctx.Process(target=os.getpid)
+    worker.start()
+    with pytest.raises(ValueError, match="timeout must be a number of seconds, not NaN"):
+        worker.join(float("nan"))
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, not str"):
+        worker.join("1")
+    worker.join(float("inf"))
+    assert worker.exitcode == 0
+    worker.join(1e10)
+
+
+def test_a_handle_to_a_worker(ctx: Context) -> None:
+    worker = ctx.Process(target=time.sleep, args=(1000,))
+    with pytest.raises(ValueError, match="the worker was not started"):
+        aiopidfd.PidFd.from_process(worker)
+    worker.start()
+    with aiopidfd.PidFd.from_process(worker) as handle:
+        assert handle.getpid() == worker.pid
+        handle.kill()
+        worker.join()
+        with pytest.raises(aiopidfd.NoHandleError, match="the program has exited"):
+            aiopidfd.PidFd.from_process(worker)
+    worker.close()
+    with pytest.raises(ValueError, match="closed"):
+        worker.handle()
+
+
+def test_a_worker_that_runs_cannot_be_copied(ctx: Context) -> None:
+    worker: Any = ctx.Process(target=time.sleep, args=(1000,))
+    worker.start()
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot pickle 'Popen' object"):
+            make(worker._popen)
+    for make in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError):  # multiprocessing has its own reason before
+            make(worker)
+    worker.kill()
+    worker.join()
+
+
+def test_a_context_says_how_it_starts(ctx: Context) -> None:
+    assert repr(ctx) == "<Context 'spawn'>"
+    assert copy.copy(ctx) is pickle.loads(pickle.dumps(ctx)) is ctx

@@ -1026,7 +1026,7 @@ async def test_a_forked_copy_has_no_tree(marked: Marked) -> None:
         if pid == 0:
             try:
                 process.terminate_tree()
-            except ProcessLookupError:
+            except ChildProcessError:
                 os._exit(0)
             os._exit(1)
         assert os.waitpid(pid, 0)[1] == 0

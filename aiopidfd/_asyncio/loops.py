@@ -19,6 +19,7 @@ from subprocess import PIPE
 from typing import Any, Final, TypeVar, cast
 
 from .. import _native
+from .._pidfd.backend import running_trio
 from .._pidfd.durations import check_seconds
 from .._spawn.hub import hub_of
 from .._spawn.options import Command, Stdio, make_request, take_fixed
@@ -237,12 +238,12 @@ def install(
 
     Raises:
         RuntimeError: there is no running loop.
-        TypeError: this loop's methods cannot be replaced; or `shutdown_grace` is no number.
+        TypeError: not an event loop, or one whose methods cannot be replaced; or `shutdown_grace`
+            is no number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
     _check_grace(shutdown_grace)
-    if loop is None:
-        loop = asyncio.get_running_loop()
+    loop = _the_loop("install()", loop)
     if isinstance(loop, SubprocessMethods):
         if shutdown_grace is not None:
             loop.shutdown_grace = shutdown_grace
@@ -268,8 +269,26 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
     Raises:
         RuntimeError: there is no running loop.
+        TypeError: not an event loop.
     """
-    if loop is None:
-        loop = asyncio.get_running_loop()
+    loop = _the_loop("uninstall()", loop)
     for name in (*_METHODS, *_ENDS):
         vars(loop).pop(name, None)
+
+
+def _the_loop(what: str, loop: Any) -> Any:
+    if loop is None:
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            hint = "give it one, call it in a coroutine, or use loop_factory=aiopidfd.EventLoop"
+            if running_trio() is not None:
+                hint = "on trio use aiopidfd.anyio, or its install()"
+            raise RuntimeError(f"{what} finds no running event loop of asyncio: {hint}") from None
+    if isinstance(loop, type):  # it would be changed for all loops of the class
+        raise TypeError(
+            f"{what} takes an event loop, not the class {loop.__name__}: that is for loop_factory="
+        )
+    if not hasattr(loop, "add_reader"):
+        raise TypeError(f"the methods of {loop!r} cannot be replaced: it is no event loop")
+    return loop

@@ -23,6 +23,7 @@ from .process import (
     start_process,
 )
 from .shutdown import end
+from .start import running_loop
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -165,9 +166,11 @@ async def run_process(
         Exception: what a function or a stream for an output raised; the program was ended.
         ExceptionGroup: several things of these went wrong.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
+        RuntimeError: no asyncio loop runs; it says what to use on trio, and in plain code.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
     check_limit(output_limit, on_limit)
+    running_loop("run_process()")
     name = text_encoding(text, encoding, errors, options.pop("universal_newlines", None))
     data = input_bytes(input, name, errors)
     if data is not None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from .. import _native
+from .._pidfd import unpatched
 from .._pidfd.backend import readable, shielded, sleep
-from .._pidfd.epoll import EPOLLIN, epoll
 from .._pidfd.wait import Patience
 from .._spawn.fds import epoll_above_stdio, pipe_above_stdio
 from .._spawn.fork import fork_on
@@ -131,12 +131,12 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
     return program
 
 
-async def _message(program: Program, hub: Hub, read: int, news: epoll) -> bytearray:
+async def _message(program: Program, hub: Hub, read: int, news: unpatched.epoll) -> bytearray:
     """What the process has written by its exit. Whoever else holds the pipe is not waited for."""
     os.set_blocking(read, False)
     # One descriptor that tells of both: a loop waits for one.
-    news.register(read, EPOLLIN)
-    news.register(program.pidfd, EPOLLIN)
+    news.register(read, unpatched.EPOLLIN)
+    news.register(program.pidfd, unpatched.EPOLLIN)
     data = bytearray()
     patience = Patience()
     while program.advance() not in FINAL:
@@ -155,7 +155,7 @@ async def _message(program: Program, hub: Hub, read: int, news: epoll) -> bytear
 def _read(read: int, data: bytearray) -> bytes | None:
     """Add to `data` what there is now: b"" at the end, None if there is nothing yet."""
     try:
-        chunk = os.read(read, _CHUNK)
+        chunk = unpatched.read(read, _CHUNK)
     except BlockingIOError:
         return None
     data += chunk

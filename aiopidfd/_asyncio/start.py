@@ -2,6 +2,7 @@
 
 import asyncio
 
+from .._pidfd.backend import running_trio
 from .._spawn.hub import current_hub
 from .._spawn.kernel import clone_call
 from .._spawn.options import Request
@@ -10,7 +11,22 @@ from .._spawn.stdio import Descriptors
 from .shutdown import end
 from .watch import Watch
 
-__all__ = ["start_on_loop"]
+__all__ = ["running_loop", "start_on_loop"]
+
+
+def running_loop(what: str) -> asyncio.AbstractEventLoop:
+    """The loop of asyncio's kind that runs here; `what` needs one.
+
+    Raises:
+        RuntimeError: there is none, and what to use then.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        hint = "in plain code use aiopidfd.spawn(), or asyncio.run() around a coroutine"
+        if running_trio() is not None:
+            hint = "on trio use aiopidfd.anyio"
+        raise RuntimeError(f"{what} needs a running event loop of asyncio; {hint}") from None
 
 
 async def start_on_loop(request: Request, descriptors: Descriptors, grace: float = 0) -> Watch:
@@ -22,10 +38,7 @@ async def start_on_loop(request: Request, descriptors: Descriptors, grace: float
     Raises:
         OSError, TypeError, ValueError: as `create_subprocess_exec`; nothing is left of it.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError("no running event loop of asyncio; on trio use aiopidfd.anyio") from None
+    loop = running_loop("a start")
     clone_call()  # says what is missing here, before anything is opened
     hub = current_hub()
     await hub.take_turn()

@@ -15,10 +15,10 @@ from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
 from .durations import Deadline, check_seconds, nanoseconds
-from .epoll import EPOLLIN, epoll
 from .held import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
 from .owner import Owner
+from .unpatched import EPOLLIN, epoll
 from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
 
 __all__ = ["NoHandleError", "PidFd"]

@@ -5,7 +5,7 @@ import fcntl
 import os
 from typing import Final
 
-from .._pidfd.epoll import epoll
+from .._pidfd.unpatched import epoll
 
 __all__ = ["FIRST", "above_stdio", "duplicate", "epoll_above_stdio", "pipe_above_stdio"]
 

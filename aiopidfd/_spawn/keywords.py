@@ -21,22 +21,35 @@ _REFUSED: Final = {
     "creationflags": "creationflags is only supported on Windows platforms",
 }
 
+_TEXT: Final = (
+    "aiopidfd.create_subprocess_exec(), create_subprocess_shell() and run_process() take it; "
+    "everywhere else there are bytes, or what you decode"
+)
+
 # What people expect of a function that starts a program, and where it is to be found.
 _ELSEWHERE: Final = {
-    "timeout": "run_process() takes a timeout; asyncio.timeout() and Child.wait() have one too",
+    "timeout": (
+        "aiopidfd.run_process() takes one; around all else put asyncio.timeout() or "
+        "anyio.fail_after(), and Child.wait() takes one"
+    ),
     "capture_output": "say stdout=PIPE, stderr=PIPE; run_process() captures the output by default",
     "input": "hand it to communicate(), or to run_process()",
-    "check": "run_process() takes it",
-    "shell": "a string is a command for the shell, or there is a function of its own for that",
-    "text": "create_subprocess_exec(), create_subprocess_shell() and run_process() take it",
-    "encoding": "create_subprocess_exec(), create_subprocess_shell() and run_process() take it",
-    "errors": "create_subprocess_exec(), create_subprocess_shell() and run_process() take it",
-    "limit": "create_subprocess_exec() and create_subprocess_shell() take it",
+    "check": "run_process() takes it; elsewhere look at returncode",
+    "shell": (
+        "a command that is one string is run by a shell; create_subprocess_shell() always runs one"
+    ),
+    "text": _TEXT,
+    "universal_newlines": _TEXT,
+    "encoding": _TEXT,
+    "errors": _TEXT,
+    "bufsize": "nothing is buffered on the program's side of a pipe, and all on ours",
+    "limit": "aiopidfd.create_subprocess_exec() and create_subprocess_shell() take it",
     "output_limit": "communicate(), run_process() and run_pipeline() take it",
     "on_limit": "communicate(), run_process() and run_pipeline() take it",
     "idle_timeout": "run_process(), run_pipeline() and supervise() take it",
     "on_output": "run_process() and supervise() take it",
-    "grace": "what ends the program takes it: aclose(), run_process()",
+    "grace": "what ends a program takes it: Process.aclose(), and run_process()",
+    "drain": "run_process() takes it, and communicate()",
 }
 
 _CLOSE: Final = 0.75  # of two names, as difflib measures it: one letter wrong, or two changed over

@@ -5,11 +5,11 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from .. import _native
 
-__all__ = ["Step", "bond_steps", "limit_steps"]
+__all__ = ["Step", "bond_steps", "is_number", "limit_steps"]
 
 Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
 _Steps: TypeAlias = list[tuple[str, Step]]  # with the option that asks for it
@@ -43,7 +43,8 @@ def limit_steps(
         steps.append(("nice", (_native.SYS_setpriority, _PRIO_PROCESS, 0, value)))
     if ioprio is not None:
         kind, level = _pair("ioprio", ioprio)
-        kind, level = _in_range("ioprio's class", kind, 0, 3), _in_range("its level", level, 0, 7)
+        kind = _in_range("ioprio's class", kind, 0, 3)
+        level = _in_range("ioprio's level", level, 0, 7)
         value = kind << _IOPRIO_CLASS_SHIFT | level
         steps.append(("ioprio", (_native.SYS_ioprio_set, _IOPRIO_WHO_PROCESS, 0, value)))
     if cpu_affinity is not None:
@@ -58,6 +59,8 @@ def limit_steps(
             ("oom_score_adj", (_native.SYS_write, _native.OPENED, text, len(text))),
             ("oom_score_adj", (_native.SYS_close, _native.OPENED)),
         ]
+    if rlimits is not None and not isinstance(rlimits, Mapping):
+        raise TypeError(f"rlimits must be a mapping, not {type(rlimits).__name__}")
     for name, limits in (rlimits or {}).items():
         packed = struct.pack("=QQ", *_limits(name, limits))
         steps.append(("rlimits", (_native.SYS_prlimit64, 0, _resource(name), packed, 0)))
@@ -78,6 +81,11 @@ def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
     return steps
 
 
+def is_number(value: object) -> TypeGuard[int]:
+    """Whether it is an integer, and no bool: True is no user, no descriptor and no limit."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _resource(name: Any) -> int:
     """A resource of setrlimit(2): its number, or its name with or without RLIMIT_."""
     if isinstance(name, int):
@@ -91,7 +99,7 @@ def _resource(name: Any) -> int:
 
 def _limits(name: Any, limits: Any) -> tuple[int, int]:
     option = f"rlimits[{name!r}]"
-    both = (limits, limits) if isinstance(limits, int) else _pair(option, limits)
+    both = (limits, limits) if is_number(limits) else _pair(option, limits)
     for limit in both:
         if not -1 <= limit <= _UNLIMITED:
             raise ValueError(f"{option} is out of range: {limit}")
@@ -103,13 +111,13 @@ def _limits(name: Any, limits: Any) -> tuple[int, int]:
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
-    if isinstance(value, (tuple, list)) and [isinstance(part, int) for part in value] == [True] * 2:
+    if isinstance(value, (tuple, list)) and [is_number(part) for part in value] == [True] * 2:
         return value[0], value[1]
     raise TypeError(f"{name} must be a pair of integers, not {value!r}")
 
 
 def _in_range(name: str, value: Any, least: int, most: int) -> int:
-    if not isinstance(value, int):
+    if not is_number(value):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     if not least <= value <= most:
         raise ValueError(f"{name} must be between {least} and {most}, not {value}")
@@ -117,6 +125,9 @@ def _in_range(name: str, value: Any, least: int, most: int) -> int:
 
 
 def _cpu_set(cpus: Any) -> bytes:
+    if isinstance(cpus, (str, bytes)) or not isinstance(cpus, Iterable):
+        kind = type(cpus).__name__
+        raise TypeError(f"cpu_affinity must be the numbers of processors, not {kind}")
     numbers = [_in_range("cpu_affinity", cpu, 0, 2**16 - 1) for cpu in cpus]
     if not numbers:
         raise ValueError("cpu_affinity is empty")

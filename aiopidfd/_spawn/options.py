@@ -249,9 +249,12 @@ def make_request(
         options: all of the other keywords that it was given.
 
     Raises:
-        TypeError: a keyword that the function does not take.
+        TypeError: a keyword that the function does not take; or `shell` is no bool.
         ValueError: a parameter of subprocess.Popen that cannot be had.
     """
+    if not isinstance(shell, int):  # Popen takes the path of a shell for True, and runs another
+        kind = type(shell).__name__
+        raise TypeError(f"shell must be True or False, not {kind}; `executable` names the shell")
     if not options.keys() <= _NAMES:
         from .keywords import refuse  # only an error needs it
 

@@ -24,7 +24,7 @@ from warnings import warn
 from .. import _native
 from .cgroups import Cgroup
 from .containment import check_containment
-from .limits import Step, bond_steps, limit_steps
+from .limits import Step, bond_steps, is_number, limit_steps
 from .options import Command, Env, StrOrBytesPath
 
 __all__ = ["Plan", "check_fds", "make_plan"]
@@ -189,9 +189,9 @@ def _ask(
         add(("cwd", (_native.SYS_chdir, _no_nul(os.fsencode(cwd)))))
     if _integer("umask", umask) >= 0:
         add(("umask", (_native.SYS_umask, umask)))
-    if restore_signals:
+    if _flag("restore_signals", restore_signals):
         steps += _RESTORE_SIGNALS
-    if start_new_session or terminal is not None:
+    if _flag("start_new_session", start_new_session) or terminal is not None:
         add(("start_new_session", (_native.SYS_setsid,)))
     if terminal is not None:
         add(("PTY", (_native.SYS_ioctl, terminal, TIOCSCTTY, 0)))
@@ -204,9 +204,9 @@ def _ask(
     ids = _id_steps(user, group, extra_groups)
     steps += ids
     # After them: a change of ids undoes the second (PR_SET_PDEATHSIG(2const)).
-    if contain:
+    if _flag("contain", contain):
         check_containment()
-    steps += bond_steps(no_new_privs, die_with_parent or bool(contain))
+    steps += bond_steps(_flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
     # A change of ids in a memory map that is ours too would make us undumpable, and would put a
     # less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
     # oom_score_adj counts for all who share the memory, should the guardian be killed just then
@@ -220,17 +220,26 @@ def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int],
     Raises:
         ValueError: one is not a descriptor's number.
     """
+    if isinstance(pass_fds, (str, bytes)) or not isinstance(pass_fds, Iterable):
+        raise TypeError(f"pass_fds must be numbers, not {type(pass_fds).__name__}")
     fds = frozenset([_integer("pass_fds", fd) for fd in pass_fds])
     if fds and min(fds) < 0:
         raise ValueError("bad value(s) in pass_fds")
-    if fds and not close_fds:
+    if not _flag("close_fds", close_fds) and fds:
         warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
         close_fds = True
-    return fds, close_fds
+    return fds, bool(close_fds)
+
+
+def _flag(name: str, value: Any) -> bool:
+    """An option that is on or off: "no" is neither, though Python takes it for true."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return bool(value)
 
 
 def _integer(name: str, value: Any) -> int:
-    if not isinstance(value, int):
+    if not is_number(value):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     if not -(2**31) <= value < 2**31:
         raise OverflowError(f"{name} does not fit into a C int: {value}")
@@ -324,6 +333,8 @@ def _id_steps(
     if extra_groups is not None:
         if isinstance(extra_groups, str):
             raise ValueError("Groups must be a list, not a string")
+        if not isinstance(extra_groups, Iterable):
+            raise TypeError(f"extra_groups must be groups, not {type(extra_groups).__name__}")
         try:
             gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
         except OverflowError:
@@ -336,7 +347,7 @@ def _id_steps(
     if user is not None:
         if isinstance(user, str):
             uid = pwd.getpwnam(user).pw_uid
-        elif isinstance(user, int):
+        elif is_number(user):
             uid = user
         else:
             raise TypeError("User must be a string or an integer")
@@ -351,7 +362,7 @@ def _id_steps(
 def _group_id(group: Any, what: str) -> int:
     if isinstance(group, str):
         gid = grp.getgrnam(group).gr_gid
-    elif isinstance(group, int):
+    elif is_number(group):
         gid = group
     else:
         raise TypeError(f"{what} must be a string or an integer, not {type(group)}")

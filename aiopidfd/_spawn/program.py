@@ -183,10 +183,8 @@ class Program:
             ChildProcessError: this process is a forked copy of the child's parent.
             TypeError, ValueError: no number of seconds.
         """
-        state = self.block(timeout)
+        self.block(timeout)
         self.close()
-        if state == _native.FOREIGN:
-            raise _foreign()
         if self.returncode is None:
             raise self.failure()
         return self.returncode

@@ -6,6 +6,7 @@ from .. import _native
 from .cgroups import Cgroup
 from .hub import Hub
 from .kernel import clone_call, other_clone_call
+from .limits import is_number
 from .options import Request
 from .plan import check_fds, make_plan
 from .program import Program
@@ -28,7 +29,7 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
     call = clone_call()
     rest = {**request.options}
     pipesize = rest.pop("pipesize", -1)
-    if pipesize is not None and not isinstance(pipesize, int):
+    if pipesize is not None and not is_number(pipesize):
         raise TypeError("pipesize must be an integer")
     passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
     where = rest.pop("cgroup", None)

@@ -15,11 +15,12 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Self
 
 from .fds import FIRST, above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
+from .limits import is_number
 from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
 if TYPE_CHECKING:
-    from .._pidfd.epoll import epoll
+    from .._pidfd.unpatched import epoll
 
 __all__ = ["NO_STREAM", "Descriptors"]
 
@@ -181,7 +182,11 @@ class Descriptors:
         self.ours[target] = ours
         self.child_ends.append(theirs)
         if pipesize > 0:
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
+            try:
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
+            except OSError as exc:
+                reason = f"{exc.strerror} (for the option pipesize)"
+                raise OSError(exc.errno, reason) from None
         return theirs
 
     def _terminal(self, window_size: tuple[int, int] | None) -> int:
@@ -216,7 +221,7 @@ class Descriptors:
         return copy
 
     def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
-        if isinstance(where, int) and not isinstance(where, bool):  # True would be stdout
+        if is_number(where):
             return self._duplicate(where, option)
         if not isinstance(where, (str, bytes, os.PathLike)):
             kind = type(where).__name__
@@ -235,7 +240,7 @@ def _our_stdout() -> int:
 
 
 def _fileno(name: str, choice: Any) -> int:
-    if isinstance(choice, int):
+    if is_number(choice):
         return choice
     fileno = getattr(choice, "fileno", None)
     if fileno is None:
@@ -247,6 +252,6 @@ def _fileno(name: str, choice: Any) -> int:
             f"(stderr also STDOUT), not {kind}"
         )
     fd = fileno()
-    if not isinstance(fd, int):
+    if not is_number(fd):
         raise TypeError(f"{name}.fileno() returned a non-integer")
     return fd

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from .._pidfd.unpatched import read, write
 from .pipe_end import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]
@@ -145,7 +146,7 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
     def _read(self) -> bytes | None:
         """One read, passed on; None where there was nothing, b"" at the end."""
         try:
-            data = os.read(self._fd, _CHUNK)
+            data = read(self._fd, _CHUNK)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as exc:
@@ -285,7 +286,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         """Write what the pipe takes; returns how many bytes."""
         try:
             if len(buffers) == 1:
-                return os.write(self._fd, buffers[0])
+                return write(self._fd, buffers[0])
             return os.writev(self._fd, buffers)
         except (BlockingIOError, InterruptedError):
             return 0

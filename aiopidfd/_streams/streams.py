@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar, cast
 
 from .. import _native
-from .._pidfd.epoll import epoll
 from .._pidfd.owner import Owner
+from .._pidfd.unpatched import epoll
 from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .. import _native
-from .._pidfd.epoll import EPOLLET, EPOLLIN, epoll
+from .._pidfd.unpatched import EPOLLET, EPOLLIN, epoll, read
 from .._spawn.fds import epoll_above_stdio
 from .._spawn.terminal import check_window_size, get_window_size, set_window_size
 from .pipe_end import PipeEnd
@@ -123,7 +123,7 @@ class Terminal(PipeEnd):
             return
         self._watch.poll(0)
         try:
-            ended = not all(os.read(self._fd, _CHUNK) for _ in range(_READS_PER_TURN))
+            ended = not all(read(self._fd, _CHUNK) for _ in range(_READS_PER_TURN))
         except OSError:  # EAGAIN: that was all; EIO: hung up
             return
         if not ended:

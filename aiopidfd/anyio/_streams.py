@@ -2,7 +2,6 @@
 
 import fcntl
 import io
-import os
 import struct
 import termios
 from typing import Any
@@ -11,6 +10,7 @@ import anyio
 import anyio.abc
 from anyio.lowlevel import checkpoint
 
+from .._pidfd.unpatched import read, write
 from .._streams.pipe_end import PipeEnd
 
 __all__ = ["ReceivePipe", "SendPipe"]
@@ -106,7 +106,7 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         return data
 
     def _read_fd(self, max_bytes: int) -> bytes:
-        return os.read(self._fd, max_bytes)
+        return read(self._fd, max_bytes)
 
 
 class SendPipe(_Pipe, anyio.abc.ByteSendStream):
@@ -134,4 +134,4 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
                     raise anyio.BrokenResourceError from exc
 
     def _write(self, data: memoryview) -> int:
-        return os.write(self._fd, data)
+        return write(self._fd, data)
