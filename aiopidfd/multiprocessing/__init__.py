@@ -13,14 +13,27 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
+from .._spawn.handle import BlockingTreeHandle
+from .._spawn.program import Program
 from ._popen import Popen
 from ._tracker import tracker_fd
 
 __all__ = ["Context", "Process", "get_context"]
 
 
-class Process(SpawnProcess):
-    """A worker; see `multiprocessing.Process`."""
+class Process(SpawnProcess, BlockingTreeHandle):
+    """A worker; see `multiprocessing.Process`. Beside that it has what other handles of ours have.
+
+    All of it, `handle`, `children`, `kill_tree` and so on, raises ValueError before `start` and
+    after `close`.
+    """
+
+    @property
+    def _program(self) -> Program:  # type: ignore[override]  # it may not be there
+        self._check_closed()  # type: ignore[attr-defined]
+        if self._popen is None:  # type: ignore[attr-defined]
+            raise ValueError("process not started")
+        return self._popen.program  # type: ignore[attr-defined,no-any-return]
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it
