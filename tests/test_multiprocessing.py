@@ -358,6 +358,18 @@ def test_a_worker_and_all_that_it_has_started(ctx: Context) -> None:
         worker.kill_tree()
 
 
+def test_with_a_worker(ctx: Context, script: Script) -> None:
+    script("exit 7")
+    with ctx.Process(target=mp_functions.nothing) as worker:
+        assert worker.pid is not None
+    assert worker.exitcode == 7
+    started = ctx.Process(target=mp_functions.nothing)
+    started.start()
+    with pytest.raises(LookupError), started:
+        raise LookupError
+    assert started.exitcode == 7
+
+
 def test_a_worker_s_tree_can_be_asked_to_end(ctx: Context) -> None:
     ours, theirs = ctx.Pipe()
     worker = ctx.Process(target=mp_functions.leave_a_daemon, args=(theirs,))

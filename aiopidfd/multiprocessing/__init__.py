@@ -11,7 +11,8 @@ whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a 
 
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from .._spawn.handle import BlockingTreeHandle
 from .._spawn.program import Program
@@ -24,8 +25,8 @@ __all__ = ["Context", "Process", "get_context"]
 class Process(SpawnProcess, BlockingTreeHandle):
     """A worker; see `multiprocessing.Process`. Beside that it has what other handles of ours have.
 
-    All of it, `handle`, `children`, `kill_tree` and so on, raises ValueError before `start` and
-    after `close`.
+    `with` starts it and waits for its exit. The rest, `handle`, `children`, `kill_tree` and so on,
+    raises ValueError before `start` and after `close`.
     """
 
     @property
@@ -34,6 +35,21 @@ class Process(SpawnProcess, BlockingTreeHandle):
         if self._popen is None:  # type: ignore[attr-defined]
             raise ValueError("process not started")
         return self._popen.program  # type: ignore[attr-defined,no-any-return]
+
+    def __enter__(self) -> Self:
+        """The worker itself; it is started if it has not been."""
+        if self._popen is None:  # type: ignore[attr-defined]
+            self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for its exit, as `subprocess.Popen` does."""
+        self.join()
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it
