@@ -23,12 +23,14 @@ from . import (
     memory,
     opened,
     pressure,
+    run,
 )
 from .machine import Others, describe
 
 MEASUREMENTS = {
     "gap": gap.measure,
     "latency": latency.measure,
+    "run": run.measure,
     "many": many.measure,
     "live": live.measure,
     "open": opened.measure,
