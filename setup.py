@@ -1,9 +1,14 @@
 """The native module; everything else stands in pyproject.toml."""
 
+import os
 import platform
+import shlex
+import shutil
+import sys
 import sysconfig
 
 from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # has no stable ABI yet
 
@@ -48,7 +53,37 @@ AFTER_CLONE = [
     NATIVE + name for name in ("guardian.c", "children.c", "jail.c", "clone.c", "fork.c")
 ]
 
+
+class BuildAfterClone(build_clib):
+    """The first step that compiles: it says in one line what is missing, before a compiler does."""
+
+    def run(self):
+        """Look, then compile.
+
+        Raises:
+            SystemExit: something is missing; the text says what.
+        """
+        missing = self.missing()
+        if missing:
+            raise SystemExit(f"aiopidfd cannot be built: {missing}")
+        super().run()
+
+    @staticmethod
+    def missing():
+        """What is missing, or None."""
+        if sys.platform != "linux":
+            return f"it needs Linux, and this is {platform.system() or sys.platform}"
+        compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+        if not shutil.which(shlex.split(compiler)[0]):
+            return f"the C compiler {compiler.split()[0]!r} is missing (Debian: apt install gcc)"
+        folders = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
+        if not any(os.path.exists(os.path.join(folder, "Python.h")) for folder in folders):
+            return "Python's headers (Python.h) are missing (Debian: apt install python3-dev)"
+        return None
+
+
 setup(
+    cmdclass={"build_clib": BuildAfterClone},
     libraries=[
         (
             "aiopidfd_after_clone",

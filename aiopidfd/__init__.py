@@ -9,7 +9,8 @@ For code that cannot be changed there are event loops (`EventLoop`, `UvloopEvent
 policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
 and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
 `aiopidfd.multiprocessing` for worker processes, `aiopidfd.subprocess` for code without a loop.
-`run_in_fork` runs a Python function in a forked process, `fork` is below it.
+`run_in_fork` runs a Python function in a forked process, `fork` is below it. `running` tells what
+runs, `shutdown` ends all programs of a loop.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
@@ -18,6 +19,15 @@ The exit is delivered by a pidfd, through the event loop's own selector. Linux 5
 
 import sys
 from importlib import import_module
+
+try:
+    import_module("._native", __name__)
+except ModuleNotFoundError:
+    raise ImportError(
+        f"the C part of aiopidfd is not built for this Python in {__path__[0]}. In a checkout, "
+        f"build it: {sys.executable} -m pip install -e {__path__[0].rpartition('/')[0]}"
+    ) from None
+
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -30,6 +40,7 @@ from subprocess import (
 from typing import TYPE_CHECKING, Any
 
 from ._asyncio.loops import EventLoop, install, uninstall
+from ._asyncio.pipeline import run_pipeline
 from ._asyncio.process import (
     BaseProcess,
     Process,
@@ -38,16 +49,18 @@ from ._asyncio.process import (
     create_subprocess_shell,
 )
 from ._asyncio.run import run_process
-from ._asyncio.run_in_fork import NoResultError, run_in_fork
+from ._asyncio.supervise import start_in, supervise
 from ._asyncio.transport import SubprocessTransport
 from ._pidfd.info import Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
+from ._spawn.capture import BoundedProcess, IdleTimeoutError, OutputLimitError
 from ._spawn.child import Child, spawn
 from ._spawn.fork import fork
 from ._spawn.hub import prepare
 from ._spawn.kernel import Answer, Kernel, kernel
 from ._spawn.options import Command, Options, Stdio
+from ._spawn.pipeline import CompletedPipeline, PipelineError
 from ._spawn.terminal import PTY
 from ._streams.streams import PipeReader, PipeWriter
 from ._streams.text import TextReader, TextWriter
@@ -58,9 +71,15 @@ if TYPE_CHECKING:
     from . import subprocess as subprocess
     from ._asyncio.child_watcher import PidfdChildWatcher as PidfdChildWatcher
     from ._asyncio.policies import EventLoopPolicy as EventLoopPolicy
+    from ._asyncio.run_in_fork import NoResultError as NoResultError
+    from ._asyncio.run_in_fork import run_in_fork as run_in_fork
     from ._asyncio.uvloop_loop import UvloopEventLoop as UvloopEventLoop
     from ._asyncio.uvloop_loop import UvloopEventLoopPolicy as UvloopEventLoopPolicy
+    from ._spawn.running import RunningProgram as RunningProgram
+    from ._spawn.running import running as running
+    from ._spawn.shutdown_all import shutdown as shutdown
 
+# Not the modules anyio, multiprocessing and subprocess: `import *` would hide their namesakes.
 __all__ = [
     "DEVNULL",
     "PIPE",
@@ -68,21 +87,29 @@ __all__ = [
     "STDOUT",
     "Answer",
     "BaseProcess",
+    "BoundedProcess",
     "CalledProcessError",
     "Child",
     "Command",
+    "CompletedPipeline",
     "CompletedProcess",
     "EventLoop",
+    "EventLoopPolicy",
+    "IdleTimeoutError",
     "Ids",
     "Kernel",
     "NoHandleError",
     "NoResultError",
     "Options",
+    "OutputLimitError",
     "PidFd",
+    "PidfdChildWatcher",
     "PipeReader",
     "PipeWriter",
+    "PipelineError",
     "Process",
     "ProcessInfo",
+    "RunningProgram",
     "Stdio",
     "SubprocessError",
     "SubprocessTransport",
@@ -90,6 +117,8 @@ __all__ = [
     "TextReader",
     "TextWriter",
     "TimeoutExpired",
+    "UvloopEventLoop",
+    "UvloopEventLoopPolicy",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "fork",
@@ -97,8 +126,13 @@ __all__ = [
     "kernel",
     "prepare",
     "run_in_fork",
+    "run_pipeline",
     "run_process",
+    "running",
+    "shutdown",
     "spawn",
+    "start_in",
+    "supervise",
     "uninstall",
     "wait_pid",
     "wait_pidfd",
@@ -106,22 +140,26 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# What needs an extra, or a Python that still has it: imported when it is asked for.
+# What needs an extra, or a Python that still has it, or much that few need: imported when it is
+# asked for.
 _LATER = {
     "EventLoopPolicy": "_asyncio.policies",
+    "NoResultError": "_asyncio.run_in_fork",
     "PidfdChildWatcher": "_asyncio.child_watcher",
+    "RunningProgram": "_spawn.running",
     "UvloopEventLoop": "_asyncio.uvloop_loop",
     "UvloopEventLoopPolicy": "_asyncio.uvloop_loop",
     "anyio": None,
     "multiprocessing": None,
+    "run_in_fork": "_asyncio.run_in_fork",
     "subprocess": None,
+    "running": "_spawn.running",
+    "shutdown": "_spawn.shutdown_all",
 }
-_EXTRAS = ("anyio", "uvloop")
+_EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyio": "anyio"}
 
 
 def _get_later(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "PidfdChildWatcher" and sys.version_info >= (3, 14):
         # Not an AttributeError, whose text `from aiopidfd import ...` would drop.
         raise ImportError(
@@ -129,22 +167,37 @@ def _get_later(name: str) -> Any:
             "loop_factory=aiopidfd.EventLoop; for a child that you made by other means "
             "await aiopidfd.wait_pid(pid)"
         )
-    module = import_module(f".{_LATER[name] or name}", __name__)
+    try:
+        module = import_module(f".{_LATER[name] or name}", __name__)
+    except ModuleNotFoundError as exc:
+        if exc.name != _EXTRAS.get(name):
+            raise
+        hint = f"aiopidfd.{name} needs {exc.name}: pip install 'aiopidfd[{exc.name}]'"
+        raise ModuleNotFoundError(hint, name=exc.name) from None
     return getattr(module, name) if _LATER[name] else module
 
 
 if not TYPE_CHECKING:  # to a type checker it would say that every name exists
+    _names = __all__
+    del __all__
+
+    def _names_here():
+        """What `from aiopidfd import *` gives: what can be had here, and no error for the rest."""
+        from importlib.util import find_spec
+
+        absent = {name for name, extra in _EXTRAS.items() if find_spec(extra) is None}
+        if sys.version_info >= (3, 14):
+            absent.add("PidfdChildWatcher")
+        return [name for name in _names if name not in absent]
 
     def __getattr__(name):
-        try:
-            value = _get_later(name)
-        except ModuleNotFoundError as exc:
-            if exc.name in _EXTRAS:
-                hint = f"aiopidfd.{name} needs {exc.name}: pip install 'aiopidfd[{exc.name}]'"
-                raise ModuleNotFoundError(hint, name=exc.name) from None
-            raise
+        if name == "__all__":
+            return _names_here()
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = _get_later(name)
         globals()[name] = value
         return value
 
     def __dir__():
-        return [*__all__, *_LATER, "__version__"]
+        return sorted({*_names, *_LATER, "__version__"})

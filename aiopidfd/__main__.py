@@ -1,5 +1,9 @@
-"""`python -m aiopidfd`: what this kernel offers, and which way children will be made."""
+"""`python -m aiopidfd`: what this kernel offers, and which way children will be made.
 
+`python -m aiopidfd ps [PID] [--json]`: the guardians that there are.
+"""
+
+import argparse
 import errno
 import sys
 
@@ -31,5 +35,19 @@ def main() -> int:
     return 0
 
 
+def main_ps(arguments: list[str]) -> int:
+    """`ps [PID] [--json]`."""
+    from ._spawn.ps import ps
+
+    parser = argparse.ArgumentParser(
+        "python -m aiopidfd ps",
+        description="Print the guardians that there are, their hosts and programs.",
+    )
+    parser.add_argument("pid", metavar="PID", type=int, nargs="?", help="the host; default: all")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    chosen = parser.parse_args(arguments)
+    return ps(chosen.pid, chosen.json)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main())

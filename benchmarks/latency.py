@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter_ns
 
+from .in_c import GUARDIAN_IN_C, POSIX_SPAWN_IN_C, in_c
 from .rounds import interleave
 from .subjects import (
     ASYNCIO,
@@ -28,6 +29,7 @@ WANTED = (
     Wanted(OURS_ON_UVLOOP, ASYNCIO, OF_ASYNCIO),
     Wanted(OURS_ON_UVLOOP, POSIX_SPAWN, 1.20),
     Wanted(OURS_BLOCKING, POSIX_SPAWN, 1.12),
+    Wanted(GUARDIAN_IN_C, POSIX_SPAWN_IN_C, None),
 )
 
 
@@ -61,9 +63,10 @@ def measure(*, quick: bool) -> list[Table]:
     def blocking(spawn: Spawn) -> Callable[[], list[float]]:
         return lambda: times_blocking(spawn, spawns)
 
-    with async_subjects() as subjects:
+    with async_subjects() as subjects, in_c("in-turn", spawns) as c_turns:
         turns = {subject.name: on_loop(subject) for subject in subjects}
         turns |= {name: blocking(spawn) for name, spawn in blocking_subjects().items()}
+        turns |= c_turns
         samples = interleave(turns, rounds)
     title = f"Spawn and wait of /bin/true, one after another; {rounds} x {spawns} spawns"
     return [Table(title, "us", samples, WANTED)]

@@ -1,16 +1,11 @@
 """How long a program takes when many are started at once and then all are waited for."""
 
 import asyncio
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Final
 
+from .in_c import GUARDIAN_IN_C, POSIX_SPAWN_IN_C, in_c
 from .rounds import interleave
 from .subjects import (
     ASYNCIO,
@@ -24,16 +19,15 @@ from .subjects import (
 )
 from .table import Table, Wanted
 
-IN_C: Final = "posix_spawn in C"
-
 # Up to 3.11 asyncio waits in a thread for each program.
 OF_ASYNCIO = 0.55 if sys.version_info < (3, 12) else 0.72
 
 WANTED = (
     Wanted(OURS, ASYNCIO, OF_ASYNCIO),
-    Wanted(OURS, IN_C, 1.15),
+    Wanted(OURS, POSIX_SPAWN_IN_C, 1.15),
     Wanted(OURS_ON_UVLOOP, ASYNCIO, OF_ASYNCIO),
-    Wanted(OURS_ON_UVLOOP, IN_C, 1.15),
+    Wanted(OURS_ON_UVLOOP, POSIX_SPAWN_IN_C, 1.15),
+    Wanted(OURS, GUARDIAN_IN_C, None),
 )
 
 
@@ -57,22 +51,6 @@ def _blocking(spawn: Spawn, at_once: int) -> float:
     return (perf_counter_ns() - start) / 1e3 / at_once
 
 
-@contextmanager
-def _in_c(at_once: int) -> Iterator[dict[str, Callable[[], list[float]]]]:
-    """The same in C, with nothing around it. Without a compiler there is none."""
-    with TemporaryDirectory() as directory:
-        program = f"{directory}/posix_spawn"
-        source = str(Path(__file__).with_name("posix_spawn.c"))
-        compiler = os.environ.get("CC", "cc").split()
-        try:
-            subprocess.run([*compiler, "-O2", "-o", program, source], check=True)
-        except (OSError, subprocess.CalledProcessError):
-            yield {}
-            return
-        command = [program, str(at_once)]
-        yield {IN_C: lambda: [float(subprocess.check_output(command))]}
-
-
 def measure(*, quick: bool) -> list[Table]:
     rounds, at_once = (5, 200) if quick else (25, 200)
 
@@ -82,10 +60,10 @@ def measure(*, quick: bool) -> list[Table]:
     def blocking(spawn: Spawn) -> Callable[[], list[float]]:
         return lambda: [_blocking(spawn, at_once)]
 
-    with async_subjects() as subjects, _in_c(at_once) as in_c:
+    with async_subjects() as subjects, in_c("at-once", at_once) as c_turns:
         turns = {subject.name: on_loop(subject) for subject in subjects}
         turns |= {name: blocking(spawn) for name, spawn in blocking_subjects().items()}
-        turns |= in_c
+        turns |= c_turns
         samples = interleave(turns, rounds)
     title = f"{at_once} x /bin/true at once, time for each; {rounds} rounds"
     return [Table(title, "us each", samples, WANTED)]

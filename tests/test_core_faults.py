@@ -589,7 +589,7 @@ def test_a_loop_closed_with_programs_alive_leaves_no_hub() -> None:
                 assert not kinds, kinds
                 process.kill()
                 process._program.wait()
-                process._program.doomed = True
+                process._program.abandoned = True
         """
     )
 

@@ -63,7 +63,7 @@ def test_open() -> None:
         assert handle.getpid() == pid
         assert handle.fileno() > 2
         assert fcntl.fcntl(handle.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-        assert repr(handle) == f"<PidFd {handle.fileno()}>"
+        assert repr(handle) == f"<PidFd pid={pid} running fd={handle.fileno()}>"
         assert not handle.closed
     assert handle.closed
     assert handle.fileno() == -1

@@ -558,7 +558,7 @@ async def test_types_and_attributes(subject: Any) -> None:
     assert isinstance(process.stdin, asyncio.StreamWriter)
     assert isinstance(process.stdout, asyncio.StreamReader)
     assert isinstance(process.stderr, asyncio.StreamReader)
-    assert repr(process).startswith(f"<Process {process.pid}")
+    assert repr(process).startswith((f"<Process {process.pid}>", f"<Process pid={process.pid} "))
     assert await process.communicate() == (f"{process.pid}\n".encode(), b"")
     assert await process.wait() == 0
 
@@ -682,9 +682,11 @@ async def test_limit_must_be_positive(limit: int) -> None:
 
 async def test_repr_tells_the_returncode() -> None:
     process = await aiopidfd.create_subprocess_exec(*sh("read x; exit 1"), stdin=PIPE)
-    assert repr(process) == f"<Process {process.pid}>"
+    pipe = process.stdin.transport
+    assert repr(process) == f"<Process pid={process.pid} running stdin={pipe!r}>"
     await process.communicate()
-    assert repr(process) == f"<Process {process.pid} returncode=1>"
+    said = f"<Process pid={process.pid} returncode=1 stdin=<WritePipe closed>>"
+    assert repr(process) == said
 
 
 async def test_args_are_kept() -> None:

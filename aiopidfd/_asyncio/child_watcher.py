@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from .._pidfd.owner import Owner
 from .._pidfd.wait import WALL, Patience, Unsettled, exit_status
 from .._spawn.program import UNKNOWN_RETURNCODE
 
@@ -30,7 +31,7 @@ class _Quiet:
         pass
 
 
-class PidfdChildWatcher(_Quiet, _Base):
+class PidfdChildWatcher(Owner, _Quiet, _Base):
     """Tells of the exit of children by their pidfds: in any thread, on any loop, without SIGCHLD.
 
         asyncio.set_child_watcher(aiopidfd.PidfdChildWatcher())
@@ -49,6 +50,11 @@ class PidfdChildWatcher(_Quiet, _Base):
         self._watched: dict[int, _Watched] = {}  # by pid
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    def __repr__(self) -> str:
+        """Whether it is closed, and the pids of the children that it watches."""
+        state = "closed" if self._closed else f"watches {[*self._watched]}"
+        return f"<{type(self).__name__} {state}>"
 
     def __enter__(self) -> Self:
         """The watcher itself. A child may be made and added inside or outside of the block."""

@@ -5,40 +5,72 @@ Code that uses asyncio's own functions on such a loop needs no change. One line 
     asyncio.run(main(), loop_factory=aiopidfd.EventLoop)  # Python 3.12 and later
     with asyncio.Runner(loop_factory=aiopidfd.EventLoop) as runner: ...
     aiopidfd.install()  # in a coroutine: the loop that runs already
+
+With `shutdown_grace` the end of the runner ends the programs that the loop has started, too.
 """
 
 import asyncio
 import contextlib
+import functools
 import selectors
 import types
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from subprocess import PIPE
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from .. import _native
+from .._pidfd.durations import check_seconds
 from .._spawn.options import Command, Stdio, make_request, take_fixed
 from .transport import SubprocessTransport, connect
 
-__all__ = ["EventLoop", "SubprocessMethods", "install", "prepare_early", "uninstall"]
+__all__ = [
+    "EventLoop",
+    "SubprocessMethods",
+    "finish_loop",
+    "install",
+    "prepare_early",
+    "uninstall",
+]
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 
 _METHODS: Final = ("subprocess_exec", "subprocess_shell")
 
 
+_END: Final = "shutdown_asyncgens"  # what each runner awaits before it closes its loop
+
+
 class SubprocessMethods:
-    """The two methods of an event loop that start programs; a mixin."""
+    """The two methods of an event loop that start programs, and the end of those; a mixin.
+
+    Attributes:
+        shutdown_grace: seconds between SIGTERM and SIGKILL for the programs that are still there
+            when the runner ends; None leaves them alone. May also be set on a subclass.
+    """
+
+    shutdown_grace: float | None = None
+
+    async def shutdown_asyncgens(self: Any) -> None:
+        """End the programs of this loop if it is to do so; then as asyncio's.
+
+        It is what each runner (`asyncio.Runner`, anyio's, uvicorn's, aiohttp's, ...) awaits before
+        it closes its loop.
+
+        Raises:
+            PermissionError: as `aiopidfd.shutdown`.
+        """
+        await _end(self.shutdown_grace, super().shutdown_asyncgens)  # type: ignore[misc]
 
     async def subprocess_exec(
         self: Any,
-        protocol_factory: Any,
+        protocol_factory: Callable[[], _ProtocolT],
         program: Any,
         *args: Any,
         stdin: Stdio = PIPE,
         stdout: Stdio = PIPE,
         stderr: Stdio = PIPE,
         **options: Any,
-    ) -> tuple[SubprocessTransport, Any]:
+    ) -> tuple[SubprocessTransport, _ProtocolT]:
         """Start `program` and connect a protocol to it, as `loop.subprocess_exec` of asyncio does.
 
         Args:
@@ -67,14 +99,14 @@ class SubprocessMethods:
 
     async def subprocess_shell(
         self: Any,
-        protocol_factory: Any,
+        protocol_factory: Callable[[], _ProtocolT],
         cmd: Any,
         *,
         stdin: Stdio = PIPE,
         stdout: Stdio = PIPE,
         stderr: Stdio = PIPE,
         **options: Any,
-    ) -> tuple[SubprocessTransport, Any]:
+    ) -> tuple[SubprocessTransport, _ProtocolT]:
         """Run `cmd`, a string, by `/bin/sh -c`. Otherwise as `subprocess_exec`."""
         if not isinstance(cmd, (bytes, str)):
             raise ValueError("cmd must be a string")
@@ -87,6 +119,32 @@ class SubprocessMethods:
             (stdin, stdout, stderr),
             options,
         )
+
+
+async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None:
+    try:
+        if grace is not None:
+            from .._spawn.shutdown_all import shutdown  # few need it
+
+            await shutdown(grace=grace)
+    finally:
+        await then()
+
+
+def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
+    """What is left to do for a new loop of ours. Closes it if its grace is no number of seconds."""
+    try:
+        _check_grace(shutdown_grace)
+    except (TypeError, ValueError):
+        cast("asyncio.AbstractEventLoop", loop).close()
+        raise
+    if shutdown_grace is not None:
+        loop.shutdown_grace = shutdown_grace
+    prepare_early()
+
+
+def _check_grace(grace: float | None) -> None:
+    check_seconds(grace=0 if grace is None else grace)
 
 
 def prepare_early() -> None:
@@ -119,32 +177,63 @@ async def _start(
 
 
 class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
-    """asyncio's selector event loop, with invisible children. A loop factory."""
+    """asyncio's selector event loop, with invisible children. A loop factory.
 
-    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        """Make one; `selector` as for asyncio's."""
+    To have the runner's end shut down the programs that are still there:
+
+        asyncio.run(main(), loop_factory=partial(aiopidfd.EventLoop, shutdown_grace=5))
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector | None = None,
+        *,
+        shutdown_grace: float | None = None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            selector: as for asyncio's.
+            shutdown_grace: seconds between SIGTERM and SIGKILL for the programs of this loop that
+                are still there when the runner ends (see `aiopidfd.shutdown`). None: as the class
+                has it, which leaves them alone.
+
+        Raises:
+            TypeError, ValueError: `shutdown_grace` is not a number of seconds.
+        """
         super().__init__(selector)
-        prepare_early()
+        finish_loop(self, shutdown_grace)
 
 
-def install(loop: asyncio.AbstractEventLoop | None = None) -> None:
+def install(
+    loop: asyncio.AbstractEventLoop | None = None, *, shutdown_grace: float | None = None
+) -> None:
     """Make the programs that are started through `loop` invisible from now on.
 
     For a loop that exists already: asyncio's, uvloop's, or any other that allows attributes.
 
     Args:
         loop: None for the running one.
+        shutdown_grace: as for `EventLoop`.
 
     Raises:
         RuntimeError: there is no running loop.
-        TypeError: this loop's methods cannot be replaced.
+        TypeError: this loop's methods cannot be replaced; or `shutdown_grace` is no number.
+        ValueError: `shutdown_grace` is negative or NaN.
     """
+    _check_grace(shutdown_grace)
     if loop is None:
         loop = asyncio.get_running_loop()
-    if not isinstance(loop, SubprocessMethods):
+    if isinstance(loop, SubprocessMethods):
+        if shutdown_grace is not None:
+            loop.shutdown_grace = shutdown_grace
+    else:
         try:
             for name in _METHODS:
                 setattr(loop, name, types.MethodType(getattr(SubprocessMethods, name), loop))
+            if shutdown_grace is not None:
+                vars(loop).pop(_END, None)
+                setattr(loop, _END, functools.partial(_end, shutdown_grace, getattr(loop, _END)))
         except AttributeError:
             raise TypeError(f"the methods of {loop!r} cannot be replaced") from None
 
@@ -160,5 +249,5 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """
     if loop is None:
         loop = asyncio.get_running_loop()
-    for name in _METHODS:
+    for name in (*_METHODS, _END):
         vars(loop).pop(name, None)

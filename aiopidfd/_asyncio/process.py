@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
+from .._spawn.capture import OnLimit, check_limit
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
     Command,
+    Options,
     Request,
     StartOptions,
     Stdio,
@@ -18,10 +20,12 @@ from .._spawn.options import (
     make_request,
     take_fixed,
 )
+from .._spawn.outputs import Output, Outputs
 from .._spawn.stdio import Descriptors
-from .._streams.streams import PipeReader, PipeWriter, open_reader, open_writer
+from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_reader, open_writer
 from .._streams.terminal import HasTerminal, Terminal
-from .._streams.text import TextReader, TextWriter, text_encoding
+from .._streams.text import TextOutputReader, TextReader, TextWriter, text_encoding
+from .attend import DRAIN, attend, make_pumps
 from .shutdown import end
 from .start import start_on_loop
 from .watch import Watch
@@ -35,11 +39,11 @@ __all__ = [
     "communicate",
     "create_subprocess_exec",
     "create_subprocess_shell",
+    "send_input",
     "start_process",
 ]
 
 LIMIT: Final = 2**16  # asyncio's: at twice as many bytes a reader lets the child wait
-DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
 GRACE: Final = 5.0  # seconds
 
 
@@ -47,11 +51,11 @@ class Streams(NamedTuple):
     """Our ends of the pipes that were asked for."""
 
     stdin: PipeWriter | None
-    stdout: PipeReader | None
-    stderr: PipeReader | None
+    stdout: OutputReader | None
+    stderr: OutputReader | None
     terminal: Terminal | None
 
-    def readers(self) -> list[PipeReader]:
+    def readers(self) -> list[OutputReader]:
         """The outputs that are pipes."""
         return [reader for reader in (self.stdout, self.stderr) if reader is not None]
 
@@ -79,7 +83,14 @@ class BaseProcess(HasTerminal, AsyncHandle):
         self._streams = streams
         self._terminal = streams.terminal
         self._communicating = False
+        self._bounded: Outputs | None = None  # it stays when a call of communicate is cancelled
+        self._limits: tuple[int | None, OnLimit] = (None, "raise")
         watch.keep = streams  # they live while the program does, even if this handle is dropped
+
+    def _described(self) -> str:
+        named = zip(("stdin", "stdout", "stderr"), self._streams[:3], strict=True)
+        pipes = [f"{name}={stream.transport!r}" for name, stream in named if stream is not None]
+        return " ".join([super()._described(), *pipes])
 
     async def wait(self) -> int:
         """Wait until the program has exited, whoever still holds its pipes.
@@ -134,34 +145,68 @@ class BaseProcess(HasTerminal, AsyncHandle):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and the loop still reaps it."""
         watch: Watch | None = getattr(self, "_watch", None)
-        if watch is None or watch.program.doomed or not watch.alive:
+        if watch is None or watch.program.abandoned or not watch.alive:
             return
         if watch.program.poll() is None:  # which the loop has not heard of yet, perhaps
             message = f"subprocess {self.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
+    @property
+    def dropped(self) -> tuple[int, int]:
+        """Bytes of (stdout, stderr) that `communicate` did not keep, because of its limit."""
+        return (0, 0) if self._bounded is None else self._bounded.dropped()
+
     async def _communicate(
-        self, input: bytes | None, drain: float | None
+        self,
+        input: bytes | None,
+        drain: float | None,
+        output_limit: int | None,
+        on_limit: OnLimit,
+        encoding: str | None = None,
     ) -> tuple[bytes | None, bytes | None]:
         check_seconds(drain=drain)
+        check_limit(output_limit, on_limit)
         if input is not None:
             if self._streams.stdin is None:
                 raise ValueError("input was given, but stdin is neither PIPE nor PTY")
             if self._communicating and input:
                 raise ValueError("Cannot send input after starting communication")
             check_bytes(input)
+        if self._bounded is None and output_limit is not None:
+            self._limits = output_limit, on_limit
+            choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
+            self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
+        bounded = self._bounded
+        if bounded is None:
+            self._communicating = True
+            return await communicate(self._watch, self._streams, input, drain)
+        if (output_limit, on_limit) not in (self._limits, (None, "raise")):
+            raise ValueError("communicate() was called before with another limit")
         self._communicating = True
-        return await communicate(self._watch, self._streams, input, drain)
+        send_input(self._streams, input)
+        pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
+        try:
+            await attend([self._watch], pumps, self._grace, drain, ends=False)
+        except Exception as exc:
+            bounded.tell(exc)
+            raise
+        await self._watch.returncode()
+        return bounded.values(encoding)
+
+
+def send_input(streams: Streams, input: bytes | None) -> None:
+    """Write the input, if there is any, and close stdin; the loop does both when it can."""
+    if streams.stdin is not None:
+        if input:
+            streams.stdin.write(input)
+        streams.stdin.close()  # once all is written, which the loop sees to
 
 
 async def communicate(
     watch: Watch, streams: Streams, input: bytes | None, drain: float | None
 ) -> tuple[bytes | None, bytes | None]:
     """Send input, close stdin, take all output, wait for the exit. See `Process.communicate`."""
-    if streams.stdin is not None:
-        if input:
-            streams.stdin.write(input)
-        streams.stdin.close()  # once all is written, which the loop sees to
+    send_input(streams, input)
 
     # The loop gathers the output while we wait: nothing is lost if we are cancelled.
     readers = streams.readers()
@@ -182,7 +227,7 @@ def check_bytes(input: object) -> None:
         raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
 
 
-async def _read_to_end(readers: list[PipeReader], drain: float | None) -> None:
+async def _read_to_end(readers: list[OutputReader], drain: float | None) -> None:
     """Wait for the end of the output; after the exit, for `drain` seconds at most.
 
     What the program itself wrote is in the pipes by then. A grandchild may hold them open for ever.
@@ -215,7 +260,12 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
         self.stdin, self.stdout, self.stderr, _ = streams
 
     async def communicate(  # type: ignore[override]
-        self, input: bytes | None = None, *, drain: float | None = DRAIN
+        self,
+        input: bytes | None = None,
+        *,
+        drain: float | None = DRAIN,
+        output_limit: int | None = None,
+        on_limit: OnLimit = "raise",
     ) -> tuple[bytes | None, bytes | None]:
         """Send input, close stdin, read all output, wait for the exit.
 
@@ -226,14 +276,17 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
             drain: seconds to go on reading after the program has exited while something else, a
                 grandchild, holds its pipes open; None: until that ends too, as asyncio does. What
                 the program itself wrote is always there.
+            output_limit, on_limit: as `run_process`; `dropped` tells what was not kept. A later
+                call, after a cancelled one, goes on with the same limit.
 
         Returns:
             (stdout, stderr), each None unless it is PIPE or PTY.
 
         Raises:
             ValueError: input without a pipe for it, or input for the second time.
+            OutputLimitError: it wrote more than `output_limit`; it was ended, see `aclose`.
         """
-        return await self._communicate(input, drain)
+        return await self._communicate(input, drain, output_limit, on_limit)
 
 
 class TextProcess(BaseProcess):
@@ -246,6 +299,10 @@ class TextProcess(BaseProcess):
         pid: its process id.
     """
 
+    stdin: TextWriter | None
+    stdout: TextReader | None
+    stderr: TextReader | None
+
     def __init__(
         self, watch: Watch, streams: Streams, grace: float, encoding: str, errors: str | None
     ) -> None:
@@ -255,20 +312,31 @@ class TextProcess(BaseProcess):
         self._encoding = encoding
         self._errors = errors
         self.stdin = None if stdin is None else TextWriter(stdin, encoding, errors)
-        self.stdout = None if stdout is None else TextReader(stdout, encoding, errors)
-        self.stderr = None if stderr is None else TextReader(stderr, encoding, errors)
+        self._outputs = [
+            None if reader is None else TextOutputReader(reader, encoding, errors)
+            for reader in (stdout, stderr)
+        ]
+        self.stdout, self.stderr = self._outputs
 
     async def communicate(
-        self, input: str | None = None, *, drain: float | None = DRAIN
+        self,
+        input: str | None = None,
+        *,
+        drain: float | None = DRAIN,
+        output_limit: int | None = None,
+        on_limit: OnLimit = "raise",
     ) -> tuple[str | None, str | None]:
         """As `Process.communicate`, in text."""
         if input is not None and not isinstance(input, str):
             raise TypeError(f"input must be str, not {type(input).__name__}")
         data = None if input is None else input.encode(self._encoding, self._errors or "strict")
-        stdout, stderr = await self._communicate(data, drain)
+        stdout, stderr = await self._communicate(
+            data, drain, output_limit, on_limit, self._encoding
+        )
+        out, err = self._outputs
         return (
-            None if self.stdout is None else self.stdout.finish(stdout or b""),
-            None if self.stderr is None else self.stderr.finish(stderr or b""),
+            None if out is None else out.finish(stdout or b""),
+            None if err is None else err.finish(stderr or b""),
         )
 
 
@@ -331,9 +399,7 @@ async def _create(
     take_fixed(options, shell=shell, bufsize=0)
     check_seconds(grace=grace or 0)
     text_wanted, encoding, errors = text
-    # subprocess's older name for `text`
-    text_wanted = text_wanted or options.pop("universal_newlines", None)
-    name = text_encoding(text_wanted, encoding, errors)
+    name = text_encoding(text_wanted, encoding, errors, options.pop("universal_newlines", None))
     request = make_request(function, command, shell, stdio, options)
     watch, streams = await start_process(request, limit=limit, grace=grace or 0)
     later = GRACE if grace is None else grace
@@ -382,10 +448,15 @@ async def create_subprocess_exec(
 async def create_subprocess_exec(
     program: StrOrBytesPath,
     *args: StrOrBytesPath,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    grace: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[StartOptions],
+    **options: Unpack[Options],
 ) -> Process | TextProcess: ...
 async def create_subprocess_exec(
     program: StrOrBytesPath,
@@ -479,10 +550,15 @@ async def create_subprocess_shell(
 async def create_subprocess_shell(
     cmd: str | bytes,
     *,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    limit: int = ...,
+    grace: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[StartOptions],
+    **options: Unpack[Options],
 ) -> Process | TextProcess: ...
 async def create_subprocess_shell(
     cmd: str | bytes,

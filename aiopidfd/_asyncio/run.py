@@ -5,17 +5,21 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .._pidfd.durations import check_seconds
-from .._spawn.options import Command, RunOptions, Stdio, make_request
+from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
+from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
 from .._streams.text import decode_output, text_encoding
+from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import (
-    DRAIN,
     GRACE,
     NO_STREAMS,
     Streams,
     check_bytes,
     communicate,
+    send_input,
     start_process,
 )
 from .shutdown import end
@@ -70,21 +74,47 @@ async def run_process(
 async def run_process(
     command: Command,
     *,
+    output_limit: int,
+    on_limit: OnLimit = ...,
     input: bytes | str | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
     **options: Unpack[RunOptions],
+) -> BoundedProcess[Any]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    output_limit: int | None = ...,
+    on_limit: OnLimit = ...,
+    input: bytes | str | None = ...,
+    stdin: Stdio = ...,
+    stdout: Stdio = ...,
+    stderr: Stdio = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    shell: bool | None = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
 ) -> subprocess.CompletedProcess[Any]: ...
 async def run_process(
     command: Command,
     *,
     input: bytes | str | None = None,
     stdin: Stdio = None,
-    stdout: Stdio = subprocess.PIPE,
-    stderr: Stdio = subprocess.PIPE,
+    stdout: OutputChoice = subprocess.PIPE,
+    stderr: OutputChoice = subprocess.PIPE,
+    on_output: OnOutput | None = None,
+    output_limit: int | None = None,
+    on_limit: OnLimit = "raise",
     check: bool = True,
     timeout: float | None = None,
+    idle_timeout: float | None = None,
     text: bool | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -102,9 +132,20 @@ async def run_process(
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.
         input: for stdin, which is a pipe then unless it is PTY.
-        stdin, stdout, stderr: as `create_subprocess_exec`; the outputs are captured by default.
+        stdin: as `create_subprocess_exec`.
+        stdout, stderr: as `create_subprocess_exec`; captured by default. Or a function, which is
+            called with each line, without its line end, and awaited if it is asynchronous; or an
+            `asyncio.StreamWriter`, which gets chunks as they come and is closed at their end. Or a
+            list of these, of PIPE (or PTY) to capture it too, and of files:
+            `[PIPE, sys.stdout]`. A slow one makes the program wait, one that raises ends it.
+        on_output: a function that is called with "stdout" or "stderr" and a line of it, in the
+            order in which they arrive, beside what else the outputs go to.
+        output_limit: bytes that are captured of each output; None for no limit.
+        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError
+            raised. "head", "tail": it runs on, and the first or the last bytes are kept.
         check: raise CalledProcessError when the return code is not 0.
         timeout: seconds from the call on; None for no limit.
+        idle_timeout: seconds that it may write nothing to the outputs that come to us.
         text, encoding, errors: any of them makes input and output str.
         shell: decide the matter of the shell yourself, as with `subprocess.run`.
         grace: seconds between SIGTERM and SIGKILL.
@@ -113,16 +154,20 @@ async def run_process(
         options: see `aiopidfd.Options`.
 
     Returns:
-        `subprocess.CompletedProcess`, with output where it was captured.
+        `subprocess.CompletedProcess`, with output where it was captured; with `output_limit` a
+        `BoundedProcess`, which tells how many bytes were not kept.
 
     Raises:
         subprocess.CalledProcessError: with the output.
         subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
+        IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
+        OutputLimitError: see `on_limit`.
+        Exception: what a function or a stream for an output raised; the program was ended.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
     """
-    check_seconds(grace=grace, timeout=timeout, drain=drain)
-    text = text or options.pop("universal_newlines", None)  # subprocess's older name for it
-    name = text_encoding(text, encoding, errors)
+    check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
+    check_limit(output_limit, on_limit)
+    name = text_encoding(text, encoding, errors, options.pop("universal_newlines", None))
     data = input_bytes(input, name, errors)
     if data is not None:
         if stdin not in (None, PTY):
@@ -130,8 +175,13 @@ async def run_process(
         stdin = subprocess.PIPE if stdin is None else stdin
     if shell is None:
         shell = isinstance(command, (str, bytes))
-
-    request = make_request(run_process, command, shell, (stdin, stdout, stderr), options)
+    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=True)
+    stdio = (stdin, choices[0].stdio, choices[1].stdio)
+    request = make_request(run_process, command, shell, stdio, options)
+    shared = on_output is not None
+    outputs = Outputs(command, choices, output_limit, on_limit, shared=shared)
+    outputs.check_idle(idle_timeout)
+    plain = outputs.plain and idle_timeout is None  # then the loop itself gathers the output
 
     watch: Watch | None = None
     streams = NO_STREAMS
@@ -139,30 +189,44 @@ async def run_process(
     try:
         async with timer:
             watch, streams = await start_process(request, grace=grace)
-            out, err = await communicate(watch, streams, data, drain)
+            if plain:
+                out, err = await communicate(watch, streams, data, drain)
+            else:
+                send_input(streams, data)
+                silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
+                pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
+                await attend([watch], pumps, grace, drain, silence=silence)
+                out, err = outputs.values(name)
     except TimeoutError as exc:
+        await outputs.abort()
         if not timer.expired():
             raise
         if watch is None:
             raise subprocess.TimeoutExpired(command, timeout or 0) from exc
         await end(watch, grace)
-        out, err = _what_was_read(streams)
-        raise subprocess.TimeoutExpired(command, timeout or 0, out, err) from None
+        out, err = _what_was_read(streams) if plain else outputs.values()
+        raise subprocess.TimeoutExpired(command, timeout or 0, out or None, err or None) from None
     except GeneratorExit:  # nothing can be awaited any more
         if watch is not None:
             kill_now(watch.program)
         raise
-    except BaseException:
+    except BaseException as exc:
+        await outputs.abort()
         if watch is not None:
             await end(watch, grace)
+        outputs.tell(exc)
         raise
     finally:
         del timer  # it holds the task, which holds its exception, whose traceback holds us
         streams.close()
 
-    result: subprocess.CompletedProcess[Any] = subprocess.CompletedProcess(
-        command, await watch.returncode(), _decoded(out, name, errors), _decoded(err, name, errors)
-    )
+    code = await watch.returncode()
+    said = _decoded(out, name, errors), _decoded(err, name, errors)
+    result: subprocess.CompletedProcess[Any]
+    if output_limit is None:
+        result = subprocess.CompletedProcess(command, code, *said)
+    else:
+        result = BoundedProcess(command, code, *said, *outputs.dropped())
     if check:
         result.check_returncode()
     return result
@@ -191,5 +255,5 @@ def _what_was_read(streams: Streams) -> tuple[bytes | None, bytes | None]:
             taken.append(None)
         else:
             reader.drain()
-            taken.append(reader.take_all() or None)
+            taken.append(reader.take_all())
     return taken[0], taken[1]

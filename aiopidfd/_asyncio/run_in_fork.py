@@ -5,7 +5,6 @@ import errno
 import inspect
 import os
 import pickle
-import select
 import signal
 import struct
 import sys
@@ -15,6 +14,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from .. import _native
 from .._pidfd.backend import readable, shielded, sleep
+from .._pidfd.epoll import EPOLLIN, epoll
 from .._pidfd.wait import Patience
 from .._spawn.fds import epoll_above_stdio, pipe_above_stdio
 from .._spawn.fork import fork_on
@@ -38,6 +38,8 @@ class NoResultError(ChildProcessError):
         pid: the process id that it had.
         returncode: its exit status, or minus the number of the signal that ended it.
     """
+
+    __module__ = "aiopidfd"
 
     def __init__(self, pid: int, returncode: int) -> None:
         """Say how process `pid` ended."""
@@ -117,7 +119,7 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = None
     try:
-        program = fork_on(hub.native)
+        program = fork_on(hub)
         if program is None:
             _be_the_child(mask, call)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -129,12 +131,12 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
     return program
 
 
-async def _message(program: Program, hub: Hub, read: int, news: select.epoll) -> bytearray:
+async def _message(program: Program, hub: Hub, read: int, news: epoll) -> bytearray:
     """What the process has written by its exit. Whoever else holds the pipe is not waited for."""
     os.set_blocking(read, False)
     # One descriptor that tells of both: a loop waits for one.
-    news.register(read, select.EPOLLIN)
-    news.register(program.pidfd, select.EPOLLIN)
+    news.register(read, EPOLLIN)
+    news.register(program.pidfd, EPOLLIN)
     data = bytearray()
     patience = Patience()
     while program.advance() not in FINAL:

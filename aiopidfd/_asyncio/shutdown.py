@@ -1,12 +1,13 @@
 """How a program is brought to its end on an asyncio loop, whatever becomes of the caller."""
 
 import asyncio
+from collections.abc import Iterable
 
 from .._spawn.shutdown import end_tree
 from .._spawn.tree import KILL_DEADLINE, is_held, kill_now
 from .watch import Watch
 
-__all__ = ["end"]
+__all__ = ["end", "end_all"]
 
 
 async def end(watch: Watch, grace: float) -> None:
@@ -17,25 +18,45 @@ async def end(watch: Watch, grace: float) -> None:
     Raises:
         PermissionError: we may not signal the program, or what is left of its tree.
     """
-    if watch.over and not is_held(watch.program):
-        watch.program.reap_guardian()
-        return
-    task = asyncio.get_running_loop().create_task(_end(watch, grace))
+    await end_all([watch], grace)
+
+
+async def end_all(watches: Iterable[Watch], grace: float) -> None:
+    """The same for several programs at once, which have their grace together.
+
+    Raises:
+        PermissionError: as `end`, of the first of them; the others are ended.
+    """
+    held: list[Watch] = []
+    for watch in watches:
+        if watch.over and not is_held(watch.program):
+            watch.program.reap_guardian()
+        else:
+            held.append(watch)
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(_end(watch, grace)) for watch in held]
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while waiting := [task for task in tasks if not task.done()]:
         try:
-            await asyncio.shield(task)
+            await asyncio.wait(waiting)
         except asyncio.CancelledError as exc:
             cancelled = exc
-            kill_now(watch.program)
+            _kill_all(held)
         except GeneratorExit:  # thrown away: nothing can be awaited any more
-            kill_now(watch.program)
+            _kill_all(held)
             raise
-    if cancelled is not None:
+    for task in tasks:
         if not task.cancelled():
-            task.exception()  # retrieved: the cancellation goes first
+            task.exception()  # retrieved: a cancellation of ours goes first
+    if cancelled is not None:
         raise cancelled
-    task.result()
+    for task in tasks:
+        task.result()
+
+
+def _kill_all(watches: Iterable[Watch]) -> None:
+    for watch in watches:
+        kill_now(watch.program)
 
 
 async def _end(watch: Watch, grace: float) -> None:

@@ -32,7 +32,7 @@ async def start_on_loop(request: Request, descriptors: Descriptors, grace: float
     watch = None
     try:
         try:
-            watch = Watch(start(request, descriptors, hub.native), loop, hub)
+            watch = Watch(start(request, descriptors, hub), loop, hub)
             await watch.started()
         finally:
             hub.give_turn()

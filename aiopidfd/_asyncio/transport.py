@@ -6,9 +6,11 @@ import errno
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
+from .._pidfd.owner import Owner
 from .._spawn.options import Request, StrOrBytesPath
 from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
@@ -20,7 +22,7 @@ from .watch import Watch
 __all__ = ["PopenView", "SubprocessTransport", "connect"]
 
 
-class PopenView:
+class PopenView(Owner):
     """A running program as `subprocess.Popen` shows one; the transport's "subprocess".
 
     It has no streams: those are the transport's.
@@ -72,7 +74,7 @@ class PopenView:
             self._program.kill()
 
 
-class SubprocessTransport(asyncio.SubprocessTransport):
+class SubprocessTransport(Owner, asyncio.SubprocessTransport):
     """Connects a protocol with a program. Calls it in asyncio's order.
 
     First `connection_made`; then, as it comes, `pipe_data_received`, `pipe_connection_lost` for
@@ -139,6 +141,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     def get_returncode(self) -> int | None:
         """None until the loop knows of the exit; then as `Process.returncode`."""
         return self._watch.program.returncode if self._watch.over else None
+
+    def handle(self) -> AbstractContextManager[int]:
+        """A pidfd of the program that is valid for the block. See `Process.handle`."""
+        return self._watch.program.handle()
 
     def get_pipe_transport(self, fd: int) -> ReadPipe | WritePipe | None:
         """The transport of stdin (0), stdout (1) or stderr (2), or None if it is no pipe."""

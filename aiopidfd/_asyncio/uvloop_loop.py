@@ -4,7 +4,7 @@ import asyncio
 
 import uvloop
 
-from .loops import SubprocessMethods, prepare_early
+from .loops import SubprocessMethods, finish_loop
 from .policies import LoopPolicy
 
 __all__ = ["UvloopEventLoop", "UvloopEventLoopPolicy"]
@@ -13,10 +13,10 @@ __all__ = ["UvloopEventLoop", "UvloopEventLoopPolicy"]
 class UvloopEventLoop(SubprocessMethods, uvloop.Loop):  # type: ignore[misc]
     """uvloop's event loop, with invisible children. A loop factory. Needs uvloop."""
 
-    def __init__(self) -> None:
-        """Make one."""
+    def __init__(self, *, shutdown_grace: float | None = None) -> None:
+        """Make one; `shutdown_grace` as for `EventLoop`."""
         super().__init__()
-        prepare_early()
+        finish_loop(self, shutdown_grace)
 
 
 class UvloopEventLoopPolicy(LoopPolicy):

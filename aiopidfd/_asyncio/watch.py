@@ -1,8 +1,8 @@
-"""A child bound to an event loop: its news come through the loop's own selector.
+"""A program bound to an asyncio loop: its news come through the loop's own selector.
 
-The loop's hub holds the watch until the child has exited; so a child whose handle was dropped is
-still reaped. Only `add_reader`, `call_later` and futures are asked of the loop: asyncio, uvloop and
-others do alike.
+The loop's hub holds the watch until the program has exited; so a program whose handle was dropped
+is still reaped. Of the loop only `add_reader`, `call_later` and futures are used, which asyncio's,
+uvloop's and others have alike.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _GUARDIAN_ENDS: Final = 2_000_000  # nanoseconds at most that are waited for it
 
 
 class Watch:
-    """Waits on a loop for a child's start and for its exit.
+    """Waits on a loop for a program's start and for its exit.
 
     Attributes:
         program: what is watched. Its `returncode` is set by the time the exit callbacks run.
-        keep: whatever must live as long as the child runs, the pipes of a dropped handle for one.
+        keep: what must live while the program runs, such as the pipes of a dropped handle.
     """
 
     __slots__ = (
@@ -40,8 +40,8 @@ class Watch:
     )
 
     def __init__(self, program: Program, loop: asyncio.AbstractEventLoop, hub: Hub) -> None:
-        """Begin to watch a child that is STARTING, made for the hub of the loop."""
-        self.program = program
+        """Begin to watch a program that is STARTING and was made for this hub of this loop."""
+        self.program: Program = program
         self.keep: object = None
         self._loop = loop
         self._started: asyncio.Future[None] | None = loop.create_future()
@@ -79,11 +79,16 @@ class Watch:
             self._started = None  # its error would hold us, by its traceback
 
     def on_exit(self, callback: Callable[[], object]) -> None:
-        """Call back, from the loop, when the child has exited; at once if that is known."""
+        """Call back, from the loop, when the program has exited; soon, if it has already."""
         if self._state in FINAL:
             self._loop.call_soon(callback)
         else:
             self._exit.append(callback)
+
+    def forget_exit(self, callback: Callable[[], object]) -> None:
+        """Do not call back, if that has not been done."""
+        if callback in self._exit:
+            self._exit.remove(callback)
 
     async def exited(self, *, timeout: float | None = None) -> bool:
         """Wait for the exit, at most `timeout` seconds; whether it has come."""
@@ -105,8 +110,7 @@ class Watch:
         finally:
             if timer is not None:
                 timer.cancel()
-            if callback in self._exit:
-                self._exit.remove(callback)
+            self.forget_exit(callback)
 
     async def returncode(self) -> int:
         """Wait for the exit; the return code.
@@ -121,7 +125,7 @@ class Watch:
 
     @property
     def over(self) -> bool:
-        """Whether the child has exited, or never started."""
+        """Whether the program has exited, or never started."""
         return self._state in FINAL
 
     @property

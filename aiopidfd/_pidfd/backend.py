@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["Flag", "readable", "readable_within", "running_trio", "shielded", "sleep"]
+__all__ = ["Flag", "now", "readable", "readable_within", "running_trio", "shielded", "sleep"]
 
 
 class Flag:
@@ -68,6 +68,12 @@ async def readable_within(fd: int, seconds: float) -> bool:
         loop.remove_reader(fd)
         if timer is not None:
             timer.cancel()
+
+
+def now() -> float:
+    """Seconds, by the clock that the running loop has its timers by: a test may have its own."""
+    trio = running_trio()
+    return asyncio.get_running_loop().time() if trio is None else float(trio.current_time())
 
 
 async def sleep(seconds: float) -> None:

@@ -4,47 +4,44 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import signal
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
+from .durations import Deadline, check_seconds, nanoseconds
+from .epoll import EPOLLIN, epoll
+from .held import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
-from .wait import Patience, Unsettled, exit_status, until_settled
+from .owner import Owner
+from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
 
 __all__ = ["NoHandleError", "PidFd"]
 
 _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
+_PIDFS: Final = 0x50494446  # PID_FS_MAGIC: from Linux 6.9 on a pidfd has an inode of its own
+_SO_PEERPIDFD: Final = 77  # socket(7), Linux 6.5
 
 # Flags of pidfd_send_signal(2), Linux 6.9.
 _SCOPES: Final = {"handle": 0, "thread": 1 << 0, "process": 1 << 1, "group": 1 << 2}
 
-Scope = Literal["handle", "thread", "process", "group"]
+Scope: TypeAlias = Literal["handle", "thread", "process", "group"]
 
 
-class NoHandleError(ProcessLookupError):
-    """There is no pidfd to be had: the program has exited and that is known."""
-
-
-class HasHandle(Protocol):
-    """A `Process`, `Child`, or whatever else lends a pidfd of a program."""
-
-    def handle(self) -> AbstractContextManager[int]:
-        """A pidfd that is valid for the block."""
-
-
-class PidFd:
+class PidFd(Owner):
     """A handle to a process: a pidfd, and what can be done with one.
 
     A pid may come to mean another process when its own is gone; this does not. The process need not
     be a child. All methods may be called from any thread. Closing wakes who waits, and the
     descriptor is not closed (nor its number reused) before the last call that uses it has returned.
+
+    Two handles are equal if they are of the same process (or of the same thread), see `id`. One
+    cannot be copied or pickled: `send` and `from_fd` make another one.
 
         with PidFd.open(pid) as process:
             process.terminate()
@@ -65,6 +62,7 @@ class PidFd:
         _check(fd)
         os.set_inheritable(fd, False)
         self._fd = fd
+        self._key = _key(fd)
         self._kill_on_close = kill_on_close
         self._owner = os.getpid()
         self._users = 0
@@ -88,10 +86,10 @@ class PidFd:
 
         Raises:
             ProcessLookupError: there is none.
+            TypeError, ValueError, OverflowError: not a process id.
             OSError: EINVAL: the kernel has no handles to threads; EMFILE and the like.
         """
-        fd = os.pidfd_open(pid, _PIDFD_THREAD if thread else 0)
-        return cls._owning(fd, kill_on_close)
+        return cls._owning(open_pidfd(pid, _PIDFD_THREAD if thread else 0), kill_on_close)
 
     @classmethod
     def from_fd(cls, fd: int, *, kill_on_close: bool = False) -> Self:
@@ -111,12 +109,16 @@ class PidFd:
             ProcessLookupError: the process is gone, or it is no such directory.
             OSError: EXDEV: it is not of the /proc that is mounted here; ENOTDIR.
         """
-        if os.fstat(directory).st_dev != os.stat("/proc").st_dev:
+        found = os.fstat(directory)
+        if found.st_dev != os.stat("/proc").st_dev:
             raise OSError(errno.EXDEV, "not a directory of the /proc that is mounted here")
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        _check_process_directory(directory)
         try:
-            stat = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-            with open(stat, "rb") as file:
-                pid = int(file.read().split(b" ", 1)[0])
+            file = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+            with open(file, "rb") as text:
+                pid = int(text.read().split(b" ", 1)[0])
             fd = os.pidfd_open(pid)
             try:
                 os.stat("stat", dir_fd=directory)  # it lives: so the pid was its own until now
@@ -128,13 +130,39 @@ class PidFd:
         return cls._owning(fd, kill_on_close)
 
     @classmethod
-    def from_process(cls, process: HasHandle, *, kill_on_close: bool = False) -> Self:
-        """A handle to the program of a `Process` that runs, which outlives the `Process`.
+    def from_peer(cls, connection: socket.socket, *, kill_on_close: bool = False) -> Self:
+        """A handle to the process at the other end of a Unix socket (SO_PEERPIDFD, Linux 6.5).
+
+        That is who connected, or listened, or made the pair; as with SO_PEERCRED, it may have
+        handed its end over to another since (unix(7)).
 
         Raises:
-            NoHandleError: the program has exited and that is known.
+            ProcessLookupError: it has exited and was reaped.
+            OSError: ENODATA: nobody is connected; ENOPROTOOPT: an earlier kernel, or another kind
+                of socket.
+            TypeError: not a socket.
         """
-        with process.handle() as fd:
+        if not isinstance(connection, socket.socket):
+            raise TypeError(f"a socket is needed, not {type(connection).__name__}")
+        fd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+        return cls._owning(fd, kill_on_close)
+
+    @classmethod
+    def from_process(cls, process: HasHandle | HasPid, *, kill_on_close: bool = False) -> Self:
+        """A handle to the program of a `Process` that runs, which outlives the `Process`.
+
+        Args:
+            process: a `Process` or `Child` of ours, a transport of ours; or a `subprocess.Popen`,
+                an `asyncio.subprocess.Process`, a `multiprocessing.Process` whose child nobody has
+                reaped yet: so its pid is its own still.
+            kill_on_close: as above.
+
+        Raises:
+            NoHandleError: the program has exited, or somebody has reaped it.
+            TypeError: anything else.
+            ValueError: a `multiprocessing.Process` that was not started, or is closed.
+        """
+        with held_pidfd(process) as fd:
             return cls.from_fd(fd, kill_on_close=kill_on_close)
 
     @classmethod
@@ -163,8 +191,42 @@ class PidFd:
     # The handle itself --------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        """The descriptor."""
-        return f"<PidFd {'closed' if self._closed else self._fd}>"
+        """The pid, whether it runs, and the descriptor."""
+        name = type(self).__name__
+        try:
+            with self.hold() as fd:
+                pid = _fdinfo_pid(fd)
+                state = "exited" if has_exited(fd) else "running"
+        except (OSError, ValueError):  # OSError: the host has closed our descriptor
+            return f"<{name} closed>"
+        return f"<{name} {f'pid={pid} ' if pid > 0 else ''}{state} fd={fd}>"
+
+    @property
+    def id(self) -> int:
+        """The number of the process: no other one has it until the next boot (pidfs, Linux 6.9).
+
+        It is there after the process's end, and after `close`. Two handles with the same number are
+        of the same process; or one of them is of its first thread.
+
+        Raises:
+            OSError: ENOTSUP: the kernel is older.
+        """
+        return self._required_key()[0]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of the same process, or of the same thread. Raises OSError as `id`."""
+        if not isinstance(other, PidFd):
+            return NotImplemented
+        return self is other or self._required_key() == other._required_key()
+
+    def __hash__(self) -> int:
+        """The same for handles that are equal. Raises OSError as `id`."""
+        return hash(self._required_key())
+
+    def _required_key(self) -> tuple[int, bool]:
+        if self._key is None:
+            raise OSError(errno.ENOTSUP, "processes have no number of their own before Linux 6.9")
+        return self._key
 
     def fileno(self) -> int:
         """The descriptor, close-on-exec, or -1 once closed.
@@ -284,8 +346,8 @@ class PidFd:
         Raises:
             ValueError: the handle is closed, perhaps while this waits.
         """
-        with self._waiting() as (fd, epoll):
-            return await until_settled(lambda: self._status(fd, reap), epoll.fileno())
+        with self._waiting() as (fd, news):
+            return await until_settled(lambda: self._status(fd, reap), news.fileno())
 
     def wait_blocking(self, timeout: float | None = None, *, reap: bool = True) -> int | None:
         """Wait as `wait` does, blocking this thread. The GIL is not held meanwhile.
@@ -296,15 +358,17 @@ class PidFd:
 
         Raises:
             TimeoutError: it still runs.
-            ValueError: the handle is closed, perhaps while this waits.
+            ValueError: the handle is closed, perhaps while this waits; or not a number (NaN).
+            TypeError: no number of seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._waiting() as (fd, epoll):
+        check_seconds(timeout=timeout)
+        deadline = Deadline(timeout)
+        with self._waiting() as (fd, news):
             patience = Patience()
             while isinstance(status := self._status(fd, reap), Unsettled):
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if status is Unsettled.RUNS:
-                    if not epoll.poll(left) and left == 0:
+                    left = deadline.left
+                    if not _native.wait_readable(news.fileno(), nanoseconds(left)) and not left:
                         raise TimeoutError(errno.ETIMEDOUT, "the process still runs")
                 elif status is Unsettled.UNKNOWN or patience.over:
                     return None
@@ -318,15 +382,15 @@ class PidFd:
         return exit_status(fd, reap=reap)
 
     @contextlib.contextmanager
-    def _waiting(self) -> Iterator[tuple[int, select.epoll]]:
+    def _waiting(self) -> Iterator[tuple[int, epoll]]:
         """What becomes ready when the process is over, and when we are closed: for one waiter."""
-        with self.hold() as fd, select.epoll() as epoll:
+        with self.hold() as fd, epoll() as news:
             with self._lock:
                 if self._wake is None:
                     self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            epoll.register(fd, select.EPOLLIN)
-            epoll.register(self._wake, select.EPOLLIN)
-            yield fd, epoll
+            news.register(fd, EPOLLIN)
+            news.register(self._wake, EPOLLIN)
+            yield fd, news
 
     # What it is ---------------------------------------------------------------------------------
 
@@ -391,6 +455,25 @@ def _check(fd: int) -> None:
     if not isinstance(fd, int):
         raise TypeError(f"a descriptor is an integer, not {type(fd).__name__}")
     _fdinfo_pid(fd)
+
+
+def _key(fd: int) -> tuple[int, bool] | None:
+    """The inode of a pidfd, and whether it is of a thread; None where inodes say nothing."""
+    if _native.filesystem(fd) != _PIDFS:
+        return None
+    return os.fstat(fd).st_ino, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & _PIDFD_THREAD)
+
+
+def _check_process_directory(directory: int) -> None:
+    """Raises ProcessLookupError if it is not a process's in /proc, or of one that is gone."""
+    try:
+        signal.pidfd_send_signal(directory, 0)  # which such a directory will do for, too
+    except PermissionError:  # it is one
+        pass
+    except OSError as exc:
+        if exc.errno != errno.EBADF:
+            raise
+        raise ProcessLookupError(errno.ESRCH, "not a process's directory in /proc") from None
 
 
 def _fdinfo_pid(fd: int) -> int:

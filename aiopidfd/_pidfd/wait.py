@@ -19,6 +19,7 @@ __all__ = [
     "Unsettled",
     "exit_status",
     "has_exited",
+    "open_pidfd",
     "returncode",
     "until_settled",
     "wait_pid",
@@ -82,15 +83,26 @@ async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
         TypeError, ValueError, OverflowError: not a process id.
         OSError: EMFILE and the like.
     """
-    if not isinstance(pid, int):
-        raise TypeError(f"pid must be an integer, not {type(pid).__name__}")
-    if pid <= 0:
-        raise ValueError(f"not a process id: {pid}")
-    pidfd = os.pidfd_open(pid)
+    pidfd = open_pidfd(pid)
     try:
         return await until_settled(lambda: exit_status(pidfd, reap=reap), pidfd)
     finally:
         os.close(pidfd)
+
+
+def open_pidfd(pid: int, flags: int = 0) -> int:
+    """A new pidfd of the process with this pid (pidfd_open(2)).
+
+    Raises:
+        ProcessLookupError: there is no such process.
+        TypeError, ValueError, OverflowError: not a process id.
+        OSError: EMFILE and the like.
+    """
+    if not isinstance(pid, int) or isinstance(pid, bool):
+        raise TypeError(f"pid must be an integer, not {type(pid).__name__}")
+    if pid <= 0:
+        raise ValueError(f"not a process id: {pid}")
+    return os.pidfd_open(pid, flags)
 
 
 async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:

@@ -43,6 +43,7 @@ class Child(BlockingTreeHandle, Handle):
         Raises:
             subprocess.TimeoutExpired: it still runs.
             ChildProcessError: this process is a forked copy of the child's parent.
+            TypeError, ValueError: no number of seconds.
         """
         return self._program.wait(timeout)
 

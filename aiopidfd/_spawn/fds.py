@@ -3,8 +3,9 @@
 import errno
 import fcntl
 import os
-import select
 from typing import Final
+
+from .._pidfd.epoll import epoll
 
 __all__ = ["FIRST", "above_stdio", "duplicate", "epoll_above_stdio", "pipe_above_stdio"]
 
@@ -50,10 +51,10 @@ def pipe_above_stdio() -> tuple[int, int]:
         raise
 
 
-def epoll_above_stdio() -> select.epoll:
+def epoll_above_stdio() -> epoll:
     """A new epoll set, close-on-exec."""
-    epoll = select.epoll()
-    if epoll.fileno() >= FIRST:
-        return epoll
-    with epoll:
-        return select.epoll.fromfd(duplicate(epoll.fileno()))
+    new = epoll()
+    if new.fileno() >= FIRST:
+        return new
+    with new:
+        return epoll.fromfd(duplicate(new.fileno()))

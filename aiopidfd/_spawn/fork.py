@@ -5,6 +5,7 @@ import sys
 
 from .. import _native
 from .child import Child
+from .hub import Hub
 from .kernel import clone_call, other_clone_call
 from .plan import Plan
 from .program import Program
@@ -57,13 +58,18 @@ def fork() -> Child | None:
     return None if program is None else Child(program)
 
 
-def fork_on(hub: _native.Hub | None) -> Program | None:
-    """As `fork`; `hub` is how a loop will hear of the new process."""
+def fork_on(hub: Hub | None) -> Program | None:
+    """As `fork`; `hub` is that of the loop which will hear of the new process.
+
+    Raises also RuntimeError: the programs of that loop are being shut down.
+    """
+    if hub is not None:
+        hub.check_open()
     sys.audit("os.fork")
     call = clone_call()
     while True:
         try:
-            native = _native.fork(hub, call)
+            native = _native.fork(None if hub is None else hub.native, call)
         except OSError as exc:
             if exc.errno == errno.ECHILD:
                 raise ChildProcessError(
@@ -76,4 +82,8 @@ def fork_on(hub: _native.Hub | None) -> Program | None:
                 raise
             call = other
         else:
-            return None if native is None else Program(native, _PLAN)
+            if native is None:
+                return None
+            program = Program(native, _PLAN, hub)
+            program.advance()  # it runs already
+            return program

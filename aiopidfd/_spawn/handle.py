@@ -1,13 +1,14 @@
 """What every handle to a running program has: who it is, its exit, its signals, its tree."""
 
 import contextlib
-import errno
 import os
 import resource
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from signal import SIGTERM
 
-from .._pidfd.pidfd import NoHandleError, PidFd
+from .._pidfd.owner import Owner
+from .._pidfd.pidfd import PidFd
 from .options import StrOrBytesPath
 from .program import Program
 from .tree import Tree, denied_error
@@ -30,8 +31,7 @@ class TreeHandle:
         """The program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it."""
         return self._program.pidfd
 
-    @contextlib.contextmanager
-    def handle(self) -> Iterator[int]:
+    def handle(self) -> AbstractContextManager[int]:
         """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
 
             with process.handle() as pidfd:
@@ -39,15 +39,9 @@ class TreeHandle:
 
         Raises:
             NoHandleError: the program has exited and that is known.
+            ChildProcessError: this process is a forked copy of the one that started the program.
         """
-        try:
-            fd = self._program.native.dup_pidfd()
-        except ProcessLookupError:
-            raise NoHandleError(errno.ESRCH, "the program has exited") from None
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        return self._program.handle()
 
     @property
     def guardian_pid(self) -> int:
@@ -74,6 +68,7 @@ class TreeHandle:
 
         Raises:
             ProcessLookupError: the program has exited, and no one has kept track of its tree.
+            ChildProcessError: this process is a forked copy of the one that started the program.
             OSError: EMFILE; ENOTSUP, ENOSYS: /proc cannot tell (see docs/trees.md).
         """
         handles: list[PidFd] = []
@@ -156,15 +151,18 @@ class BlockingTreeHandle(TreeHandle):
         return True
 
 
-class Handle(TreeHandle):
+class Handle(Owner, TreeHandle):
     """A program: who it is, how it ended, its signals and its tree. It has no streams."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """The pid, and the return code where there is one."""
-        code = "" if self.returncode is None else f" returncode={self.returncode}"
-        return f"<{type(self).__name__} {self.pid}{code}>"
+        """The pid, and how it stands."""
+        return f"<{type(self).__name__} {self._described()}>"
+
+    def _described(self) -> str:
+        code = self._program.returncode
+        return f"pid={self.pid} {'running' if code is None else f'returncode={code}'}"
 
     @property
     def pid(self) -> int:
@@ -190,6 +188,7 @@ class Handle(TreeHandle):
 
         Raises:
             ProcessLookupError: the program has exited and that is known.
+            ChildProcessError: this process is a forked copy of the one that started the program.
             PermissionError: it runs with ids that we may not signal (kill(2)).
         """
         self._program.send_signal(signal)

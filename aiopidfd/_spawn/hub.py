@@ -1,7 +1,7 @@
-"""How a loop hears of the programs that were started on it: one hub for each loop.
+"""How a loop hears of the programs that were started on it: by one hub for each loop.
 
-The loop watches one descriptor, from the first start on, whatever the number of programs. It is the
-loop alone that holds the hub, by its reader (on trio by a system task): so that goes when the loop
+From the first start on the loop watches one descriptor, the hub's, however many programs there are.
+Only the loop holds the hub, by its reader (on trio by a system task). So the hub goes when the loop
 is closed.
 """
 
@@ -11,26 +11,35 @@ import functools
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import _native
 from .._pidfd.backend import Flag, running_trio
+from .registry import WeakPrograms
 
-__all__ = ["Hub", "current_hub", "news_of", "prepare"]
+if TYPE_CHECKING:
+    from .program import Program
 
-# Starts that are under way at once, on one loop; the next one waits for its turn. Each needs a few
-# more descriptors than a running program does, and more of them would not be done any sooner.
+__all__ = ["Hub", "current_hub", "known_hub", "news_of", "prepare"]
+
+# So many starts may be under way at once on one loop; the next one waits for its turn. A start
+# needs some more descriptors than a running program, and more starts at once are not faster.
 AT_ONCE: Final = 16
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Hub:
-    """Tells whoever listens when there is news of a child.
+    """Tells each listener when there is news of its program, and lets starts have their turns.
+
+    It keeps the programs of its loop until their exits are known, whether anybody listens or not.
 
     Attributes:
-        native: what the native module takes for a start.
+        native: the native half, which the native module takes for a start.
+        number: the number of the native half's descriptor, even after somebody has closed that.
+        programs: by number, the programs of this loop that run.
+        trees: those whose guardian stays for their tree, perhaps after their own exit.
     """
 
     __slots__ = (
@@ -39,17 +48,25 @@ class Hub:
         "_listeners",
         "_news",
         "_queue",
+        "_shutdowns",
         "_soon",
         "_starting",
         "_will_look",
         "native",
         "number",
+        "programs",
+        "trees",
     )
 
     def __init__(self, soon: Callable[..., object], later: Callable[..., object]) -> None:
-        """Open it. `soon` and `later` are how to be called by the loop. Raises OSError."""
-        self.native = _native.hub()
-        self.number = self.native.fd
+        """Open the native half. Raises OSError.
+
+        Args:
+            soon: the loop's `call_soon`.
+            later: the loop's `call_later`.
+        """
+        self.native: _native.Hub = _native.hub()
+        self.number: int = self.native.fd
         self._soon = soon
         self._later = later
         self._will_look = False
@@ -57,17 +74,24 @@ class Hub:
         self._listeners: dict[int, Callable[[], object]] = {}
         self._starting = 0
         self._queue: deque[Flag] = deque()
+        self._shutdowns = 0
+        self.programs: dict[int, Program] = {}
+        self.trees = WeakPrograms()
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
-        """Call `listener` when there is news of `child`: its state has changed, or may have."""
+        """Call `listener` whenever the state of `child` has changed, or may have."""
         self._listeners[child.id] = listener
 
     def forget(self, child: _native.Child) -> None:
-        """Call it no more."""
+        """Stop calling the listener of `child`."""
         self._listeners.pop(child.id, None)
 
+    def has_listener(self, child: _native.Child) -> bool:
+        """Whether somebody is still to be told of `child`."""
+        return child.id in self._listeners
+
     def collect(self) -> None:
-        """Take in what is new, and call who listens. For the loop: when `native.fd` is readable."""
+        """Take in what is new and call the listeners. The loop calls this when it may read."""
         numbers, late = self.native.collect()
         self._news.extend(numbers)
         if late and not self._will_look:
@@ -75,17 +99,22 @@ class Hub:
             self._later(_LOOK_AGAIN, self._look_again)
         self._tell()
 
+    def _listener(self, number: int) -> Callable[[], object] | None:
+        """Whom to call: where nobody listens, the program itself takes in that it has ended."""
+        program = self.programs.get(number)
+        return self._listeners.get(number, None if program is None else program.advance)
+
     def _tell(self) -> None:
-        """Call who listens. Ctrl-C may come anywhere: the others are called all the same."""
+        """Call the listeners. If one is interrupted, say by Ctrl-C, the others are called later."""
         news = self._news
         try:
             while news:
-                if (listener := self._listeners.get(news[0])) is not None:
+                if (listener := self._listener(news[0])) is not None:
                     listener()
                 news.popleft()
         except BaseException:
-            if news and (listener := self._listeners.get(news.popleft())) is not None:
-                self._soon(listener)  # once more: it may have been interrupted
+            if news and (listener := self._listener(news.popleft())) is not None:
+                self._soon(listener)  # again: it may have been interrupted
             if news:
                 self._soon(self._tell)
             raise
@@ -93,10 +122,15 @@ class Hub:
     def _look_again(self) -> None:
         self._will_look = False
         self.native.look_again()
-        self.collect()  # which sees to it that those who are still late are looked at again
+        self.collect()  # which arranges the next look if some are still late
 
     async def take_turn(self) -> None:
-        """Wait until one more start may be under way. Then it is, until `give_turn`."""
+        """Wait until one more start may be under way. The turn lasts until `give_turn`.
+
+        Raises:
+            RuntimeError: the programs of this loop are being shut down.
+        """
+        self.check_open()
         if self._starting < AT_ONCE:
             self._starting += 1
             return
@@ -110,19 +144,53 @@ class Hub:
             else:
                 self.give_turn()
             raise
+        if self._shutdowns:
+            self.give_turn()
+            self.check_open()
 
     def give_turn(self) -> None:
-        """Hand a turn over to who has waited longest, if anybody does."""
+        """Give a turn back: to the caller that has waited longest, if there is one."""
         if self._queue:
             self._queue.popleft().set()
         else:
             self._starting -= 1
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether starts are under way."""
+        return self._starting > 0
+
+    def check_open(self) -> None:
+        """Raise RuntimeError if the programs of this loop are being shut down."""
+        if self._shutdowns:
+            raise RuntimeError(
+                "nothing can be started: the programs of this loop are being shut down"
+            )
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """For the block nothing new can be started on this loop."""
+        self._shutdowns += 1
+        try:
+            yield
+        finally:
+            self._shutdowns -= 1
 
 
 _hubs: "weakref.WeakKeyDictionary[Any, weakref.ref[Hub]]" = weakref.WeakKeyDictionary()
 _trio_hub: Any = None  # a RunVar
 
 os.register_at_fork(after_in_child=_hubs.clear)  # the native half is closed there
+
+
+def known_hub() -> Hub | None:
+    """The hub of the running loop, if it has one yet. Raises RuntimeError if no loop runs here."""
+    trio = running_trio()
+    if trio is not None:
+        hub: Hub | None = None if _trio_hub is None else _trio_hub.get(None)
+        return hub
+    reference = _hubs.get(asyncio.get_running_loop())
+    return None if reference is None else reference()
 
 
 def current_hub() -> Hub:
@@ -136,8 +204,7 @@ def current_hub() -> Hub:
     if trio is not None:
         return _hub_of_trio(trio)
     loop = asyncio.get_running_loop()
-    reference = _hubs.get(loop)
-    hub = None if reference is None else reference()
+    hub = known_hub()
     if hub is None or hub.native.fd < 0:
         if hub is not None:  # the host has closed it
             with contextlib.suppress(OSError, ValueError):
@@ -152,7 +219,7 @@ def _hub_of_trio(trio: Any) -> Hub:
     global _trio_hub
     if _trio_hub is None:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
-    hub: Hub | None = _trio_hub.get(None)
+    hub = known_hub()
     if hub is None or hub.native.fd < 0:
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
@@ -160,18 +227,20 @@ def _hub_of_trio(trio: Any) -> Hub:
 
 
 class _TrioHub(Hub):
-    """A hub that a system task of trio serves.
+    """A hub that is served by a system task of trio.
 
-    At the end of a run system tasks are cancelled, and some of them may be about to end programs:
-    so it goes on as long as somebody listens, and is started again where somebody begins to.
+    At the end of a run trio cancels its system tasks, while other tasks may still be ending
+    programs. So this task is shielded as long as there is a listener, and is started again for the
+    next listener.
     """
 
     __slots__ = ("_scope", "_trio")
 
     def __init__(self, trio: Any) -> None:
-        super().__init__(functools.partial(self._call_later, 0), self._call_later)
+        later = functools.partial(_call_later_on_trio, trio)  # not a method of ours: no cycle
+        super().__init__(functools.partial(later, 0), later)
         self._trio = trio
-        self._scope: Any = None  # of the task that serves it
+        self._scope: Any = None  # the cancel scope of the task that serves it
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         super().listen(child, listener)
@@ -193,23 +262,25 @@ class _TrioHub(Hub):
                     self.collect()
         finally:
             self._scope = None
+            self.programs.clear()  # the run is over, and what is left of trio's may live on
 
-    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        async def call() -> None:
-            with self._trio.CancelScope(shield=True):
-                await self._trio.sleep(seconds)
-            function()
 
-        self._trio.lowlevel.spawn_system_task(call)
+def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:
+    async def call() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        function()
+
+    trio.lowlevel.spawn_system_task(call)
 
 
 def prepare() -> None:
-    """Take now the descriptors that the first start would take, a dozen or so, and keep them.
+    """Open the descriptors that the first start would open, a dozen or so, and keep them.
 
-    A start costs the same however many descriptors this process has open, if these have low
-    numbers. They do where the first start comes early, or an event loop of ours is made early. A
-    server that starts its first program late calls this first, before it opens thousands. In a
-    coroutine it takes those of the running loop, too.
+    A start costs the same however many descriptors this process has open, provided that these few
+    have low numbers. They have if the first start comes early, or if an event loop of ours is made
+    early. A server that starts its first program late should call this before it opens thousands of
+    descriptors. Called in a coroutine, it also opens those of the running loop.
 
     Raises:
         OSError: EMFILE, ENFILE; or a call is refused here, which is named.
@@ -220,7 +291,7 @@ def prepare() -> None:
 
 
 async def news_of(child: _native.Child, hub: Hub) -> None:
-    """Wait until there is news of a child. One task at a time."""
+    """Wait until there is news of `child`. Only one task at a time may do so."""
     flag = Flag()
     hub.listen(child, flag.set)
     try:

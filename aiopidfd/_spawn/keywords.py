@@ -32,6 +32,10 @@ _ELSEWHERE: Final = {
     "encoding": "create_subprocess_exec(), create_subprocess_shell() and run_process() take it",
     "errors": "create_subprocess_exec(), create_subprocess_shell() and run_process() take it",
     "limit": "create_subprocess_exec() and create_subprocess_shell() take it",
+    "output_limit": "communicate(), run_process() and run_pipeline() take it",
+    "on_limit": "communicate(), run_process() and run_pipeline() take it",
+    "idle_timeout": "run_process(), run_pipeline() and supervise() take it",
+    "on_output": "run_process() and supervise() take it",
     "grace": "what ends the program takes it: aclose(), run_process()",
 }
 

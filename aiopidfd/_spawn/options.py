@@ -6,17 +6,20 @@ Each public function that starts a program makes a `Request` at once and hands i
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import IO, Any, Final, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 __all__ = [
     "Command",
     "Env",
     "Options",
+    "OutputChoice",
+    "PipelineOptions",
     "Request",
     "RunOptions",
     "StartOptions",
     "Stdio",
     "StrOrBytesPath",
+    "SuperviseOptions",
     "make_request",
     "take_fixed",
 ]
@@ -35,6 +38,10 @@ class HasFileno(Protocol):
 
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
 
+# What an output may be where its sinks are ours: also a function, a stream, or a list of all these.
+# What is a stream depends on the loop.
+OutputChoice: TypeAlias = Stdio | Callable[[Any], object] | Sequence[Any]
+
 
 class Options(TypedDict, total=False):
     """The keyword options that every way to start a program takes.
@@ -43,6 +50,44 @@ class Options(TypedDict, total=False):
     the kernel refuses raises OSError with the option's name in its text; bad values raise TypeError
     or ValueError before anything is started. See docs/options.md for the order in which they are
     applied.
+
+    Attributes:
+        executable: The file that is executed, if it is not the first argument; with a shell, the
+            shell.
+        cwd: The program's working directory (chdir(2)). An error has it as its `filename`.
+        env: The program's whole environment. None: it inherits ours, as it is in C at the call.
+        user: The user that it runs as, by name or number (setreuid(2)). KeyError: no such name.
+        group: The group that it runs as, by name or number (setregid(2)). KeyError: no such name.
+        extra_groups: All of its supplementary groups, by name or number (setgroups(2)).
+        umask: The mask for the files that it makes (umask(2)). Negative, the default: as ours.
+        start_new_session: Whether it leads a session of its own, without a controlling terminal
+            (setsid(2)).
+        process_group: The process group that it joins (setpgid(2)); 0: one of its own. None: ours.
+        restore_signals: Whether SIGPIPE and SIGXFSZ, which Python ignores, are at their defaults.
+            Default: True.
+        close_fds: Whether all descriptors but 0, 1, 2 and those of `pass_fds` are closed. Default:
+            True.
+        pass_fds: Descriptors of ours that it inherits, under the same numbers. OSError EBADF: not
+            open.
+        pipesize: Bytes that each PIPE holds (fcntl(2), F_SETPIPE_SZ). Negative, the default: as it
+            is.
+        cgroup: A cgroup (version 2) that it is born in: its directory's path or descriptor (Linux
+            5.7).
+        window_size: (rows, columns) of the terminal that PTY asks for, each from 0 to 65535
+            (ioctl_tty(2)).
+        rlimits: Resource limits (setrlimit(2)): a name such as "NOFILE", to both limits or (soft,
+            hard).
+        nice: Its nice value itself, not a difference (setpriority(2)): from -20 to 19.
+        cpu_affinity: The numbers of the processors that it may run on (sched_setaffinity(2)).
+        scheduler: (policy, priority): `os.SCHED_*`, and 0 or a realtime priority
+            (sched_setscheduler(2)).
+        ioprio: (class, level) for the I/O scheduler (ioprio_set(2)): class 1 to 3, level 0 to 7.
+        oom_score_adj: How eagerly the OOM killer takes it, from -1000 to 1000
+            (proc_pid_oom_score_adj(5)).
+        no_new_privs: Whether no later exec of it can gain privileges (PR_SET_NO_NEW_PRIVS(2const)).
+        die_with_parent: A signal that it gets when this process ends or execs; True is SIGKILL.
+            Default: False.
+        contain: Whether all that it has started is killed when it has exited, or this process has.
     """
 
     executable: StrOrBytesPath | None
@@ -112,13 +157,50 @@ class RunOptions(Options, total=False):
     """What `run_process` takes beside its input and the text's keywords. See there; a type only."""
 
     stdin: Stdio
-    stdout: Stdio
-    stderr: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    on_output: Callable[[str, Any], object] | None
     check: bool
     timeout: float | None
+    idle_timeout: float | None
     shell: bool | None
     grace: float
     drain: float | None
+
+
+class PipelineOptions(Options, total=False):
+    """What `run_pipeline` takes beside its input and the text's keywords. See there; a type only.
+
+    Those of `Options` are for each of the programs.
+    """
+
+    stdin: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    output_limit: int | None
+    on_limit: Literal["raise", "head", "tail"]
+    check: bool
+    timeout: float | None
+    idle_timeout: float | None
+    grace: float
+    drain: float | None
+
+
+class SuperviseOptions(Options, total=False):
+    """What `start_in` and `supervise` take. See there; a type only."""
+
+    input: bytes | str | None
+    stdin: Stdio
+    stdout: OutputChoice
+    stderr: OutputChoice
+    on_output: Callable[[str, Any], object] | None
+    check: bool
+    idle_timeout: float | None
+    grace: float
+    drain: float | None
+    text: bool | None
+    encoding: str | None
+    errors: str | None
 
 
 _NAMES: Final = frozenset(Options.__annotations__)

@@ -3,40 +3,49 @@
 Internal: what users hold are handles (`Child`, `Process` and others), and each has a `Program`.
 """
 
+import contextlib
 import errno
-import logging
+import os
 import resource
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .. import _native
-from .._pidfd.durations import nanoseconds
+from .._pidfd.durations import Deadline, check_seconds, monotonic, nanoseconds
+from .._pidfd.held import NoHandleError
 from .._pidfd.wait import Patience, has_exited, returncode
+from .hub import Hub
+from .log import log_exit, log_start, logger
 from .options import StrOrBytesPath
 from .plan import Plan
+from .registry import RUNNING
 
 __all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
-
-logger = logging.getLogger("aiopidfd")
 
 UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
 
 _GUARDIAN_ENDS: Final = 5_000_000  # nanoseconds: much more than it takes
 
+_STARTED: Final = frozenset({_native.RUNNING, _native.ORPHANED, _native.EXITED, _native.UNKNOWN})
 FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
 
 
 class Program:
     """A program that runs, or is being started, or has exited; and its guardian.
 
-    One that is dropped while it runs lives on; its guardian is reaped by a later start.
+    One that is dropped while it is being started is killed. One that runs is kept by the hub of its
+    loop until its exit is known; without a loop it lives on when it is dropped, and its guardian is
+    reaped by a later start.
 
     Attributes:
         args: the command as it was given, a list; with a shell, the shell's command line.
-        doomed: whether it was killed, and nobody wants to hear that it still runs.
+        begun: when its start was begun, in seconds of CLOCK_MONOTONIC.
+        started: the same in seconds since the epoch, as time.time().
+        abandoned: whether it was killed by us, so that no warning is due while it still runs.
         native: the native half.
         returncode: None while it runs as far as is known; then the exit status, or minus the number
             of the signal that ended it.
@@ -46,26 +55,58 @@ class Program:
 
     __slots__ = (
         "__weakref__",
+        "_has_started",
+        "_hub",
         "_pid",
         "_plan",
+        "abandoned",
         "args",
-        "doomed",
+        "begun",
         "native",
         "returncode",
         "rusage",
+        "started",
     )
 
     args: Sequence[StrOrBytesPath]
 
-    def __init__(self, native: _native.Child, plan: Plan) -> None:
-        """Take what the native spawner returned."""
-        self.native = native
+    def __init__(self, native: _native.Child, plan: Plan, hub: Hub | None = None) -> None:
+        """Take what the native spawner returned. `hub` is that of the loop it is started on."""
+        self.begun = monotonic()
+        self.started = time.time()
+        self.native: _native.Child = native
         self._plan = plan
         self._pid = 0
         self.args = plan.args
-        self.doomed = False
+        self.abandoned: bool = False
         self.returncode: int | None = None
         self.rusage: resource.struct_rusage | None = None
+        self._has_started = False
+        self._hub = None if hub is None else weakref.ref(hub)  # which keeps us: so no cycle
+        RUNNING.add(self)
+
+    @property
+    def hub(self) -> Hub | None:
+        """The hub of the loop that it belongs to, while there is that loop."""
+        return None if self._hub is None else self._hub()
+
+    def move_to(self, hub: Hub) -> None:
+        """Belong to another loop, if it does not yet, which will hear of its exit."""
+        hub.native.adopt(self.native)
+        if self.hub is not hub:
+            self._leave_hub()
+            self._hub = weakref.ref(hub)
+            self._join_hub()
+            if self.advance() in FINAL:
+                self._leave_hub()
+
+    def _join_hub(self) -> None:
+        if (hub := self.hub) is not None:
+            hub.programs[self.native.id] = self
+
+    def _leave_hub(self) -> None:
+        if (hub := self.hub) is not None:
+            hub.programs.pop(self.native.id, None)
 
     @property
     def pid(self) -> int:
@@ -92,6 +133,10 @@ class Program:
     def advance(self) -> int:
         """Take in what is known now; returns the native state. Never blocks."""
         state = self.native.poll()
+        if not self._has_started and state in _STARTED:
+            self._has_started = True
+            self._join_hub()
+            log_start(self)
         if state in FINAL and self.returncode is None:
             if state == _native.EXITED:
                 self._take_result()
@@ -103,6 +148,9 @@ class Program:
                     UNKNOWN_RETURNCODE,
                 )
                 self.returncode = UNKNOWN_RETURNCODE
+            self._leave_hub()
+            if RUNNING.remove(self) and self.returncode is not None:
+                log_exit(self)
         return state
 
     def _take_result(self) -> None:
@@ -129,6 +177,7 @@ class Program:
         Raises:
             subprocess.TimeoutExpired: it still runs.
             ChildProcessError: this process is a forked copy of the child's parent.
+            TypeError, ValueError: no number of seconds.
         """
         state = self.block(timeout)
         self.close()
@@ -143,13 +192,13 @@ class Program:
 
         Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        check_seconds(timeout=timeout)
+        deadline = Deadline(timeout)
         patience = Patience()
         while (state := self.advance()) not in FINAL:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if deadline.past:
                 raise subprocess.TimeoutExpired([*self.args], timeout or 0)
-            self.native.block(state, -1 if left is None else nanoseconds(left))
+            self.native.block(state, nanoseconds(deadline.left))
             if self.advance() == _native.ORPHANED and self.has_exited():
                 # Whoever adopted it has not reaped it yet.
                 if patience.over:
@@ -170,15 +219,43 @@ class Program:
             self.native.close()
             raise self.failure()
 
+    @contextlib.contextmanager
+    def handle(self) -> Iterator[int]:
+        """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
+
+        Raises:
+            NoHandleError: the program has exited and that is known.
+            ChildProcessError: this process is a forked copy of the child's parent.
+        """
+        try:
+            fd = self.native.dup_pidfd()
+        except ProcessLookupError:
+            self.check_ours()
+            raise NoHandleError(errno.ESRCH, "the program has exited") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def check_ours(self) -> None:
+        """Raises ChildProcessError if this process is a forked copy of the child's parent."""
+        if self.returncode is None and self.native.state == _native.FOREIGN:
+            raise _foreign()
+
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, so never to another process that got the same pid.
 
         Raises:
             ProcessLookupError: it has exited and that is known.
+            ChildProcessError: this process is a forked copy of the child's parent.
             PermissionError: it runs with ids that we may not signal (kill(2)).
             OSError: EINVAL: no such signal.
         """
-        self.native.send_signal(sig)
+        try:
+            self.native.send_signal(sig)
+        except ProcessLookupError:
+            self.check_ours()
+            raise
 
     def terminate(self) -> None:
         """Send SIGTERM. Raises as `send_signal` does."""
@@ -208,7 +285,7 @@ class Program:
 
     def abandon(self) -> None:
         """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
-        self.doomed = True
+        self.abandoned = True
         self.native.kill()
 
 

@@ -3,15 +3,15 @@
 import contextlib
 import errno
 import logging
-import time
 from signal import SIGTERM
 from typing import Final
 
-from .._pidfd.backend import sleep
+from .._pidfd.backend import now, sleep
+from .._pidfd.durations import Deadline
 from .program import Program
 from .tree import Tree
 
-__all__ = ["end_tree"]
+__all__ = ["ask_tree", "end_tree", "warn_of_the_rest"]
 
 _LOOK_AGAIN: Final = 0.1  # seconds
 
@@ -28,7 +28,7 @@ async def end_tree(program: Program, grace: float) -> None:
     """
     try:
         tree = Tree(program)
-    except ProcessLookupError:  # not there yet, or any more
+    except (ProcessLookupError, ChildProcessError):  # not there yet, or any more; or not ours
         program.abandon()
         return
     except OSError as exc:
@@ -37,13 +37,13 @@ async def end_tree(program: Program, grace: float) -> None:
     with tree:
         try:
             if grace > 0:
-                _ask(program, tree)
+                ask_tree(program, tree)
                 if await _gone_within(program, tree, grace):
                     return
             if not tree.orphaned:  # else what descends from it could not be found any more
                 with contextlib.suppress(ProcessLookupError):
                     program.kill()
-            program.doomed = True
+            program.abandoned = True
             await tree.kill()
         except PermissionError:
             raise
@@ -53,14 +53,20 @@ async def end_tree(program: Program, grace: float) -> None:
 
 async def _gone_within(program: Program, tree: Tree, grace: float) -> bool:
     """Wait for the end of a tree, unless somebody loses patience and kills the program."""
-    deadline = time.monotonic() + grace
-    while not program.doomed and (left := deadline - time.monotonic()) > 0:
-        if await tree.wait_for(min(left, _LOOK_AGAIN)):
+    deadline = Deadline(grace, now)
+    while not program.abandoned and not deadline.past:
+        if await tree.wait_for(min(deadline.left, _LOOK_AGAIN)):
             return True
     return tree.is_gone()
 
 
-def _ask(program: Program, tree: Tree) -> None:
+def ask_tree(program: Program, tree: Tree) -> None:
+    """SIGTERM to all of a program's tree.
+
+    Raises:
+        PermissionError: we may not signal the program; what else we may signal has got it.
+        OSError: as `Tree.signal`, but for a lack of descriptors: then the program alone has got it.
+    """
     try:
         tree.signal(SIGTERM)
     except OSError as exc:
@@ -72,19 +78,24 @@ def _ask(program: Program, tree: Tree) -> None:
         program.send_signal(0)  # PermissionError, if we have no right to
 
 
-async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
+def warn_of_the_rest(program: Program, reason: OSError) -> None:
+    """Say in the log that a program's tree cannot be found, so that it is ended alone."""
     logger.warning(
         "The program with pid %d is ended, but what it has started perhaps is not: %s",
         program.pid,
         reason,
     )
+
+
+async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
+    warn_of_the_rest(program, reason)
     with contextlib.suppress(ProcessLookupError):
         if grace > 0:
             program.terminate()
-            deadline = time.monotonic() + grace
-            while time.monotonic() < deadline:  # no descriptor is to be had, perhaps
+            deadline = Deadline(grace, now)
+            while not deadline.past:  # no descriptor is to be had, perhaps
                 if program.poll() is not None:
                     return
                 await sleep(0.01)
         program.kill()
-        program.doomed = True
+        program.abandoned = True

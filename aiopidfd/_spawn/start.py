@@ -4,6 +4,7 @@ import errno
 
 from .. import _native
 from .cgroups import Cgroup
+from .hub import Hub
 from .kernel import clone_call, other_clone_call
 from .options import Request
 from .plan import check_fds, make_plan
@@ -13,13 +14,13 @@ from .stdio import Descriptors
 __all__ = ["start", "start_blocking"]
 
 
-def start(request: Request, descriptors: Descriptors, hub: _native.Hub | None = None) -> Program:
+def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) -> Program:
     """Begin to start a program; returns at once, with the program in the state STARTING.
 
     Args:
         request: what is asked for.
         descriptors: holds our ends of the pipes afterwards.
-        hub: how a loop will hear of the program.
+        hub: that of the loop which will hear of the program.
 
     Raises:
         OSError, TypeError, ValueError: as `spawn`, but for what only the exec can tell.
@@ -57,7 +58,7 @@ def start(request: Request, descriptors: Descriptors, hub: _native.Hub | None = 
     while True:
         try:
             native = _native.spawn(
-                hub,
+                None if hub is None else hub.native,
                 call,
                 plan.private_memory,
                 plan.private_table,
@@ -71,7 +72,7 @@ def start(request: Request, descriptors: Descriptors, hub: _native.Hub | None = 
                 plan.env,
                 descriptors.child_ends,
             )
-            return Program(native, plan)
+            return Program(native, plan, hub)
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise

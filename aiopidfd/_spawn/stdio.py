@@ -19,7 +19,7 @@ from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
 if TYPE_CHECKING:
-    import select
+    from .._pidfd.epoll import epoll
 
 __all__ = ["Descriptors"]
 
@@ -60,11 +60,11 @@ class Descriptors:
         self.ours: list[int | None] = [None, None, None]
         self.on_terminal: tuple[int, ...] = ()
         self.terminal: int | None = None
-        self.watches: list[select.epoll] = []
+        self.watches: list[epoll] = []
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
         self.cgroup: int | None = None
-        self.kill = -1
+        self.kill: int = -1
         self.taken: frozenset[int] = frozenset()
 
     def take(self, fds: Collection[int]) -> dict[int, int]:

@@ -10,13 +10,12 @@ import errno
 import math
 import os
 import signal
-import time
 from collections.abc import Iterator
 from typing import Final, Self
 
 from .. import _native
-from .._pidfd.backend import readable_within
-from .._pidfd.durations import nanoseconds
+from .._pidfd.backend import now, readable_within
+from .._pidfd.durations import Deadline, nanoseconds
 from .._pidfd.wait import has_exited
 from .containment import explained
 from .program import Program
@@ -45,6 +44,7 @@ class Tree:
 
         Raises:
             ProcessLookupError: it is gone: the program has exited, and what it left is no one's.
+            ChildProcessError: this process is a forked copy of the one that started the program.
             OSError: EMFILE.
         """
         self._program = program
@@ -52,8 +52,15 @@ class Tree:
         self.orphaned = False
         try:
             self._fd = program.native.stay()
+            if (hub := program.hub) is not None:
+                hub.trees.add(program)
         except ProcessLookupError:
-            self._fd = program.native.dup_pidfd()
+            try:
+                self._fd = program.native.dup_pidfd()
+            except ProcessLookupError:
+                program.check_ours()
+                reason = "the program has exited, and nobody has kept track of what it started"
+                raise ProcessLookupError(errno.ESRCH, reason) from None
             self._root = program.pid
             self.orphaned = True
 
@@ -125,30 +132,35 @@ class Tree:
             PermissionError: all that is left are processes that we may not signal.
             OSError: as `signal`.
         """
-        for _ in self._kill_passes():
+        for _ in self._kill_passes(Deadline(KILL_DEADLINE, now)):
             if await self.wait_for(_KILL_AGAIN):
                 return True
         return False
 
     def kill_blocking(self) -> bool:
         """As `kill`, for code without a loop."""
-        for _ in self._kill_passes():
+        for _ in self._kill_passes(Deadline(KILL_DEADLINE)):
             if _native.wait_readable(self._fd, nanoseconds(_KILL_AGAIN)) and self.is_gone():
                 return True
         return False
 
-    def _kill_passes(self) -> Iterator[None]:
-        """SIGKILL to all there is now, at each step; until KILL_DEADLINE."""
-        deadline = time.monotonic() + KILL_DEADLINE
+    def kill_once(self) -> tuple[int, int]:
+        """SIGKILL to those that are next: the guardian's children, or all if there is no guardian.
+
+        Returns and raises as `signal`.
+        """
+        if self.orphaned:
+            return self.signal(signal.SIGKILL)
+        return _checked(*_native.kill_next(self._root, self._fd))
+
+    def _kill_passes(self, deadline: Deadline) -> Iterator[None]:
+        """SIGKILL to all there is now, at each step; until it is late."""
         with contextlib.suppress(OSError):
             self.signal(signal.SIGKILL)  # from below they come to the guardian one by one only
         while True:
-            if self.orphaned:
-                signalled, denied = self.signal(signal.SIGKILL)
-            else:
-                signalled, denied = _checked(*_native.kill_next(self._root, self._fd))
+            signalled, denied = self.kill_once()
             yield
-            late = time.monotonic() > deadline
+            late = deadline.past
             if denied and (not signalled or late):
                 raise denied_error()
             if late:

@@ -5,12 +5,14 @@ import os
 import warnings
 import weakref
 
+from .._pidfd.owner import Owner
+
 __all__ = ["PipeEnd"]
 
 _open_ends: "weakref.WeakSet[PipeEnd]" = weakref.WeakSet()
 
 
-class PipeEnd:
+class PipeEnd(Owner):
     """Owns a descriptor, which is made non-blocking. For who reads or writes it."""
 
     def __init__(self, fd: int) -> None:
@@ -18,6 +20,13 @@ class PipeEnd:
         self._fd = fd
         os.set_blocking(fd, False)
         _open_ends.add(self)
+
+    def __repr__(self) -> str:
+        """How it stands, and the descriptor."""
+        return f"<{type(self).__name__} {self._described()}>"
+
+    def _described(self) -> str:
+        return f"open fd={self._fd}" if self._fd >= 0 else "closed"
 
     def fileno(self) -> int:
         """The descriptor, or -1 once closed."""

@@ -10,8 +10,9 @@ import os
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 from .pipe_end import PipeEnd
 
@@ -21,6 +22,9 @@ _CHUNK: Final = 64 * 1024  # what a pipe holds unless told otherwise (pipe(7))
 _CHUNKS_PER_TURN: Final = 4  # then the loop has its turn: a fast writer shall not starve it
 _HIGH_WATER: Final = 64 * 1024
 _MAX_BUFFERS: Final = 64  # below IOV_MAX
+_SMALL: Final = 4 * 1024  # bytes: what is smaller is joined, what is not is not copied
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
 class _Pipe(PipeEnd, asyncio.BaseTransport):
@@ -34,9 +38,8 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         self._protocol: Any = protocol
         self._closing = False
 
-    def __repr__(self) -> str:
-        state = "closed" if self._fd < 0 else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {state} fd={self._fd}>"
+    def _described(self) -> str:
+        return f"closing fd={self._fd}" if self._closing and self._fd >= 0 else super()._described()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Under "pipe" an object with a fileno(), as asyncio's; else the default."""
@@ -173,7 +176,7 @@ class WritePipe(_Pipe, asyncio.Transport):
     ) -> None:
         """Own `fd`."""
         super().__init__(loop, fd, protocol)
-        self._buffers: deque[memoryview] = deque()
+        self._buffers: deque[memoryview | bytearray] = deque()  # the latter are joined
         self._size = 0
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
@@ -191,12 +194,14 @@ class WritePipe(_Pipe, asyncio.Transport):
             raise TypeError(f"data: expected a bytes-like object, got {type(data).__name__}")
         if self._closing or not data:
             return  # the child is gone, or close() was called; the protocol knows
-        view = memoryview(data).cast("B")
+        if isinstance(data, memoryview):
+            data = data.cast("B")
         if not self._buffers:
-            view = view[self._try([view]) :]
-        if view and not self._closing:
-            # bytes cannot change under us; anything else is copied.
-            self._push(view if isinstance(data, bytes) else memoryview(bytes(view)))
+            written = self._try([data])
+            if written == len(data) or self._closing:
+                return
+            data = memoryview(data)[written:]
+        self._push(data)
 
     def writelines(self, list_of_data: Any) -> None:
         """Write each of them."""
@@ -248,18 +253,29 @@ class WritePipe(_Pipe, asyncio.Transport):
         """And closing: that is the end of file."""
         self._finish(None)
 
-    def _push(self, view: memoryview) -> None:
-        self._buffers.append(view)
-        self._size += len(view)
+    def _push(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep bytes for later. What may change under us is copied."""
+        buffers = self._buffers
+        if len(data) >= _SMALL:
+            view = memoryview(data)
+            buffers.append(view if isinstance(view.obj, bytes) else memoryview(bytes(view)))
+        else:
+            last = buffers[-1] if buffers else None
+            if not isinstance(last, bytearray) or len(last) >= _CHUNK:
+                last = bytearray()
+                buffers.append(last)
+            last += data
+        self._size += len(data)
         if not self._writing:
             self._writing = True
             self._loop.add_writer(self._fd, self._on_writable)
-        self._tell_protocol()
+        if self._size > self._high:
+            self._tell_protocol()
 
-    def _try(self, views: list[memoryview]) -> int:
+    def _try(self, buffers: Sequence[Bytes]) -> int:
         """Write what the pipe takes; returns how many bytes."""
         try:
-            return os.writev(self._fd, views)
+            return os.writev(self._fd, buffers)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as exc:
@@ -267,12 +283,15 @@ class WritePipe(_Pipe, asyncio.Transport):
             return 0
 
     def _on_writable(self) -> None:
-        written = self._try([*self._buffers][:_MAX_BUFFERS])
+        written = self._try([*islice(self._buffers, _MAX_BUFFERS)])
         self._size -= written
         while written:
             first = self._buffers[0]
             if written < len(first):
-                self._buffers[0] = first[written:]
+                if isinstance(first, bytearray):
+                    del first[:written]
+                else:
+                    self._buffers[0] = first[written:]
                 break
             written -= len(first)
             self._buffers.popleft()

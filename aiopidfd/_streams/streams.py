@@ -3,21 +3,48 @@
 import asyncio
 import contextlib
 import io
-import select
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Final, Self, TypeVar, cast
 
+from .._pidfd.epoll import epoll
+from .._pidfd.owner import Owner
+from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
-__all__ = ["PipeReader", "PipeWriter", "open_reader", "open_writer"]
+__all__ = ["Lines", "OutputReader", "PipeReader", "PipeWriter", "open_reader", "open_writer"]
+
+T = TypeVar("T")  # bytes or str
+
+_MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then the loop has its turn
 
 
-class PipeReader(asyncio.StreamReader):
+class Lines(AsyncIterator[T]):
+    """Line after line of a reader. An iterator, not a generator: it may be left at any time."""
+
+    def __init__(self, ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> None:
+        """Those that were cut already, and what waits for the next."""
+        self._ahead = ahead
+        self._next_line = next_line
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> T:
+        """The next line."""
+        for line in self._ahead.lines:
+            return line  # type: ignore[no-any-return]
+        if line := await self._next_line():
+            return line
+        raise StopAsyncIteration
+
+
+class PipeReader(Owner, asyncio.StreamReader):
     """The child's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
 
-    Two things go beyond asyncio's: `lines()`, which has no limit, and `read()` to the end, which
-    neither pauses at the limit nor loses anything when it is cancelled.
+    What goes beyond asyncio's: `lines()` and `next_line()`, which have no limit, and `read()` to
+    the end, which neither pauses at the limit nor loses anything when it is cancelled.
     """
 
     # What this uses of asyncio.StreamReader's insides: the same in Python 3.11 to 3.15.
@@ -34,6 +61,21 @@ class PipeReader(asyncio.StreamReader):
     _gathered: io.BytesIO | None = None  # its value needs no copy, unlike a bytearray's
     _at_eof: asyncio.Future[None] | None = None
 
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Internal: the functions that start programs open readers."""
+        super().__init__(limit, loop)
+        self._ahead = Ahead(b"\n")
+        self._in_a_row = 0  # bytes of lines that were handed out without a turn of the loop
+
+    def __repr__(self) -> str:
+        """As asyncio's, which says that it is a StreamReader."""
+        return super().__repr__().replace("<StreamReader", f"<{type(self).__name__}", 1)
+
+    @property
+    def transport(self) -> asyncio.ReadTransport:
+        """The pipe below, or the terminal."""
+        return self._pipe
+
     def close(self) -> None:
         """Close our end: readers see the end of file, and the child's next write fails (EPIPE)."""
         self._pipe.close()
@@ -43,35 +85,73 @@ class PipeReader(asyncio.StreamReader):
         """Whether our end is closed, by `close()` or because the output has ended."""
         return self._pipe.is_closing()
 
-    async def lines(self) -> AsyncIterator[bytes]:
-        r"""Yield line after line, each with its "\n" but for a last one that has none.
+    def at_eof(self) -> bool:
+        """Whether all was read, and no more will come."""
+        return self._eof and self._ahead.are_all(len(self._buffer))
+
+    def lines(self) -> AsyncIterator[bytes]:
+        r"""Iterate over the lines, each with its "\n" but for a last one that has none.
 
         A line may be of any length: it is held in memory whole. Nothing is lost when the iteration
         is cancelled or left; whatever reads next goes on where it stood.
         """
-        while line := await self.next_line():
-            yield line
+        return Lines(self._ahead, self.next_line)
 
     async def next_line(self) -> bytes:
         """One line of any length, or b"" at the end. A cancelled call loses nothing."""
+        for line in self._ahead.lines:
+            return line  # type: ignore[no-any-return]
+        await self._settle_in_turn()
         seen = 0
         while (end := self._buffer.find(b"\n", seen)) < 0 and not self._eof:
             if self._exception is not None:
                 raise self._exception
             seen = len(self._buffer)
             await self._wait_for_data("next_line")
-        return self._take(end + 1 if end >= 0 else len(self._buffer))
+        line = self._take(end + 1 if end >= 0 else len(self._buffer))
+        self._ahead.cut(self._buffer, limit=self._limit)
+        return line
+
+    # Iteration and readline() have asyncio's limit. No line that was cut ahead goes beyond it.
+
+    async def __anext__(self) -> bytes:
+        """One line, as `readline`."""
+        for line in self._ahead.lines:
+            return line  # type: ignore[no-any-return]
+        if line := await self.readline():
+            return line
+        raise StopAsyncIteration
+
+    async def readline(self) -> bytes:
+        """As asyncio's."""
+        for line in self._ahead.lines:
+            return line  # type: ignore[no-any-return]
+        await self._settle_in_turn()
+        line = await super().readline()
+        self._ahead.cut(self._buffer, limit=self._limit)
+        return line
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        """As asyncio's."""
+        self._settle()
+        return await super().readuntil(separator)
+
+    async def readexactly(self, n: int) -> bytes:
+        """As asyncio's."""
+        self._settle()
+        return await super().readexactly(n)
 
     async def read(self, n: int = -1) -> bytes:
         """As asyncio's. With a negative n, up to the end; a cancelled call loses nothing."""
         if n >= 0:
+            self._settle()
             return await super().read(n)
-        with self.gathering():
-            await self.ended()
-            return self.take_all()
+        with self._gathering():
+            await self._ended()
+            return self._take_all()
 
     @contextlib.contextmanager
-    def gathering(self) -> Iterator[None]:
+    def _gathering(self) -> Iterator[None]:
         """Take in everything, whatever the limit. What is not taken stays for later reads."""
         if self._waiter is not None:
             raise RuntimeError(
@@ -79,6 +159,7 @@ class PipeReader(asyncio.StreamReader):
             )
         self._gatherers += 1
         if self._gathered is None:
+            self._settle()
             self._gathered = io.BytesIO()
             self._gathered.write(self._buffer)
             self._buffer.clear()
@@ -92,7 +173,7 @@ class PipeReader(asyncio.StreamReader):
                 self._gathered = None
                 self._pause_if_full()
 
-    async def ended(self) -> None:
+    async def _ended(self) -> None:
         """Wait for the end of the output, taking none of it."""
         if not self._eof and self._exception is None:
             if self._at_eof is None:
@@ -101,17 +182,27 @@ class PipeReader(asyncio.StreamReader):
         if self._exception is not None:
             raise self._exception
 
-    def take_all(self) -> bytes:
+    def _take_all(self) -> bytes:
         """What was read so far."""
         if self._gathered is None:
+            self._settle()
             return self._take(len(self._buffer))
         data = self._gathered.getvalue()
         self._gathered = io.BytesIO()
         return data
 
-    def drain(self) -> None:
-        """Read what is in the pipe at this moment, without waiting."""
-        self._pipe.drain()
+    def _settle(self) -> int:
+        """Before the buffer is looked at: drop what was handed out of it; returns how much."""
+        if taken := self._ahead.settle():
+            del self._buffer[:taken]
+        return taken
+
+    async def _settle_in_turn(self) -> None:
+        self._in_a_row += self._settle()
+        if self._in_a_row >= _MANY:
+            self._in_a_row = 0
+            if self._buffer:
+                await asyncio.sleep(0)
 
     def feed_data(self, data: bytes | bytearray | memoryview) -> None:  # type: ignore[override]
         """Called by the pipe."""
@@ -135,6 +226,7 @@ class PipeReader(asyncio.StreamReader):
 
     def set_exception(self, exc: Exception) -> None:
         """Called by the pipe."""
+        self._settle()
         super().set_exception(exc)
         self._end()
 
@@ -172,7 +264,27 @@ class PipeReader(asyncio.StreamReader):
     _maybe_resume_transport = _resume_if_wanted  # what asyncio's own methods call
 
 
-class PipeWriter(asyncio.StreamWriter):
+class OutputReader(PipeReader):
+    """What the package itself does with a reader, beyond what its user may."""
+
+    def gathering(self) -> contextlib.AbstractContextManager[None]:
+        """Take in everything, whatever the limit. What is not taken stays for later reads."""
+        return self._gathering()
+
+    async def ended(self) -> None:
+        """Wait for the end of the output, taking none of it."""
+        await self._ended()
+
+    def take_all(self) -> bytes:
+        """What was read so far."""
+        return self._take_all()
+
+    def drain(self) -> None:
+        """Read what is in the pipe at this moment, without waiting."""
+        self._pipe.drain()
+
+
+class PipeWriter(Owner, asyncio.StreamWriter):
     """The child's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
 
     def __del__(self, *_: object) -> None:
@@ -258,9 +370,9 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
 
 def open_reader(
     loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
-) -> PipeReader:
+) -> OutputReader:
     """A reader of a pipe's end, or of the terminal's, which it owns."""
-    reader = PipeReader(limit=limit, loop=loop)
+    reader = OutputReader(limit=limit, loop=loop)
     protocol = _ReaderProtocol(reader)
     if terminal is None:
         reader.set_transport(ReadPipe(loop, fd, protocol))
@@ -269,9 +381,7 @@ def open_reader(
     return reader
 
 
-def open_writer(
-    loop: asyncio.AbstractEventLoop, fd: int, watch: select.epoll | None = None
-) -> PipeWriter:
+def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:
     """A writer to a pipe's end, or to the terminal's, with an epoll set for it. It owns both."""
     protocol = _WriterProtocol(loop)
     if watch is None:

@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import errno
 import os
-import select
 import termios
+from collections.abc import Sequence
 from typing import Final
 
+from .. import _native
+from .._pidfd.epoll import EPOLLET, EPOLLIN, epoll
 from .._spawn.fds import epoll_above_stdio
 from .._spawn.terminal import check_window_size, get_window_size, set_window_size
 from .pipe_end import PipeEnd
-from .pipes import ReadPipe, WritePipe
+from .pipes import Bytes, ReadPipe, WritePipe
 
 __all__ = [
     "HELD_AT_MOST",
@@ -33,14 +35,12 @@ HELD_AT_MOST: Final = 64 * 1024
 
 _CHUNK: Final = 64 * 1024
 _READS_PER_TURN: Final = 16  # of 4 KiB at most, whatever is asked for
-_EDGE: Final = select.EPOLLIN | select.EPOLLET
+_EDGE: Final = EPOLLIN | EPOLLET
 
 
 def is_hung_up(master: int) -> bool:
     """Whether nobody has the slave open. What is written then is lost, or never taken."""
-    poller = select.poll()
-    poller.register(master, 0)
-    return bool(poller.poll(0))
+    return _native.is_hung_up(master)
 
 
 def end_of_file(master: int, last: bytes) -> bytes:
@@ -77,11 +77,7 @@ class Terminal(PipeEnd):
         """Own `master`."""
         super().__init__(master)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watch: select.epoll | None = None
-
-    def __repr__(self) -> str:
-        """The descriptor."""
-        return f"<{type(self).__name__} fd={self._fd}>"
+        self._watch: epoll | None = None
 
     @property
     def window_size(self) -> tuple[int, int]:
@@ -92,7 +88,7 @@ class Terminal(PipeEnd):
         """Change it. Raises TypeError, ValueError; OSError (ENOTTY) when it is closed."""
         set_window_size(self._open_fd(), *check_window_size((rows, columns)))
 
-    def drop_output(self, loop: asyncio.AbstractEventLoop, watch: select.epoll) -> None:
+    def drop_output(self, loop: asyncio.AbstractEventLoop, watch: epoll) -> None:
         """Read and forget, from now on. Once it is hung up, when somebody opens it anew (tty(4)).
 
         `watch` is ours from now on, an epoll set.
@@ -181,7 +177,7 @@ class TerminalWriter(WritePipe):
         loop: asyncio.AbstractEventLoop,
         fd: int,
         protocol: asyncio.BaseProtocol,
-        watch: select.epoll,
+        watch: epoll,
     ) -> None:
         """Own `fd`, and `watch`, an epoll set."""
         self._last = b""
@@ -197,7 +193,7 @@ class TerminalWriter(WritePipe):
         # The master itself is ready for other reasons too, and after a hang-up always.
         self._begin(None)
         try:
-            self._watch.register(self._fd, select.EPOLLET)  # EPOLLHUP comes unasked
+            self._watch.register(self._fd, EPOLLET)  # EPOLLHUP comes unasked
             self._loop.add_reader(self._watch.fileno(), self._on_hang_up)
         except BaseException:
             self._close_fd()
@@ -216,7 +212,7 @@ class TerminalWriter(WritePipe):
         """The end of file is one more thing to write, and closing is not it."""
         if not self._eof_sent:
             self._eof_sent = True
-            eof = memoryview(end_of_file(self._fd, self._last))
+            eof = end_of_file(self._fd, self._last)
             if eof:
                 eof = eof[self._try([eof]) :]
             if self._fd < 0:
@@ -226,16 +222,16 @@ class TerminalWriter(WritePipe):
                 return
         self._finish(None)
 
-    def _try(self, views: list[memoryview]) -> int:
+    def _try(self, buffers: Sequence[Bytes]) -> int:
         # Without a reader the kernel takes some KB and drops them, and then takes no more.
         if is_hung_up(self._fd):
             self._lose(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             return 0
-        left = written = super()._try(views)
-        for view in views:
-            if 0 < left <= len(view):
-                self._last = bytes(view[left - 1 : left])
-            left -= len(view)
+        left = written = super()._try(buffers)
+        for buffer in buffers:
+            if 0 < left <= len(buffer):
+                self._last = bytes(buffer[left - 1 : left])
+            left -= len(buffer)
         return written
 
 

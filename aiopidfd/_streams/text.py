@@ -1,29 +1,73 @@
 """Text over the byte streams: decoding reader and encoding writer, for who asked for text."""
 
+import asyncio
 import codecs
+import inspect
 import io
 import locale
+import subprocess
+import sys
+import warnings
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from typing import Final
 
-from .streams import PipeReader, PipeWriter
+from .._pidfd.owner import Owner
+from .._spawn.decoding import TextDecoder
+from .ahead import Ahead
+from .streams import Lines, PipeReader, PipeWriter
 
-__all__ = ["TextReader", "TextWriter", "decode_output", "text_encoding"]
+__all__ = [
+    "TextOutputReader",
+    "TextReader",
+    "TextWriter",
+    "decode_output",
+    "text_encoding",
+]
 
-_CHUNK = 64 * 1024
+_CHUNK: Final = 64 * 1024
 
 
-def text_encoding(text: bool | None, encoding: str | None, errors: str | None) -> str | None:
+def text_encoding(
+    text: bool | None,
+    encoding: str | None,
+    errors: str | None,
+    universal_newlines: bool | None = None,
+) -> str | None:
     """The encoding that these options ask for, or None for bytes. As subprocess decides it.
+
+    Without `encoding` that is UTF-8 in Python's UTF-8 mode (PEP 540, PEP 686), else the locale's.
+
+    Args:
+        text, encoding, errors: what the caller was given.
+        universal_newlines: the older name of `text`.
 
     Raises:
         LookupError: there is no such text encoding, or no such way to treat errors.
+        subprocess.SubprocessError: `text` and its older name contradict each other.
     """
-    if not (text or encoding or errors):
+    given = {bool(choice) for choice in (text, universal_newlines) if choice is not None}
+    if len(given) > 1:
+        raise subprocess.SubprocessError(
+            "Cannot disambiguate when both text and universal_newlines are supplied but different. "
+            "Pass one or the other."
+        )
+    if not (text or universal_newlines or encoding or errors):
         return None
-    name = encoding or locale.getencoding()
+    name = encoding or _default_encoding()
     " ".encode(name)
     codecs.lookup_error(errors or "strict")
     return name
+
+
+def _default_encoding() -> str:
+    if sys.flags.warn_default_encoding:  # as subprocess warns, of who called this package
+        depth, frame = 1, inspect.currentframe()
+        package = __name__.partition(".")[0]
+        while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
+            depth, frame = depth + 1, frame.f_back
+        warnings.warn("'encoding' argument not specified.", EncodingWarning, depth - 1)
+    return "utf-8" if sys.flags.utf8_mode else locale.getencoding()
 
 
 def decode_output(data: bytes, encoding: str, errors: str | None) -> str:
@@ -31,7 +75,7 @@ def decode_output(data: bytes, encoding: str, errors: str | None) -> str:
     return data.decode(encoding, errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
 
 
-class TextReader:
+class TextReader(Owner):
     r"""The child's stdout or stderr as text, with "\r\n" and "\r" read as "\n".
 
     Lines may be of any length. A cancelled call loses nothing: the next one goes on from there.
@@ -39,73 +83,181 @@ class TextReader:
     Attributes:
         buffer: the byte stream below. What is read there is missing here.
         encoding: the encoding's name.
-        errors: what is done about bytes that are none, as in `bytes.decode`.
+        errors: what is done about bytes that are no characters, as in `bytes.decode`.
     """
 
     def __init__(self, buffer: PipeReader, encoding: str, errors: str | None = None) -> None:
         """Read text from a byte stream. LookupError: no such encoding."""
         self.buffer = buffer
         self.encoding = encoding
-        self.errors = errors or "strict"
-        decoder = codecs.getincrementaldecoder(encoding)(self.errors)
-        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
-        self._text = ""
+        self.errors: str = errors or "strict"
+        self._decoder = TextDecoder(encoding, errors)
+        self._undecoded: deque[bytes] = deque()  # lines of a chunk that has errors
+        self._text = ""  # what was decoded; from _at on it was not read
+        self._at = 0
+        self._later: list[str] = []  # and what was decoded after that
+        self._ahead = Ahead("\n")
         self._ended = False
+
+    def __repr__(self) -> str:
+        """The encoding, and the byte stream below."""
+        return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     async def read(self, n: int = -1) -> str:
         """Up to n characters, or "" at the end; with a negative n, all there is."""
         if n == 0:
             return ""
+        self._settle()
         if n < 0:
-            self._feed(await self.buffer.read())
-            self._feed(b"")
-            return self._take(len(self._text))
-        while not self._text and not self._ended:
-            self._feed(await self.buffer.read(_CHUNK))
-        return self._take(n)
+            self._finish(await self.buffer.read())
+        while self._at == len(self._text) and not self._ended:
+            await self._fetch()
+            self._join()
+        return self._take(self._at + n if n > 0 else len(self._text))
+
+    async def readexactly(self, n: int) -> str:
+        """N characters.
+
+        Raises:
+            asyncio.IncompleteReadError: the output has ended before; `partial` is what was left.
+            ValueError: n is negative.
+        """
+        if n < 0:
+            raise ValueError("readexactly size can not be less than zero")
+        self._settle()
+        there = len(self._text) - self._at + sum(map(len, self._later))
+        while there < n and not self._ended:
+            there += len(await self._fetch())
+        self._join()
+        if there < n:
+            raise _incomplete(self._take(len(self._text)), n)
+        return self._take(self._at + n)
+
+    async def readuntil(self, separator: str = "\n") -> str:
+        """What comes up to a separator, and the separator; of any length.
+
+        Raises:
+            asyncio.IncompleteReadError: the output has ended before; `partial` is what was left.
+            ValueError: the separator is empty.
+        """
+        if not separator:
+            raise ValueError("Separator should be at least one-character string")
+        text = await self._until(separator)
+        if not text.endswith(separator):
+            raise _incomplete(text, None)
+        return text
 
     async def readline(self) -> str:
         r"""One line with its "\n", or "" at the end; a last line may have none."""
-        seen = 0
-        while (end := self._text.find("\n", seen)) < 0 and not self._ended:
-            seen = len(self._text)
-            self._feed(await self.buffer.next_line())
-        return self._take(end + 1 if end >= 0 else len(self._text))
+        for line in self._ahead.lines:
+            return line  # type: ignore[no-any-return]
+        line = await self._until("\n")
+        self._ahead.cut(self._text, self._at)
+        return line
 
-    async def lines(self) -> AsyncIterator[str]:
+    def lines(self) -> AsyncIterator[str]:
         """Line after line, as `PipeReader.lines`. Iterating over the reader does the same."""
-        while line := await self.readline():
-            yield line
+        return Lines(self._ahead, self.readline)
 
     def __aiter__(self) -> AsyncIterator[str]:
         """Line after line."""
         return self.lines()
 
-    def finish(self, data: bytes) -> str:
-        """The text that was decoded but not read, and that of the last bytes, which are given."""
-        self._feed(data)
-        self._feed(b"")
-        self._decoder.reset()
-        return self._take(len(self._text))
-
     def at_eof(self) -> bool:
         """Whether all was read."""
-        return not self._text and self.buffer.at_eof()
+        waiting = self._later or self._undecoded
+        unread = len(self._text) - self._at
+        return not waiting and self._ahead.are_all(unread) and self.buffer.at_eof()
 
     def close(self) -> None:
         """As `PipeReader.close`."""
         self.buffer.close()
 
-    def _feed(self, data: bytes) -> None:
-        self._text += self._decoder.decode(data, final=not data)
-        self._ended = self._ended or not data
+    async def _until(self, separator: str) -> str:
+        """Up to the separator and with it, or all there is at the end."""
+        self._settle()
+        self._join()
+        end = self._text.find(separator, self._at)
+        # What is searched once is not searched again, but for the place where two chunks meet.
+        overlap = len(separator) - 1
+        border = self._text[max(self._at, len(self._text) - overlap) :] if overlap else ""
+        while end < 0 and not self._ended:
+            border += await self._fetch()
+            if separator in border:
+                self._join()
+                end = self._text.find(separator, self._at)
+            border = border[-overlap:] if overlap else ""
+        self._join()
+        return self._take(end + len(separator) if end >= 0 else len(self._text))
 
-    def _take(self, size: int) -> str:
-        text, self._text = self._text[:size], self._text[size:]
+    async def _fetch(self) -> str:
+        """Wait for more and keep it for later. "" is not yet the end, which is told by _ended."""
+        if not self._undecoded:
+            data = await self.buffer.read(_CHUNK)
+            self._ended = not data
+            if not data:
+                return self._decode(data, final=True)
+            try:
+                text = self._decoder.decode(data)
+            except UnicodeDecodeError:
+                self._undecoded.extend(io.BytesIO(data))  # the lines before the error are good
+            else:
+                self._later.append(text)
+                if len(data) == _CHUNK:
+                    await asyncio.sleep(0)  # there is more already: now the loop has its turn
+                return text
+        return self._decode(self._undecoded.popleft())
+
+    def _finish(self, data: bytes) -> None:
+        """Take the rest of the output, which is given."""
+        data = b"".join([*self._undecoded, data])
+        self._undecoded.clear()
+        self._ended = True
+        self._decode(data, final=True)
+        self._join()
+
+    def _decode(self, data: bytes, final: bool = False) -> str:
+        """Keep the text for later. What cannot be decoded is lost, as is told by the error."""
+        try:
+            text = self._decoder.decode(data, final)
+        except UnicodeDecodeError:
+            self._decoder.reset()
+            raise
+        self._later.append(text)
+        return text
+
+    def _settle(self) -> None:
+        self._at += self._ahead.settle()
+
+    def _join(self) -> None:
+        if self._later:
+            self._text = "".join([self._text[self._at :], *self._later])
+            self._at = 0
+            self._later.clear()
+
+    def _take(self, end: int) -> str:
+        text = self._text[self._at : end]
+        self._at += len(text)
         return text
 
 
-class TextWriter:
+class TextOutputReader(TextReader):
+    """What the package itself does with a text reader, beyond what its user may."""
+
+    def finish(self, data: bytes) -> str:
+        """The text that was decoded but not read, and that of the last bytes, which are given."""
+        self._settle()
+        self._finish(data)
+        return self._take(len(self._text))
+
+
+def _incomplete(partial: str, expected: int | None) -> asyncio.IncompleteReadError:
+    error = asyncio.IncompleteReadError(b"", expected)
+    error.partial = partial  # type: ignore[assignment]
+    return error
+
+
+class TextWriter(Owner):
     """The child's stdin as text.
 
     Attributes:
@@ -118,8 +270,12 @@ class TextWriter:
         """Write text to a byte stream. LookupError: no such encoding."""
         self.buffer = buffer
         self.encoding = encoding
-        self.errors = errors or "strict"
+        self.errors: str = errors or "strict"
         self._encoder = codecs.getincrementalencoder(encoding)(self.errors)
+
+    def __repr__(self) -> str:
+        """The encoding, and the byte stream below."""
+        return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     def write(self, text: str) -> None:
         """Write text; `drain` waits until the child has taken enough of it."""

@@ -111,6 +111,11 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         self._terminal = running.terminal
         self._on_trio = anyio.get_cancelled_exc_class() is not asyncio.CancelledError
 
+    def _described(self) -> str:
+        named = {"stdin": self.stdin, "stdout": self.stdout, "stderr": self.stderr}
+        pipes = [f"{name}={stream!r}" for name, stream in named.items() if stream is not None]
+        return " ".join([super()._described(), *pipes])
+
     @property
     def stdin(self) -> SendPipe | None:
         """The stream to the program, or None unless PIPE or PTY was asked for."""
@@ -182,14 +187,14 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
     def __del__(self) -> None:
         """Warn if it still runs. It lives on, and a later spawn reaps it."""
         program: Program | None = getattr(self, "_program", None)
-        if program is not None and not program.doomed and program.advance() not in FINAL:
+        if program is not None and not program.abandoned and program.advance() not in FINAL:
             message = f"subprocess {program.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
 async def _until_exited(program: Program, hub: Hub) -> None:
     patience = Patience()
-    hub.native.adopt(program.native)  # it may have been started on another loop
+    program.move_to(hub)  # it may have been started on another loop
     while (state := program.advance()) not in FINAL:
         if not program.has_exited():
             await news_of(program.native, hub)
@@ -291,7 +296,7 @@ async def start_process(request: Request) -> Running:
     with Descriptors() as descriptors:
         await hub.take_turn()
         try:
-            program = start(request, descriptors, hub.native)
+            program = start(request, descriptors, hub)
             await _until_started(program, hub)
         finally:
             hub.give_turn()

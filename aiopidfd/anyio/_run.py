@@ -1,18 +1,20 @@
 """`run_process`: a program from start to end, with its output, on any of anyio's backends."""
 
-import io
-from subprocess import PIPE, CalledProcessError, CompletedProcess
+from subprocess import PIPE, CompletedProcess
 from typing import Any, Unpack
 
-import anyio.abc
+import anyio
 
-from .._asyncio.process import DRAIN, GRACE, check_bytes
+from .._asyncio.attend import DRAIN
+from .._asyncio.process import GRACE, check_bytes
 from .._pidfd.durations import check_seconds
-from .._spawn.options import Command, Options, Stdio
+from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._spawn.options import Command, Options, OutputChoice, Stdio
+from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
 from ._process import Process, make_anyio_request, start_process
-from ._sinks import Pump, make_decoder
-from ._streams import ReceivePipe
+from ._sinks import OutputStream, make_pumps, stream_sink
 from ._supervise import attend
 
 __all__ = ["run_process"]
@@ -23,9 +25,13 @@ async def run_process(
     *,
     input: bytes | None = None,
     stdin: Stdio = None,
-    stdout: Stdio = PIPE,
-    stderr: Stdio = PIPE,
+    stdout: OutputChoice | OutputStream = PIPE,
+    stderr: OutputChoice | OutputStream = PIPE,
+    on_output: OnOutput | None = None,
+    output_limit: int | None = None,
+    on_limit: OnLimit = "raise",
     check: bool = True,
+    idle_timeout: float | None = None,
     startupinfo: Any = None,
     creationflags: int = 0,
     grace: float = GRACE,
@@ -41,8 +47,15 @@ async def run_process(
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
         input: for its stdin, which is a pipe then unless it is PTY.
-        stdin, stdout, stderr: as `open_process`; the outputs are captured by default.
+        stdin: as `open_process`.
+        stdout, stderr: as `open_process`; captured by default. Or a function or a stream, as
+            `supervise`; or a list of these, of PIPE (or PTY) to capture it too, and of files.
+        on_output: as `supervise`.
+        output_limit: bytes that are captured of each output; None for no limit.
+        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError
+            raised. "head", "tail": it runs on, and the first or the last bytes are kept.
         check: raise CalledProcessError if the return code is not 0.
+        idle_timeout: seconds that it may write nothing to the outputs that come to us.
         startupinfo, creationflags: for Windows, in anyio; must be left alone.
         grace: seconds between SIGTERM and SIGKILL.
         drain: seconds to read on after the exit while something else holds the pipes; None: until
@@ -50,46 +63,46 @@ async def run_process(
         options: see `aiopidfd.Options`.
 
     Returns:
-        `subprocess.CompletedProcess` with the output that was captured.
+        `subprocess.CompletedProcess` with the output that was captured; with `output_limit` a
+        `BoundedProcess`, which tells how many bytes were not kept.
 
     Raises:
         subprocess.CalledProcessError: with the output.
+        IdleTimeoutError: a subprocess.TimeoutExpired, for `idle_timeout`.
+        OutputLimitError: see `on_limit`.
+        Exception: what a function or a stream for an output raised; the program was ended.
         OSError, TypeError, ValueError: as `open_process`.
     """
-    check_seconds(grace=grace, drain=drain)
+    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
+    check_limit(output_limit, on_limit)
     if input is not None:
         check_bytes(input)
         if stdin not in (None, PTY):
             raise ValueError("only one of stdin and input is allowed")
     stdin = PIPE if stdin is None and input is not None else stdin
+    choices = read_choices(stdout, stderr, on_output, (None, None), stream_sink, capturing=True)
+    outputs = Outputs(command, choices, output_limit, on_limit, shared=on_output is not None)
+    outputs.check_idle(idle_timeout)
+    stdio = (stdin, choices[0].stdio, choices[1].stdio)
     windows = (startupinfo, creationflags)
-    request = make_anyio_request(run_process, command, (stdin, stdout, stderr), options, windows)
-    running = await start_process(request)
-    async with Process(running):
-        captures = [_Capture(pipe) for pipe in (running.stdout, running.stderr)]
-        pumps = [capture.pump for capture in captures if capture.pump is not None]
-        await attend(running, input, pumps, grace, drain)
-        code = await running.wait()
-    out, err = (capture.data for capture in captures)
-    if check and code:
-        raise CalledProcessError(code, command, out, err)
-    return CompletedProcess(command, code, out, err)
-
-
-class _Capture(anyio.abc.ByteSendStream):
-    """A sink that keeps all it gets."""
-
-    def __init__(self, pipe: ReceivePipe | None) -> None:
-        self._buffer = io.BytesIO()
-        self.pump = None if pipe is None else Pump(pipe, self, make_decoder(self, None, None))
-
-    @property
-    def data(self) -> bytes | None:
-        """All of it; None if there is no pipe."""
-        return None if self.pump is None else self._buffer.getvalue()
-
-    async def send(self, item: bytes) -> None:
-        self._buffer.write(item)
-
-    async def aclose(self) -> None:
-        """Nothing to do."""
+    request = make_anyio_request(run_process, command, stdio, options, windows)
+    try:
+        running = await start_process(request)
+        async with Process(running):
+            silence = listen(command, idle_timeout, anyio.current_time)
+            pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
+            await attend([running], input, pumps, grace, drain, silence)
+            code = await running.wait()
+    except BaseException as exc:
+        if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
+            await outputs.abort()
+        outputs.tell(exc)
+        raise
+    result: CompletedProcess[bytes]
+    if output_limit is None:
+        result = CompletedProcess(command, code, *outputs.values())
+    else:
+        result = BoundedProcess(command, code, *outputs.values(), *outputs.dropped())
+    if check:
+        result.check_returncode()
+    return result

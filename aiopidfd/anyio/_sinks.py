@@ -1,55 +1,78 @@
-"""Where a supervised program's output goes: lines to a callable, or chunks to a stream."""
+"""A program's output is carried to its sinks, on any of anyio's backends."""
 
-import codecs
-import inspect
-import io
+import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.abc
 
+from .._spawn.outputs import Outputs
+from .._spawn.sinks import Decoder, Silence, Sink
 from ._streams import ReceivePipe
 
-__all__ = ["STREAMS", "LineSink", "Pump", "Sink", "make_decoder"]
+__all__ = ["OutputStream", "Pump", "make_pumps", "stream_sink"]
 
-STREAMS: Final = (anyio.abc.ByteSendStream, anyio.abc.ObjectSendStream)
+_STREAMS: Final = (anyio.abc.ByteSendStream, anyio.abc.ObjectSendStream)
 
-
-SinkStream: TypeAlias = anyio.abc.ByteSendStream | anyio.abc.ObjectSendStream[Any]
-LineSink: TypeAlias = Callable[[Any], Awaitable[object] | object]
-Sink: TypeAlias = LineSink | SinkStream
-Decoder: TypeAlias = Callable[[bytes, bool], Any]  # (data, whether they are the last)
+OutputStream: TypeAlias = anyio.abc.ByteSendStream | anyio.abc.ObjectSendStream[Any]
 
 
-def make_decoder(sink: Sink | None, encoding: str | None, errors: str | None) -> Decoder:
-    r"""What turns chunks of bytes into chunks of what the sink gets: bytes, or text.
+class _Stream(Sink):
+    """Sends to a stream, which is closed at the end."""
 
-    Text has "\r\n" and "\r" read as "\n", as everywhere. A stream of bytes gets those.
-    """
-    if encoding is None or isinstance(sink, anyio.abc.ByteSendStream):
-        return lambda data, final: data
-    decoder = codecs.getincrementaldecoder(encoding)(errors or "strict")
-    return io.IncrementalNewlineDecoder(decoder, translate=True).decode
+    def __init__(self, stream: OutputStream, decode: Decoder) -> None:
+        self._stream = stream
+        self._decode = decode
+
+    async def feed(self, data: bytes) -> None:
+        await self._send(self._decode(data, False))
+
+    async def end(self) -> None:
+        await self._send(self._decode(b"", True))
+        await self._stream.aclose()
+
+    async def abort(self) -> None:
+        await anyio.aclose_forcefully(self._stream)
+
+    async def _send(self, item: Any) -> None:
+        if item:
+            await self._stream.send(item)
+
+
+def stream_sink(choice: object, decode: Decoder) -> Sink | None:
+    """A sink for what is a stream of anyio's to send to; else None."""
+    if isinstance(choice, anyio.abc.ByteSendStream):
+        return _Stream(choice, lambda data, final: data)
+    return _Stream(choice, decode) if isinstance(choice, _STREAMS) else None
 
 
 class Pump:
     """Carries one output of a program to its sink, up to its end or to a deadline."""
 
-    def __init__(self, pipe: ReceivePipe, sink: Sink, decode: Decoder) -> None:
-        """Carry what comes out of `pipe` to `sink`, through `decode`."""
+    def __init__(
+        self,
+        pipe: ReceivePipe,
+        sink: Sink,
+        silence: Silence | None = None,
+        turn: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        """Carry what comes out of `pipe` to `sink`.
+
+        Args:
+            pipe: nobody else reads it meanwhile.
+            sink: what takes it.
+            silence: is told of each chunk.
+            turn: a lock that is held for each chunk, for sinks that several outputs share.
+        """
         self._pipe = pipe
-        self._decode = decode
+        self._sink = sink
+        self._broken = contextlib.nullcontext if silence is None else silence.broken
+        self._turn = contextlib.nullcontext() if turn is None else turn
         self._deadline = math.inf
         self._discarding = False
         self._reading: anyio.CancelScope | None = None
-        if isinstance(sink, STREAMS):
-            self._take: Callable[[Any], Awaitable[object]] = sink.send
-            self._end: Callable[[], Awaitable[object]] = sink.aclose
-        else:
-            lines = _Lines(sink)
-            self._take, self._end = lines.feed, lines.end
         self.ended = anyio.Event()
 
     def stop_reading_at(self, deadline: float) -> None:
@@ -66,11 +89,13 @@ class Pump:
         """Do it. Raises whatever the sink does."""
         try:
             while data := await self._receive():
-                await self._pass_on(data, final=False)
+                await self._pass_on(data)
             held = self._pipe.take_held()
             self._pipe.close()  # a grandchild may hold the other end
-            await self._pass_on(held, final=True)
-            await self._end()
+            if held:
+                await self._pass_on(held)
+            async with self._turn:
+                await self._sink.end()
         finally:
             self.ended.set()
 
@@ -89,33 +114,22 @@ class Pump:
                 pass
         return b""
 
-    async def _pass_on(self, data: bytes, final: bool) -> None:
-        if item := self._decode(data, final):
-            await self._take(item)
+    async def _pass_on(self, data: bytes) -> None:
+        async with self._turn:
+            with self._broken():
+                await self._sink.feed(data)
 
 
-class _Lines:
-    """Cuts chunks into lines of any length, and hands on each without its line end."""
-
-    def __init__(self, function: LineSink) -> None:
-        self._function = function
-        self._pieces: list[Any] = []  # of a line that has not ended yet
-
-    async def feed(self, chunk: Any) -> None:
-        newline = "\n" if isinstance(chunk, str) else b"\n"
-        first, *rest = chunk.split(newline)
-        self._pieces.append(first)
-        for piece in rest:
-            await self.end(even_if_empty=True)
-            self._pieces = [piece]
-
-    async def end(self, *, even_if_empty: bool = False) -> None:
-        """The last line may have no line end."""
-        if not self._pieces:
-            return
-        line = self._pieces[0][:0].join(self._pieces)
-        self._pieces = []
-        if line or even_if_empty:
-            result = self._function(line)
-            if inspect.isawaitable(result):
-                await result
+def make_pumps(
+    stdout: ReceivePipe | None,
+    stderr: ReceivePipe | None,
+    outputs: Outputs,
+    silence: Silence | None = None,
+) -> list[Pump]:
+    """What carries a program's outputs to their sinks; none for one that the caller reads."""
+    turn = anyio.Lock() if outputs.shared else None
+    return [
+        Pump(pipe, sink, silence, turn)
+        for pipe, sink in zip((stdout, stderr), outputs.sinks, strict=True)
+        if pipe is not None and sink is not None
+    ]

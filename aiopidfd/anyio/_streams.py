@@ -24,9 +24,6 @@ class _Pipe(PipeEnd):
         super().__init__(fd)
         self._guard = anyio.ResourceGuard("using")
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} fd={self._fd}>"
-
     def close(self) -> None:
         """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
         if self._fd >= 0:

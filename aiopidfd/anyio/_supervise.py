@@ -1,24 +1,27 @@
 """A program as a member of a task group: it ends with the group, and the group may end with it."""
 
 import contextlib
-import inspect
 import math
 from collections.abc import Sequence
 from subprocess import PIPE, CalledProcessError
-from typing import TypeGuard, Unpack
+from typing import Unpack
 
 import anyio
 import anyio.abc
 
-from .._asyncio.process import DRAIN, GRACE
+from .._asyncio.attend import DRAIN, one_error
+from .._asyncio.process import GRACE
 from .._asyncio.run import input_bytes
 from .._pidfd.durations import check_seconds
-from .._spawn.options import Command, Options, Stdio
+from .._spawn.capture import IdleTimeoutError, OutputLimitError
+from .._spawn.options import Command, Options, OutputChoice, Stdio
+from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.sinks import Silence, listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
 from .._streams.text import text_encoding
 from ._process import Process, Running, make_anyio_request, start_process
-from ._sinks import STREAMS, Pump, Sink, make_decoder
+from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
 
 __all__ = ["attend", "supervise"]
@@ -29,9 +32,11 @@ async def supervise(
     *,
     input: bytes | str | None = None,
     stdin: Stdio = None,
-    stdout: Stdio | Sink = None,
-    stderr: Stdio | Sink = None,
+    stdout: OutputChoice | OutputStream = None,
+    stderr: OutputChoice | OutputStream = None,
+    on_output: OnOutput | None = None,
     check: bool = True,
+    idle_timeout: float | None = None,
     grace: float = GRACE,
     drain: float | None = DRAIN,
     text: bool | None = None,
@@ -58,9 +63,14 @@ async def supervise(
             stream of the Process yourself, while it runs. Or a sink: a function,
             which is called with each line, without its "\n", and awaited if it is asynchronous; or
             a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
-            come and is closed at their end. A slow sink makes the program wait.
+            come and is closed at their end. Or a list of these, and of files, which get what the
+            program would have written to them. A slow sink makes the program wait.
+        on_output: a function that is called with "stdout" or "stderr" and a line of it, in the
+            order in which they arrive, beside the other sinks. An output that would be inherited
+            goes to it alone.
         check: raise CalledProcessError, which cancels the group, if the return code is not 0; also
             if you have ended the program yourself, by a signal. (Not if the group is cancelled.)
+        idle_timeout: seconds that it may write nothing to its sinks.
         grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
         drain: seconds to go on reading after the exit while something else holds the pipes; None:
             until they close.
@@ -74,39 +84,30 @@ async def supervise(
 
     Raises:
         subprocess.CalledProcessError: see `check`.
+        IdleTimeoutError: a subprocess.TimeoutExpired: see `idle_timeout`; the program was ended.
         OSError, TypeError, ValueError: as `open_process`.
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
     """
-    check_seconds(grace=grace, drain=drain)
+    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)
     data = input_bytes(input, name, errors)
     if data is not None and stdin not in (None, PTY):
         raise ValueError("only one of stdin and input is allowed")
-    _check_output("stdout", stdout)
-    _check_output("stderr", stderr)
-    sinks = [choice if _is_sink(choice) else None for choice in (stdout, stderr)]
-    if sinks[0] is sinks[1] and isinstance(sinks[0], STREAMS):
-        raise ValueError("stdout and stderr cannot share a stream: clone() it, or stderr=STDOUT")
-    decoders = [make_decoder(sink, name, errors) for sink in sinks]
-    stdio = (
-        PIPE if stdin is None and data is not None else stdin,
-        stdout if sinks[0] is None else PIPE,
-        stderr if sinks[1] is None else PIPE,
-    )
-    request = make_anyio_request(supervise, command, stdio, options)  # type: ignore[arg-type]
+    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=False)
+    outputs = Outputs(command, choices, shared=on_output is not None)
+    outputs.check_idle(idle_timeout)
+    stdin = PIPE if stdin is None and data is not None else stdin
+    stdio = (stdin, choices[0].stdio, choices[1].stdio)
+    request = make_anyio_request(supervise, command, stdio, options)
     process: Running | None = None
     try:
         process = await start_process(request)
-        outputs = zip((process.stdout, process.stderr), sinks, decoders, strict=True)
-        pumps = [
-            Pump(pipe, sink, decode)
-            for pipe, sink, decode in outputs
-            if pipe is not None and sink is not None
-        ]
+        silence = listen(command, idle_timeout, anyio.current_time)
+        pumps = make_pumps(process.stdout, process.stderr, outputs, silence)
         handle = Process(process)  # which warns if it is dropped while the program runs
         task_status.started(handle)
-        await attend(process, data, pumps, grace, drain)
+        await attend([process], data, pumps, grace, drain, silence)
         code = await process.wait()
         if check and code:
             raise CalledProcessError(code, command)
@@ -114,7 +115,7 @@ async def supervise(
         if process is not None:
             process.close_pipes()
         if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
-            await _close_forcefully(sinks)
+            await outputs.abort()
         raise
     if process.stdin is not None:
         process.stdin.close()
@@ -122,25 +123,32 @@ async def supervise(
 
 
 async def attend(
-    process: Running,
+    programs: Sequence[Running],
     input: bytes | None,
     pumps: Sequence[Pump],
     grace: float,
     drain: float | None,
+    silence: Silence | None = None,
 ) -> None:
-    """See a program to its end: feed it, carry its output, end it if we are cancelled.
+    """See programs to their end: feed the first, carry their output, end them if we are cancelled.
 
-    Raises what a sink raised, once the program is ended.
+    Raises:
+        Exception: what a sink raised; the programs are ended.
+        OutputLimitError, IdleTimeoutError: likewise.
+        PermissionError: we may not end one of them.
+        ExceptionGroup: several of these.
     """
     # Kept by us: the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
-    waiting, feeding = anyio.CancelScope(), anyio.CancelScope()
+    waiting, helping = anyio.CancelScope(), anyio.CancelScope()
     # While a cancelled program has its grace it still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
     def fail(exc: Exception) -> None:
-        failures.append(exc)
+        # What a program writes while it is being ended is no second reason.
+        if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
+            failures.append(exc)
         waiting.cancel()
 
     async def carry(pump: Pump, shield: anyio.CancelScope) -> None:
@@ -149,12 +157,12 @@ async def attend(
                 await pump.run()
             except Exception as exc:
                 fail(exc)
-                if process.poll() is None:
+                if any(program.poll() is None for program in programs):
                     await pump.discard()
 
     async def feed(stdin: SendPipe, data: bytes) -> None:
         try:
-            with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            with helping, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await stdin.send(data)
                 await stdin.aclose()
         except Exception as exc:
@@ -162,35 +170,53 @@ async def attend(
         finally:
             stdin.close()
 
-    async def end_it() -> None:
+    async def hear(silence: Silence) -> None:
+        with helping:
+            left = silence.left()
+            while left > 0:
+                await anyio.sleep(left)
+                left = silence.left()
+            fail(silence.error())
+
+    async def end(program: Running) -> None:
         try:
-            await process.end(grace)
+            await program.end(grace)
         except PermissionError as exc:
             denied.append(exc)
+
+    async def end_all() -> None:
+        async with anyio.create_task_group() as ending:
+            for program in programs[1:]:
+                ending.start_soon(end, program)
+            await end(programs[0])
 
     try:
         async with anyio.create_task_group() as tg:
             for pump, shield in zip(pumps, shields, strict=True):
                 tg.start_soon(carry, pump, shield)
-            if input is not None and process.stdin is not None:
-                tg.start_soon(feed, process.stdin, input)
+            if input is not None and programs[0].stdin is not None:
+                tg.start_soon(feed, programs[0].stdin, input)
+            if silence is not None:
+                tg.start_soon(hear, silence)
             try:
                 with waiting:
-                    await process.wait()
+                    for program in programs:
+                        await program.wait()
                 if waiting.cancelled_caught:
-                    await end_it()
+                    await end_all()
             except GeneratorExit:  # thrown away: nothing can be awaited any more
-                kill_now(process.program)
+                for program in programs:
+                    kill_now(program.program)
                 raise
             except BaseException:
-                await end_it()
+                await end_all()
                 # Never for ever, whatever `drain` is: the caller wants to go.
                 with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
                     for pump in pumps:
                         await pump.ended.wait()
                 raise
             finally:
-                feeding.cancel()
+                helping.cancel()
                 for pump, shield in zip(pumps, shields, strict=True):
                     pump.stop_reading_at(
                         math.inf if drain is None else anyio.current_time() + drain
@@ -199,37 +225,6 @@ async def attend(
     finally:
         if denied:  # also where the cancellation is on its way: the program runs on
             failures.append(denied[0])
-            raise _one(failures)
+            raise one_error(failures)
     if failures:
-        raise _one(failures)
-
-
-def _one(failures: list[Exception]) -> Exception:
-    if len(failures) == 1:
-        return failures[0]
-    return ExceptionGroup("several things went wrong with a supervised program", failures)
-
-
-def _is_sink(choice: object) -> TypeGuard[Sink]:
-    if isinstance(choice, STREAMS):
-        return True
-    return callable(choice) and not hasattr(choice, "fileno")
-
-
-def _check_output(name: str, choice: object) -> None:
-    if inspect.isasyncgenfunction(choice):
-        raise TypeError(f"{name} must be a function, not an async generator function")
-    if choice is None or isinstance(choice, int) or hasattr(choice, "fileno") or _is_sink(choice):
-        return
-    raise TypeError(
-        f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, a function "
-        f"that takes lines, or a stream to send to; not {type(choice).__name__}"
-    )
-
-
-async def _close_forcefully(sinks: Sequence[Sink | None]) -> None:
-    """Close the streams among them, without waiting for anything."""
-    async with contextlib.AsyncExitStack() as closing:
-        for sink in sinks:
-            if isinstance(sink, STREAMS):
-                closing.push_async_callback(anyio.aclose_forcefully, sink)
+        raise one_error(failures)

@@ -12,7 +12,7 @@ whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a 
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from .._spawn.handle import BlockingTreeHandle
 from .._spawn.program import Program
@@ -56,16 +56,23 @@ class Process(SpawnProcess, BlockingTreeHandle):
         return Popen(process_obj)
 
 
+_Worker = Process  # whose name the class below has, too
+
+
 class Context(SpawnContext):
     """What `multiprocessing.get_context` returns for its own methods: all of its API."""
 
-    Process = Process
+    Process: ClassVar[type[_Worker]] = _Worker
 
     def get_context(self, method: Any = None) -> Any:
         """This context; with a method, multiprocessing's of that name."""
         if method is None:
             tracker_fd()  # all that needs the tracker, locks and queues, asks for the context first
         return super().get_context(method)
+
+    def __repr__(self) -> str:
+        """How its workers start."""
+        return f"<{type(self).__name__} {self.get_start_method()!r}>"
 
     def __reduce__(self) -> Any:
         """In a worker, the same context."""

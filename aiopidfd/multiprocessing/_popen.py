@@ -11,6 +11,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from .. import _native
+from .._pidfd.durations import check_seconds
+from .._pidfd.owner import Owner
 from .._pidfd.wait import has_exited
 from .._spawn.fds import pipe_above_stdio
 from .._spawn.options import Request
@@ -22,7 +24,7 @@ from ._tracker import tracker_fd
 __all__ = ["Popen"]
 
 
-class Popen(multiprocessing.popen_spawn_posix.Popen):
+class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
     """A worker that was started by the method "spawn", and is invisible.
 
     Attributes:
@@ -46,7 +48,11 @@ class Popen(multiprocessing.popen_spawn_posix.Popen):
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until the worker has exited, `timeout` seconds at most. Returns `returncode`."""
+        """Wait until the worker has exited, `timeout` seconds at most. Returns `returncode`.
+
+        Raises TypeError, ValueError: no number of seconds.
+        """
+        check_seconds(timeout=timeout)
         if self.returncode is None:
             if timeout is not None and timeout <= 0:
                 return self.poll()

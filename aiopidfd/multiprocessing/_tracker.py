@@ -6,7 +6,6 @@ an ordinary child that everybody in the process can see.
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import warnings
 from multiprocessing import resource_tracker, spawn
 from typing import Any
 
+from .. import _native
 from .._spawn.child import Child
 from .._spawn.child import spawn as spawn_child
 from .._spawn.fds import pipe_above_stdio
@@ -59,9 +59,7 @@ def tracker_fd() -> int:
 
 def _is_broken(write: int) -> bool:
     """Whether nobody holds the other end of the pipe, or it has been closed here."""
-    poller = select.poll()
-    poller.register(write, 0)
-    return bool(poller.poll(0))
+    return _native.is_hung_up(write)
 
 
 def _start(read: int) -> Child:

@@ -259,6 +259,13 @@ int child_wait_readable(int fd, int64_t nanoseconds)
     return (int)result;
 }
 
+int child_is_hung_up(int fd)
+{
+    struct pollfd pollfd = {.fd = fd}; /* POLLHUP and POLLERR come unasked */
+    int n = poll(&pollfd, 1, 0);
+    return n < 0 ? -errno : n;
+}
+
 int child_is_readable(int fd)
 {
     return child_wait_readable(fd, 0) == 1;

@@ -85,6 +85,7 @@ void child_close_handed_over(struct child *child);
 void child_wake_guardian(const struct child *child); /* one that somebody has stopped, with its group perhaps */
 int child_is_over(const struct child *child);   /* nothing of it will ever move any more */
 int child_wait_readable(int fd, int64_t nanoseconds); /* 1; 0: not in that time; -errno. Negative: without end */
+int child_is_hung_up(int fd);                   /* the other end of a pipe or a terminal is closed; -errno */
 int child_is_readable(int fd);                  /* without a limit on descriptors: poll(2) has one */
 void child_after_news(struct child *child);     /* keeps it in the lists that it belongs to; may free it */
 void child_sweep(void);                         /* looks after some of those that are behind */

@@ -224,7 +224,7 @@ static void collect_orphan(struct child *child)
     if (!child_is_readable(fd))
         return;
     siginfo_t info = {.si_pid = 0};
-    int ours = waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | __WALL) == 0 && info.si_pid != 0;
+    int ours = waitid((idtype_t)WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | __WALL) == 0 && info.si_pid != 0;
     if (child->state == CHILD_DYING) {
         child->state = CHILD_FAILED;
     } else if (ours) {

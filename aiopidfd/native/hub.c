@@ -46,13 +46,20 @@ static int open_both(struct hub *hub, const char **call)
 }
 
 /* All eventfds and epoll sets have one inode, so they prove each other: the kernel finds this file under
- * this number in this set, or it does not, and then nothing of a stranger's has changed. */
+ * this number in this set (EEXIST), or it does not, and then nothing of a stranger's has changed. Asked by
+ * EPOLL_CTL_MOD it would tell the loop of the eventfd once more, which is never read: two turns for nothing. */
 static int hub_is_ours(struct hub *hub)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = 0};
-    if (hub->epoll.fd >= 0 && epoll_ctl(hub->epoll.fd, EPOLL_CTL_MOD, hub->event.fd, &event) < 0)
-        hub->epoll.fd = hub->event.fd = -1; /* forgotten: the next hub may get these numbers */
-    return hub->epoll.fd >= 0;
+    struct epoll_event event = {.events = 0};
+    if (hub->epoll.fd < 0)
+        return 0;
+    int added = epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) == 0;
+    if (!added && errno == EEXIST)
+        return 1;
+    if (added)
+        epoll_ctl(hub->epoll.fd, EPOLL_CTL_DEL, hub->event.fd, &event);
+    hub->epoll.fd = hub->event.fd = -1; /* forgotten: the next hub may get these numbers */
+    return 0;
 }
 
 static void close_both(struct hub *hub)

@@ -856,6 +856,20 @@ static PyObject *native_is_readable(PyObject *module, PyObject *arg)
     return fd < 0 ? NULL : PyBool_FromLong(child_is_readable(fd));
 }
 
+static PyObject *native_is_hung_up(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int fd = PyObject_AsFileDescriptor(arg);
+    if (fd < 0)
+        return NULL;
+    int result = child_is_hung_up(fd);
+    if (result < 0) {
+        errno = -result;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyBool_FromLong(result);
+}
+
 static PyObject *native_wait_readable(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -901,6 +915,8 @@ static PyMethodDef module_methods[] = {
      "perhaps later; else it cannot be known."},
     {"is_readable", native_is_readable, METH_O,
      "Whether a descriptor is readable now, or no descriptor; whatever RLIMIT_NOFILE is."},
+    {"is_hung_up", native_is_hung_up, METH_O,
+     "Whether nobody has the other end of a pipe or of a terminal open, or it is no descriptor."},
     {"wait_readable", native_wait_readable, METH_VARARGS,
      "wait_readable(fd, nanoseconds): the same, waiting for so long at most (negative: without end), or until a signal "
      "was handled. Without the GIL."},

@@ -61,7 +61,7 @@ static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_
     }
     long waited;
     do
-        waited = SYS(__NR_waitid, P_PIDFD, *pidfd, &info, WEXITED | __WALL, 0);
+        waited = SYS(__NR_waitid, WAIT_PIDFD, *pidfd, &info, WEXITED | __WALL, 0);
     while (waited == -EINTR);
     /* ECHILD: a reaper of the host's took it; the call itself works. */
     *waitid_error = waited == -ECHILD ? 0 : to_errno(waited);
@@ -90,7 +90,7 @@ int probe_calls(void)
     struct probe probe;
     probe_without_child(&probe);
     /* EBADF: the answer of a kernel that has P_PIDFD. */
-    long waited = SYS(__NR_waitid, P_PIDFD, -1, 0, WEXITED, 0);
+    long waited = SYS(__NR_waitid, WAIT_PIDFD, -1, 0, WEXITED, 0);
     return probe.pidfd_open == 0 && probe.pidfd_send_signal == 0 && probe.close_range == 0 &&
            (waited == -EBADF || waited == -EINVAL);
 }

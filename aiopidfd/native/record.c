@@ -17,6 +17,34 @@ static size_t aligned(size_t size)
     return (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
 }
 
+/* A record's blocks come from the heap, whose pages are mostly in place already: fresh ones would be
+ * faulted in on the caller's time. In a build with RECORD_FENCE each has a mapping of its own that is never
+ * given back and becomes unreadable when the block is freed: so whatever still uses it dies of that. */
+#ifdef RECORD_FENCE
+static void *block_new(size_t size)
+{
+    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+static void block_free(void *block, size_t size)
+{
+    if (block)
+        mprotect(block, size, PROT_NONE);
+}
+#else
+static void *block_new(size_t size)
+{
+    return malloc(size);
+}
+
+static void block_free(void *block, size_t size)
+{
+    (void)size;
+    free(block);
+}
+#endif
+
 /* Each of the functions below is called twice: with `copy` NULL it only counts the bytes. */
 
 static size_t put_strings(char *copy, const char *const *strings)
@@ -59,8 +87,7 @@ static size_t put_steps(char *copy, const struct plan *plan)
     return used;
 }
 
-/* From the heap, whose pages are mostly in place already: fresh ones would be faulted in on the caller's
- * time. A child with a memory map of its own needs pages that both maps share, to report through. */
+/* A child with a memory map of its own needs pages that both maps share, to report through. */
 static struct record *new_first_block(const struct plan *plan)
 {
     size_t size = STACK_SIZE + aligned(sizeof(struct record));
@@ -70,7 +97,7 @@ static struct record *new_first_block(const struct plan *plan)
         if (block == MAP_FAILED)
             return NULL;
     } else {
-        block = malloc(size);
+        block = block_new(size);
         if (!block)
             return NULL;
         memset(block + STACK_SIZE, 0, sizeof(struct record));
@@ -92,7 +119,7 @@ struct record *record_new(const struct plan *plan)
     size_t steps = put_steps(NULL, plan), paths = put_strings(NULL, plan->paths);
     size_t argv = put_strings(NULL, plan->argv), envp = put_strings(NULL, plan->envp);
     record->child_size = STACK_SIZE + steps + paths + argv + envp;
-    char *cursor = record->child_stack = malloc(record->child_size);
+    char *cursor = record->child_stack = block_new(record->child_size);
     if (!cursor) {
         record_free(record);
         return NULL;
@@ -120,7 +147,7 @@ struct record *record_new(const struct plan *plan)
 
 void record_free_child_block(struct record *record)
 {
-    free(record->child_stack);
+    block_free(record->child_stack, record->child_size);
     record->child_stack = NULL;
 }
 
@@ -135,7 +162,7 @@ void record_free(struct record *record)
     if (record->private_memory)
         munmap(record->guardian_stack, record->size);
     else
-        free(record->guardian_stack);
+        block_free(record->guardian_stack, record->size);
 }
 
 int spawner_records(void)

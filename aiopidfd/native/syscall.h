@@ -11,6 +11,9 @@
 
 #include <asm/unistd.h>
 
+/* P_PIDFD of waitid(2), Linux 5.4: glibc has it from 2.36 on, and wheels are built with an older one. */
+#define WAIT_PIDFD 3
+
 #if defined(__x86_64__)
 
 static inline __attribute__((always_inline)) long

@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--log", help="keep the actions of the last phase here")
     parser.add_argument("--hostile-fds", action="store_true")
     hazards = [*HAZARDS, "exec", "close on the loop"]
-    parser.add_argument("--without", action="append", default=[], choices=hazards)
+    parser.add_argument("--without", action="append", default=[], choices=[*hazards, "memory"])
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory() as directory:

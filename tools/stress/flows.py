@@ -77,7 +77,9 @@ class Flow:
             if process.stdout is not None:
                 output = b"".join([chunk async for chunk in process.stdout])
             code = await process.wait()
-            process.close_pipes()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
         elif process.stdout is not None:
             output, _ = await process.communicate(drain=None)
             code = process.returncode

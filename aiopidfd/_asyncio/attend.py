@@ -1,0 +1,296 @@
+"""Programs are seen to their end: their output is carried to its sinks until they have exited."""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from .._spawn.capture import IdleTimeoutError, OutputLimitError
+from .._spawn.outputs import Outputs
+from .._spawn.sinks import Decoder, Silence, Sink
+from .._spawn.tree import kill_now
+from .._streams.streams import OutputReader
+from .._streams.text import TextWriter
+from .shutdown import end_all
+from .watch import Watch
+
+__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "one_error", "stream_sink"]
+
+DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
+_CHUNK: Final = 64 * 1024
+
+
+class _Writer(Sink):
+    """Writes to a stream of asyncio's, a socket or another program's stdin; closes it at the end.
+
+    One that takes its time makes the program wait.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter | TextWriter, decode: Decoder) -> None:
+        self._writer: Any = writer
+        self._decode = decode
+
+    async def feed(self, data: bytes) -> None:
+        await self._write(self._decode(data, False))
+
+    async def end(self) -> None:
+        await self._write(self._decode(b"", True))
+        self._writer.close()
+        await self._writer.wait_closed()
+
+    async def abort(self) -> None:
+        stream = self._writer.buffer if isinstance(self._writer, TextWriter) else self._writer
+        stream.transport.abort()
+
+    async def _write(self, item: Any) -> None:
+        if item:
+            self._writer.write(item)
+            await self._writer.drain()
+
+
+def stream_sink(choice: object, decode: Decoder) -> Sink | None:
+    """A sink for what is a stream to send to, on asyncio; else None."""
+    if isinstance(choice, TextWriter):
+        return _Writer(choice, decode)
+    if isinstance(choice, asyncio.StreamWriter):
+        return _Writer(choice, lambda data, final: data)
+    return None
+
+
+class Pump:
+    """Carries one output of a program to its sink, up to its end or until that is not awaited."""
+
+    def __init__(
+        self,
+        reader: OutputReader,
+        sink: Sink,
+        silence: Silence | None = None,
+        turn: AbstractAsyncContextManager[object] | None = None,
+    ) -> None:
+        """Carry what comes out of `reader` to `sink`.
+
+        Args:
+            reader: nobody else reads it meanwhile.
+            sink: what takes it.
+            silence: is told of each chunk.
+            turn: a lock that is held for each chunk, for sinks that several outputs share.
+        """
+        self._reader = reader
+        self._sink = sink
+        self._broken = contextlib.nullcontext if silence is None else silence.broken
+        self._turn = contextlib.nullcontext() if turn is None else turn
+        self.discarding = False
+
+    async def run(self) -> None:
+        """Do it. Raises whatever the sink does. A cancelled call loses nothing but a sink's own."""
+        while data := await self._reader.read(_CHUNK):
+            async with self._turn:
+                with self._broken():
+                    await self._sink.feed(data)
+        async with self._turn:
+            await self._sink.end()
+
+    async def discard(self) -> None:
+        """For a sink that has failed: read on, or the program that is to end would block."""
+        self.discarding = True
+        while await self._reader.read(_CHUNK):
+            pass
+
+    def stop_reading(self) -> None:
+        """Wait no longer for the pipe. What it holds now is still carried, however slow the sink.
+
+        A grandchild may hold its other end; that loses its reader.
+        """
+        try:
+            with self._reader.gathering():  # a reader that is full would not look
+                self._reader.drain()
+        except RuntimeError:  # the pump waits for data: it is not full
+            self._reader.drain()
+        self._reader.close()
+
+
+def make_pumps(
+    stdout: OutputReader | None,
+    stderr: OutputReader | None,
+    outputs: Outputs,
+    silence: Silence | None = None,
+) -> list[Pump]:
+    """What carries a program's outputs to their sinks; none for one that the caller reads."""
+    turn = asyncio.Lock() if outputs.shared else None
+    return [
+        Pump(reader, sink, silence, turn)
+        for reader, sink in zip((stdout, stderr), outputs.sinks, strict=True)
+        if reader is not None and sink is not None
+    ]
+
+
+class _Attendance:
+    """Some programs that run, and what carries their output."""
+
+    def __init__(self, watches: Sequence[Watch], pumps: Sequence[Pump]) -> None:
+        self._watches = watches
+        self._pumps = pumps
+        self._loop = asyncio.get_running_loop()
+        self._changed = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self.failures: list[Exception] = []
+        self._tasks = [self._loop.create_task(self._carry(pump)) for pump in pumps]
+
+    def over(self) -> bool:
+        """Whether all of the programs have exited."""
+        return not any(watch.alive for watch in self._watches)
+
+    def fail(self, exc: Exception) -> None:
+        """Something went wrong: the programs are to be ended."""
+        # What a program writes while it is being ended is no second reason.
+        if not (self.failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
+            self.failures.append(exc)
+        self._wake()
+
+    def listen(self, silence: Silence) -> None:
+        """Fail when the programs have been silent for too long."""
+        if (left := silence.left()) > 0:
+            self._timer = self._loop.call_later(left, self.listen, silence)
+        else:
+            self.fail(silence.error())
+
+    async def until_over(self) -> None:
+        """Wait until all of the programs have exited, or something went wrong."""
+        for watch in self._watches:
+            if watch.alive:
+                watch.on_exit(self._look)
+        self._look()
+        await self._changed
+
+    async def finish(self, drain: float | None) -> None:
+        """Carry on for so long while others hold the pipes; then what these hold, to its end."""
+        for pump in self._pumps:
+            if pump.discarding:
+                pump.stop_reading()
+        waiting = await self._wait(drain)
+        for pump in self._pumps:
+            pump.stop_reading()
+        if waiting:
+            await self._wait(None)
+
+    async def finish_soon(self, drain: float | None) -> None:
+        """The same for a caller who wants to go: not for ever, whatever `drain` is."""
+        if await self._wait(DRAIN if drain is None else drain):
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Carry no more. A cancellation is raised when that is so."""
+        self.stop_now()
+        cancelled: asyncio.CancelledError | None = None
+        while any(not task.done() for task in self._tasks):
+            try:
+                await self._wait(None)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+        if cancelled is not None:
+            raise cancelled
+
+    def stop_now(self) -> None:
+        """Carry no more, for who cannot wait for that."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            for task in self._tasks:
+                task.cancel()
+
+    def close(self) -> None:
+        """Stop the clock, and hear no more of the programs."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for watch in self._watches:
+            watch.forget_exit(self._look)
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Wait for the pumps; whether some are left."""
+        if not self._tasks:
+            return False
+        seconds = None if seconds == math.inf else seconds
+        return bool((await asyncio.wait(self._tasks, timeout=seconds))[1])
+
+    async def _carry(self, pump: Pump) -> None:
+        try:
+            await pump.run()
+        except Exception as exc:
+            self.fail(exc)
+        else:
+            return
+        await pump.discard()
+
+    def _look(self) -> None:
+        if self.over():
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._changed.done():
+            self._changed.set_result(None)
+
+
+async def attend(
+    watches: Sequence[Watch],
+    pumps: Sequence[Pump],
+    grace: float,
+    drain: float | None,
+    *,
+    silence: Silence | None = None,
+    ends: bool = True,
+) -> None:
+    """See programs to their end: carry their output, end them if something goes wrong.
+
+    Args:
+        watches: the programs. They have their grace together.
+        pumps: what carries their output.
+        grace, drain: seconds, as `run_process`.
+        silence: how silent they are, and may be.
+        ends: whether a cancellation ends them. If not, they and what was not read yet are left.
+
+    Raises:
+        Exception: what a sink raised; the programs are ended.
+        OutputLimitError, IdleTimeoutError: likewise.
+        PermissionError: we may not end one of them.
+        ExceptionGroup: several of these.
+    """
+    attendance = _Attendance(watches, pumps)
+    failures = attendance.failures
+    try:
+        if silence is not None:
+            attendance.listen(silence)
+        await attendance.until_over()
+        attendance.close()
+        if failures:
+            try:
+                await end_all(watches, grace)
+            except PermissionError as exc:
+                failures.append(exc)
+        await attendance.finish(drain)
+    except GeneratorExit:  # thrown away: nothing can be awaited any more
+        for watch in watches:
+            kill_now(watch.program)
+        attendance.stop_now()
+        raise
+    except BaseException:
+        if ends and not attendance.over():
+            try:
+                await end_all(watches, grace)
+                await attendance.finish_soon(drain)
+            finally:
+                await attendance.stop()
+        else:
+            await attendance.stop()
+        raise
+    finally:
+        attendance.close()
+    if failures:
+        raise one_error(failures)
+
+
+def one_error(failures: Iterable[Exception]) -> Exception:
+    """The one of them, or a group of several."""
+    first, *others = failures
+    if not others:
+        return first
+    return ExceptionGroup("several things went wrong with a program", [first, *others])

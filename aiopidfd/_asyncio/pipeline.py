@@ -1,0 +1,155 @@
+"""`run_pipeline`: several programs, each of which reads what the one before it writes."""
+
+import asyncio
+import subprocess
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+from .._pidfd.durations import check_seconds
+from .._spawn.capture import OnLimit, check_limit
+from .._spawn.options import Command, OutputChoice, PipelineOptions, Stdio
+from .._spawn.pipeline import CompletedPipeline, Stages
+from .._spawn.sinks import listen
+from .._spawn.terminal import PTY
+from .._spawn.tree import kill_now
+from .._streams.text import decode_output, text_encoding
+from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
+from .process import GRACE, Streams, send_input, start_process
+from .run import input_bytes
+from .shutdown import end_all
+
+if TYPE_CHECKING:
+    from .watch import Watch
+
+__all__ = ["run_pipeline"]
+
+
+@overload
+async def run_pipeline(
+    *commands: Command,
+    input: bytes | None = ...,
+    text: None = ...,
+    encoding: None = ...,
+    errors: None = ...,
+    **options: Unpack[PipelineOptions],
+) -> CompletedPipeline[bytes]: ...
+@overload
+async def run_pipeline(
+    *commands: Command,
+    input: bytes | str | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[PipelineOptions],
+) -> CompletedPipeline[Any]: ...
+async def run_pipeline(
+    *commands: Command,
+    input: bytes | str | None = None,
+    stdin: Stdio = None,
+    stdout: OutputChoice = subprocess.PIPE,
+    stderr: OutputChoice = subprocess.PIPE,
+    output_limit: int | None = None,
+    on_limit: OnLimit = "raise",
+    check: bool = True,
+    timeout: float | None = None,
+    idle_timeout: float | None = None,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    grace: float = GRACE,
+    drain: float | None = DRAIN,
+    **options: Any,
+) -> CompletedPipeline[Any]:
+    """Run programs at once, each of which reads what the one before it writes; to their end.
+
+        result = await aiopidfd.run_pipeline(["git", "log"], ["grep", "fix"], ["wc", "-l"])
+
+    Between them are pipes of the kernel: what goes through those does not come to us. On timeout or
+    cancellation they and all that they have started get SIGTERM, have `grace` seconds together, get
+    SIGKILL, and are reaped before this raises. A second cancellation kills at once.
+
+    Args:
+        commands: each a sequence, which runs a program, or a string, which `/bin/sh -c` runs.
+        input: for the first one's stdin, which is a pipe then.
+        stdin: of the first, as `create_subprocess_exec`.
+        stdout: of the last, as `run_process`; captured by default.
+        stderr: of each, as `run_process`; captured by default. STDOUT: it goes where the program's
+            stdout goes, to the next program.
+        output_limit, on_limit: as `run_process`; for each output that is captured.
+        check: raise PipelineError when the return code is not 0.
+        timeout: seconds from the call on, for all; None for no limit.
+        idle_timeout: seconds that none of them may write anything to the outputs that come to us.
+        text, encoding, errors: any of them makes input and output str.
+        grace: seconds between SIGTERM and SIGKILL.
+        drain: seconds to read on after all have exited while something else holds the pipes; None:
+            until they close.
+        options: see `aiopidfd.Options`; for each of the programs. `pipesize` also for the pipes
+            between them.
+
+    Returns:
+        `CompletedPipeline`: all return codes; the last one's stdout; the stderr of each. Its
+        `returncode` is that of the last program that failed, or 0. A program that ends by SIGPIPE
+        because the next one had enough has not failed.
+
+    Raises:
+        PipelineError: a CalledProcessError of the program that failed, with the `result`.
+        subprocess.TimeoutExpired: with the last one's stdout, and the stderrs one after the other,
+            as far as they were read, as bytes.
+        IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
+        OutputLimitError: see `run_process`.
+        Exception: what a function or a stream for an output raised; the programs were ended.
+        OSError, TypeError, ValueError: as `create_subprocess_exec`. If one cannot be started, those
+            before it are ended.
+    """
+    check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
+    check_limit(output_limit, on_limit)
+    name = text_encoding(text, encoding, errors)
+    data = input_bytes(input, name, errors)
+    if data is not None and stdin is not None:
+        raise ValueError("stdin and input arguments may not both be used.")
+    if stdin == PTY:
+        raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
+    stdin = subprocess.PIPE if data is not None else stdin
+    stages = Stages(commands, stdout, stderr, (name, errors), stream_sink, output_limit, on_limit)
+    stages.check_idle(idle_timeout)
+
+    watches: list[Watch] = []
+    opened: list[Streams] = []
+    timer = asyncio.timeout(timeout)
+    try:
+        async with timer:
+            with stages.requests(run_pipeline, stdin, options) as requests:
+                for request in requests:
+                    watch, streams = await start_process(request, grace=grace)
+                    watches.append(watch)
+                    opened.append(streams)
+            send_input(opened[0], data)
+            silence = listen([*commands], idle_timeout, asyncio.get_running_loop().time)
+            pumps: list[Pump] = []
+            for streams, outputs in zip(opened, stages.outputs, strict=True):
+                pumps += make_pumps(streams.stdout, streams.stderr, outputs, silence)
+            await attend(watches, pumps, grace, drain, silence=silence)
+    except GeneratorExit:  # nothing can be awaited any more
+        for watch in watches:
+            kill_now(watch.program)
+        raise
+    except BaseException as exc:
+        await stages.abort()
+        await end_all(watches, grace)
+        stages.tell(exc)
+        if isinstance(exc, TimeoutError) and timer.expired():
+            read = stages.stdout() or None, stages.all_stderr() or None
+            every: Any = [*commands]
+            raise subprocess.TimeoutExpired(every, timeout or 0, *read) from None
+        raise
+    finally:
+        del timer  # it holds the task, which holds its exception, whose traceback holds us
+        for streams in opened:
+            streams.close()
+
+    def decode(data: bytes | None) -> bytes | str | None:
+        return data if data is None or name is None else decode_output(data, name, errors)
+
+    result = stages.result([await watch.returncode() for watch in watches], name, decode)
+    if check:
+        result.check_returncode()
+    return result

@@ -1,0 +1,199 @@
+"""`supervise` and `start_in`: a program as a member of an `asyncio.TaskGroup`."""
+
+import asyncio
+from collections.abc import Callable
+from subprocess import PIPE, CalledProcessError
+from typing import Final, Unpack
+
+from .._pidfd.durations import check_seconds
+from .._spawn.options import Command, Options, OutputChoice, Stdio, SuperviseOptions, make_request
+from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.sinks import listen
+from .._spawn.terminal import PTY
+from .._spawn.tree import kill_now
+from .._streams.text import text_encoding
+from .attend import DRAIN, attend, make_pumps, stream_sink
+from .process import GRACE, NO_STREAMS, Process, start_process
+from .run import input_bytes
+from .shutdown import end
+
+__all__ = ["start_in", "supervise"]
+
+_ENDED: Final = "the task group has ended while the program was being started"
+
+
+async def supervise(
+    command: Command,
+    *,
+    input: bytes | str | None = None,
+    stdin: Stdio = None,
+    stdout: OutputChoice = None,
+    stderr: OutputChoice = None,
+    on_output: OnOutput | None = None,
+    check: bool = True,
+    idle_timeout: float | None = None,
+    grace: float = GRACE,
+    drain: float | None = DRAIN,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    started: Callable[[Process], object] | None = None,
+    **options: Unpack[Options],
+) -> int:
+    """Run a program from its start to its end, as a task: a member of a task group, mostly.
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(aiopidfd.supervise(["worker"], stdout=print, text=True))
+            server = await aiopidfd.start_in(group, ["server"])  # once it was exec'd
+
+    When the task is cancelled the program, and all that it has started, gets SIGTERM, `grace`
+    seconds, SIGKILL, and is reaped before this raises; what it still writes meanwhile goes to its
+    sinks. A second cancellation kills at once.
+
+    Args:
+        command: a sequence runs a program; a string is run by `/bin/sh -c`.
+        input: for its stdin, which is PIPE or PTY, and is closed then.
+        stdin: as `create_subprocess_exec`; None, to inherit, by default.
+        stdout, stderr: as `create_subprocess_exec`; None, to inherit, by default. With PIPE you
+            read the stream of the Process that `start_in` returns, while it runs. Or a sink: a
+            function, an `asyncio.StreamWriter`, or a list of these and of files: see `run_process`.
+        on_output: a function that is called with "stdout" or "stderr" and a line of it, in the
+            order in which they arrive, beside the other sinks. An output that would be inherited
+            goes to it alone.
+        check: raise CalledProcessError, which cancels the group, if the return code is not 0; also
+            if you have ended the program yourself, by a signal. (Not if the group is cancelled.)
+        idle_timeout: seconds that it may write nothing to its sinks.
+        grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
+        drain: seconds to go on reading after the exit while something else holds the pipes; None:
+            until they close.
+        text, encoding, errors: with any of them input is str, and functions get str; the streams of
+            the Process are bytes all the same.
+        started: is called with the Process once the program was exec'd. `start_in` awaits that.
+        options: see `aiopidfd.Options`.
+
+    Returns:
+        The return code.
+
+    Raises:
+        subprocess.CalledProcessError: see `check`.
+        IdleTimeoutError: a subprocess.TimeoutExpired: see `idle_timeout`; the program was ended.
+        OSError, TypeError, ValueError: as `create_subprocess_exec`.
+        PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
+        Exception: what a sink raised; the program was ended because of it.
+    """
+    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
+    name = text_encoding(text, encoding, errors)
+    data = input_bytes(input, name, errors)
+    if data is not None and stdin not in (None, PTY):
+        raise ValueError("stdin and input arguments may not both be used.")
+    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=False)
+    outputs = Outputs(command, choices, shared=on_output is not None)
+    outputs.check_idle(idle_timeout)
+    stdin = PIPE if stdin is None and data is not None else stdin
+    stdio = (stdin, choices[0].stdio, choices[1].stdio)
+    shell = isinstance(command, (str, bytes))
+    request = make_request(supervise, command, shell, stdio, {**options})
+    watch = None
+    streams = NO_STREAMS
+    try:
+        watch, streams = await start_process(request, grace=grace)
+        process = Process(watch, streams, grace)  # which warns if it is dropped while it runs
+        if started is not None:
+            started(process)
+        if data is not None and streams.stdin is not None:
+            streams.stdin.write(data)
+            streams.stdin.close()
+        silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
+        pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
+        await attend([watch], pumps, grace, drain, silence=silence)
+        code = await watch.returncode()
+        if check and code:
+            raise CalledProcessError(code, command)
+    except GeneratorExit:  # thrown away: nothing can be awaited any more
+        if watch is not None:
+            kill_now(watch.program)
+        streams.close()
+        raise
+    except BaseException:
+        try:
+            if watch is not None:
+                await end(watch, grace)
+        finally:
+            streams.close()
+            await outputs.abort()
+        raise
+    if streams.stdin is not None:
+        streams.stdin.close()
+    return code
+
+
+async def start_in(
+    group: asyncio.TaskGroup, command: Command, /, **options: Unpack[SuperviseOptions]
+) -> Process:
+    """Start a program as a member of a task group, and wait until it was exec'd.
+
+        async with asyncio.TaskGroup() as group:
+            server = await aiopidfd.start_in(group, ["server"], on_output=print, text=True)
+            ...  # it runs; the block waits for it
+            server.terminate()  # with check=False
+
+    From then on it is a member: the group waits for it, ends it when it is cancelled, and is
+    cancelled by its failure. A cancelled call ends the program, too; the group waits for that.
+
+    Args:
+        group: an `asyncio.TaskGroup` that has been entered.
+        command: see `supervise`.
+        options: see `supervise`; `group` among them is that of the program.
+
+    Returns:
+        The process.
+
+    Raises:
+        OSError, TypeError, ValueError: as `create_subprocess_exec`. The group does not notice.
+        RuntimeError: the group takes no more members, or has ended before the program began.
+    """
+    if not hasattr(group, "create_task"):
+        kind = type(group).__name__
+        raise TypeError(
+            f"group must be an asyncio.TaskGroup, not {kind}; with one of anyio's use "
+            "aiopidfd.anyio.supervise"
+        )
+    begun: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
+    running: list[Process] = []
+    failures: list[Exception] = []
+
+    def on_start(process: Process) -> None:
+        running.append(process)
+        if not begun.done():
+            begun.set_result(process)
+
+    async def member() -> None:
+        try:
+            await supervise(command, started=on_start, **options)
+        except Exception as exc:
+            if running:
+                raise
+            if not begun.done():
+                failures.append(exc)
+                begun.set_result(None)
+        finally:
+            running.clear()
+
+    coroutine = member()
+    try:
+        task = group.create_task(coroutine)
+    except BaseException:
+        coroutine.close()
+        raise
+    task.add_done_callback(lambda _: begun.cancel())  # it was cancelled before it began
+    try:
+        process = await begun
+    except asyncio.CancelledError:
+        task.cancel()
+        caller = asyncio.current_task()
+        if caller is not None and caller.cancelling():
+            raise
+        raise RuntimeError(_ENDED) from None
+    if process is None:
+        raise failures.pop()
+    return process

@@ -1,0 +1,59 @@
+"""What the logger "aiopidfd" tells at DEBUG: each start and each exit. Off, it costs nothing.
+
+Beside the text each record has attributes (the `extra` of `logging`), for a formatter that writes
+JSON, say: `event`, `pid`, `command`; and at an exit `status`, `seconds`, `rusage`.
+"""
+
+import logging
+import os
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from .._pidfd.durations import monotonic
+
+if TYPE_CHECKING:
+    from .program import Program
+
+__all__ = ["log_exit", "log_start", "logger"]
+
+logger: Final = logging.getLogger("aiopidfd")
+
+
+def log_start(program: "Program") -> None:
+    """Tell that a program was exec'd."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    command = _command(program)
+    logger.debug(
+        "started pid %d: %s",
+        program.pid,
+        shlex.join(command),
+        extra={"event": "start", "pid": program.pid, "command": command},
+    )
+
+
+def log_exit(program: "Program") -> None:
+    """Tell how a program has ended."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    command = _command(program)
+    seconds = monotonic() - program.begun
+    logger.debug(
+        "pid %d has ended with %d after %.3f s: %s",
+        program.pid,
+        program.returncode,
+        seconds,
+        shlex.join(command),
+        extra={
+            "event": "exit",
+            "pid": program.pid,
+            "command": command,
+            "status": program.returncode,
+            "seconds": seconds,
+            "rusage": program.rusage,
+        },
+    )
+
+
+def _command(program: "Program") -> list[str]:
+    return [os.fsdecode(arg) for arg in program.args]

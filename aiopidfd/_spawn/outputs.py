@@ -1,0 +1,219 @@
+"""A program's two outputs: what a caller has chosen for them, and what is kept of them."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from subprocess import PIPE
+from typing import Any, NamedTuple, TypeAlias
+
+from .capture import Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
+from .options import Stdio
+from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
+from .terminal import PTY
+
+__all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
+
+OnOutput: TypeAlias = Callable[[str, Any], Awaitable[object] | object]
+
+_NAMES = ("stdout", "stderr")
+
+
+class Output(NamedTuple):
+    """One output of a program, as the caller has chosen it.
+
+    Attributes:
+        stdio: how it is opened.
+        sinks: where what comes out of it goes, beside what is captured.
+        captured: whether it is captured, too.
+    """
+
+    stdio: Stdio
+    sinks: tuple[Sink, ...] = ()
+    captured: bool = False
+
+
+class Outputs:
+    """The two outputs of a program that is to run, and what is kept of them.
+
+    Attributes:
+        sinks: what takes stdout, and stderr; None for one that does not come to us, or that the
+            caller reads.
+        captures: what is kept of each, or None.
+        shared: whether a function is called for both, in the order of arrival.
+    """
+
+    def __init__(
+        self,
+        command: object,
+        choices: tuple[Output, Output],
+        limit: int | None = None,
+        on_limit: OnLimit = "raise",
+        *,
+        shared: bool = False,
+    ) -> None:
+        """Of a program that runs `command`: keep `limit` bytes of each that is captured."""
+        self.shared = shared
+        self._errors: list[BaseException] = []
+        self.captures: list[Capture | None] = []
+        self.sinks: list[Sink | None] = []
+        for name, choice in zip(_NAMES, choices, strict=True):
+            sinks = [*choice.sinks]
+            capture = None
+            if choice.captured:
+                capture = Capture(limit, tail=on_limit == "tail")
+                error = None
+                if limit is not None and on_limit == "raise":
+                    error = OutputLimitError(command, name, limit)
+                    self._errors.append(error)
+                sinks.insert(0, Kept(capture, error))
+            self.captures.append(capture)
+            self.sinks.append(Tee(sinks) if sinks else None)
+        self.plain = limit is None and not any(choice.sinks for choice in choices)
+
+    def check_idle(self, seconds: float | None) -> None:
+        """Refuse a limit to the silence of what cannot be heard. Raises ValueError."""
+        if seconds is not None and not any(self.sinks):
+            raise ValueError("idle_timeout needs an output that comes to us: PIPE, PTY or a sink")
+
+    def values(self, encoding: str | None = None) -> tuple[bytes | None, bytes | None]:
+        """What was captured. With an encoding, without the parts of characters that were cut."""
+        out, err = [
+            None if capture is None else capture.value(encoding) for capture in self.captures
+        ]
+        return out, err
+
+    def dropped(self) -> tuple[int, int]:
+        """How many bytes of each were not kept."""
+        out, err = [0 if capture is None else capture.dropped for capture in self.captures]
+        return out, err
+
+    def tell(self, exc: BaseException) -> None:
+        """Give our error of a limit, or one of silence, what was captured."""
+        for error in errors_in(exc):
+            if isinstance(error, OutputLimitError) and error not in self._errors:
+                continue  # of another program
+            if isinstance(error, (IdleTimeoutError, OutputLimitError)):
+                error.stdout, error.stderr = self.values()
+
+    async def abort(self) -> None:
+        """Nobody carries them any more. Waits for nothing."""
+        await Tee(sink for sink in self.sinks if sink is not None).abort()
+
+
+StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
+
+_SAYS = (
+    "{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, a function that "
+    "takes lines, or a stream to send to; or a list of PIPE, functions, streams and files; not "
+    "{kind}"
+)
+
+
+def read_choices(
+    stdout: Any,
+    stderr: Any,
+    on_output: OnOutput | None,
+    text: tuple[str | None, str | None],
+    stream_sink: StreamSink,
+    *,
+    capturing: bool,
+) -> tuple[Output, Output]:
+    """Understand what a caller has chosen for a program's outputs.
+
+    Args:
+        stdout, stderr: see `run_process` and `supervise`.
+        on_output: a function that is called with the name of the output and each line of it.
+        text: encoding, errors. Without an encoding, sinks get bytes.
+        stream_sink: makes a sink of an object that is a stream to send to, on this kind of loop.
+        capturing: whether PIPE is captured; else the caller reads it.
+
+    Raises:
+        TypeError, ValueError: what is none of the choices, or cannot go together.
+    """
+    encoding, errors = text
+    streams: list[object] = []
+
+    def as_sink(name: str, choice: Any) -> Sink | None:
+        if inspect.isasyncgenfunction(choice):
+            raise TypeError(f"{name} must be a function, not an async generator function")
+        sink = stream_sink(choice, make_decoder(encoding, errors))
+        if sink is not None:
+            if any(choice is stream for stream in streams):
+                raise ValueError(
+                    "stdout and stderr cannot share a stream: clone() it, or stderr=STDOUT"
+                )
+            streams.append(choice)
+        elif callable(choice) and not hasattr(choice, "fileno"):
+            sink = Lines(choice, make_decoder(encoding, errors))
+        return sink
+
+    def read(name: str, choice: Any) -> Output:
+        if choice is None or isinstance(choice, int):
+            return Output(choice, (), capturing and choice in (PIPE, PTY))
+        if isinstance(choice, (list, tuple)) and not callable(choice):
+            return read_list(name, choice)
+        if (sink := as_sink(name, choice)) is not None:
+            return Output(PIPE, (sink,))
+        if hasattr(choice, "fileno"):
+            return Output(choice)
+        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
+
+    def read_list(name: str, choices: Sequence[Any]) -> Output:
+        if not choices:
+            raise ValueError(f"{name} is an empty list")
+        sinks: list[Sink] = []
+        for choice in choices:
+            if choice in (PIPE, PTY):
+                continue
+            sink = as_sink(name, choice)
+            if sink is None and hasattr(choice, "write"):
+                sink = FileSink(choice, encoding, errors)
+            if sink is None:
+                kind = f"a list with {choice!r}" if isinstance(choice, int) else None
+                kind = kind or f"a list with an object of type {type(choice).__name__}"
+                raise TypeError(_SAYS.format(name=name, kind=kind))
+            sinks.append(sink)
+        if PIPE in choices and not capturing:
+            raise ValueError(
+                f"a list for {name} cannot hold PIPE here: nothing is captured. PIPE alone is for "
+                "a stream that you read"
+            )
+        terminal = PTY in choices
+        captured = capturing and (terminal or PIPE in choices)
+        return Output(PTY if terminal else PIPE, tuple(sinks), captured)
+
+    outputs = read("stdout", stdout), read("stderr", stderr)
+    if on_output is not None:
+        outputs = _with_callback(outputs, on_output, text, capturing)
+    out, err = outputs
+    if out.stdio == err.stdio == PTY:
+        if err.sinks:
+            raise ValueError("stdout and stderr are one terminal: its sinks are those of stdout")
+        err = err._replace(captured=False)
+    return out, err
+
+
+def _with_callback(
+    outputs: tuple[Output, Output],
+    function: OnOutput,
+    text: tuple[str | None, str | None],
+    capturing: bool,
+) -> tuple[Output, Output]:
+    """The outputs that come to us, and those that would be inherited, told to a function too."""
+    if inspect.isasyncgenfunction(function) or not callable(function):
+        raise TypeError("on_output must be a function that takes a name and a line")
+    told: list[Output] = []
+    told_of: Stdio = None
+    for name, output in zip(_NAMES, outputs, strict=True):
+        if output.stdio in (PIPE, PTY) and not output.sinks and not capturing:
+            raise ValueError(f"on_output cannot go with {name}=PIPE, which you read yourself")
+        if output.stdio not in (None, PIPE, PTY) or output.stdio == PTY == told_of:
+            told.append(output)  # it does not come to us, or comes by stdout
+            continue
+        sink = Lines(partial(function, name), make_decoder(*text))
+        stdio = PIPE if output.stdio is None else output.stdio
+        told.append(output._replace(stdio=stdio, sinks=(*output.sinks, sink)))
+        told_of = stdio
+    if told == [*outputs]:
+        raise ValueError("on_output needs an output that is not sent elsewhere")
+    return told[0], told[1]

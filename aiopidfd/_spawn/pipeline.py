@@ -1,0 +1,227 @@
+"""Several programs, each of which reads what the one before it writes. No loop."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from signal import SIGPIPE
+from subprocess import CalledProcessError
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from .capture import IdleTimeoutError, OnLimit, errors_in
+from .fds import pipe_above_stdio
+from .options import Command, Request, Stdio, make_request
+from .outputs import Output, Outputs, StreamSink, read_choices
+from .sinks import Decoder, Sink
+from .terminal import PTY
+
+__all__ = ["CompletedPipeline", "PipelineError", "Stages"]
+
+T = TypeVar("T")
+Decode: TypeAlias = Callable[[bytes | None], Any]
+
+# How a program ends whose reader has gone: by the signal, or as a shell tells of that.
+_HAD_ENOUGH: Final = (-SIGPIPE, 128 + SIGPIPE)
+
+
+@dataclass(frozen=True)
+class CompletedPipeline(Generic[T]):
+    """What has become of a pipeline. One entry for each program, in their order, where it says so.
+
+    Attributes:
+        args: the commands.
+        returncodes: all return codes, as they are.
+        stdout: what the last program wrote, or None if it was not captured.
+        stderrs: what each wrote to its stderr, or None.
+        stdout_dropped: how many bytes of stdout were not kept, because of `output_limit`.
+        stderrs_dropped: likewise, of each stderr.
+    """
+
+    args: tuple[Command, ...]
+    returncodes: tuple[int, ...]
+    stdout: T | None
+    stderrs: tuple[T | None, ...]
+    stdout_dropped: int = 0
+    stderrs_dropped: tuple[int, ...] = ()
+
+    @property
+    def returncode(self) -> int:
+        """That of the last program that failed, or 0: as a shell's with `set -o pipefail`.
+
+        One that ended by SIGPIPE, or with 141, before the last has not failed: who reads from it
+        had enough.
+        """
+        failed = self._failed()
+        return 0 if failed is None else self.returncodes[failed]
+
+    def check_returncode(self) -> None:
+        """Raise PipelineError if the return code is not 0."""
+        failed = self._failed()
+        if failed is not None:
+            raise PipelineError(
+                self.returncodes[failed],
+                self.args[failed],
+                self.stdout,
+                self.stderrs[failed],
+                self,
+            )
+
+    def _failed(self) -> int | None:
+        last = len(self.returncodes) - 1
+        for number in range(last, -1, -1):
+            code = self.returncodes[number]
+            if code and (number == last or code not in _HAD_ENOUGH):
+                return number
+        return None
+
+
+class PipelineError(CalledProcessError):
+    """A program of a pipeline has failed.
+
+    Attributes:
+        returncode, cmd, stderr: those of the last program that failed.
+        output, stdout: what the last program of all wrote.
+        result: the `CompletedPipeline`.
+    """
+
+    def __init__(
+        self, returncode: int, cmd: Any, output: Any, stderr: Any, result: CompletedPipeline[Any]
+    ) -> None:
+        """All of it is kept as it is given."""
+        super().__init__(returncode, cmd, output, stderr)
+        self.result = result
+
+
+class Stages:
+    """The programs of a pipeline: what is to be started, and what is kept of their outputs.
+
+    Attributes:
+        commands: as they were given.
+        outputs: those of each program.
+    """
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        stdout: Any,
+        stderr: Any,
+        text: tuple[str | None, str | None],
+        stream_sink: StreamSink,
+        limit: int | None,
+        on_limit: OnLimit,
+    ) -> None:
+        """Understand what a caller wants.
+
+        Raises:
+            TypeError, ValueError: no command, or outputs that cannot be had.
+        """
+        if not commands:
+            raise ValueError("a pipeline needs a command")
+        if PTY in (stdout, stderr) or any(
+            isinstance(choice, (list, tuple)) and PTY in choice for choice in (stdout, stderr)
+        ):
+            raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
+        self.commands = tuple(commands)
+        last = len(self.commands) - 1
+        self._choices: list[tuple[Output, Output]] = []
+        self.outputs: list[Outputs] = []
+        for number, command in enumerate(self.commands):
+            choices = read_choices(
+                stdout if number == last else None,
+                stderr,
+                None,
+                text,
+                stream_sink if number == last else _refuse(stream_sink),
+                capturing=True,
+            )
+            self._choices.append(choices)
+            self.outputs.append(Outputs(command, choices, limit, on_limit))
+
+    def check_idle(self, seconds: float | None) -> None:
+        """Refuse a limit to the silence of what cannot be heard. Raises ValueError."""
+        if not any(any(outputs.sinks) for outputs in self.outputs):
+            self.outputs[-1].check_idle(seconds)
+
+    @contextlib.contextmanager
+    def requests(
+        self, function: Callable[..., object], stdin: Stdio, options: Mapping[str, Any]
+    ) -> Iterator[list[Request]]:
+        """What is to be started, in the block: our ends of the pipes are closed when it is left.
+
+        A sequence runs a program, and a string the shell.
+
+        Raises:
+            TypeError, ValueError: as `make_request`.
+            OSError: EMFILE; EPERM: `pipesize` is more than we may have.
+        """
+        requests = [
+            make_request(
+                function,
+                command,
+                isinstance(command, (str, bytes)),
+                (None, out.stdio, err.stdio),
+                {**options},
+            )
+            for command, (out, err) in zip(self.commands, self._choices, strict=True)
+        ]
+        requests[0] = requests[0]._replace(stdin=stdin)
+        with contextlib.ExitStack() as pipes:
+            for number in range(1, len(requests)):
+                read, write = pipe_above_stdio()
+                pipes.callback(os.close, read)
+                pipes.callback(os.close, write)
+                size = options.get("pipesize", -1)
+                if isinstance(size, int) and size > 0:
+                    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, size)
+                requests[number - 1] = requests[number - 1]._replace(stdout=write)
+                requests[number] = requests[number]._replace(stdin=read)
+            yield requests
+
+    def stdout(self) -> bytes | None:
+        """What was captured of the last program's stdout."""
+        return self.outputs[-1].values()[0]
+
+    def all_stderr(self) -> bytes | None:
+        """What was captured of all stderrs, one after the other."""
+        values = [value for outputs in self.outputs if (value := outputs.values()[1]) is not None]
+        return b"".join(values) if values else None
+
+    def tell(self, exc: BaseException) -> None:
+        """Give an error of a limit, or of silence, what was captured."""
+        for outputs in self.outputs:
+            outputs.tell(exc)
+        for error in errors_in(exc):
+            if isinstance(error, IdleTimeoutError):
+                error.stdout, error.stderr = self.stdout(), self.all_stderr()
+
+    async def abort(self) -> None:
+        """Nobody carries the outputs any more. Waits for nothing."""
+        for outputs in self.outputs:
+            await outputs.abort()
+
+    def result(
+        self, returncodes: Sequence[int], encoding: str | None, decode: Decode
+    ) -> CompletedPipeline[Any]:
+        """What has become of them."""
+        values = [outputs.values(encoding) for outputs in self.outputs]
+        dropped = [outputs.dropped() for outputs in self.outputs]
+        return CompletedPipeline(
+            self.commands,
+            tuple(returncodes),
+            decode(values[-1][0]),
+            tuple(decode(err) for _, err in values),
+            dropped[-1][0],
+            tuple(count for _, count in dropped),
+        )
+
+
+def _refuse(stream_sink: StreamSink) -> StreamSink:
+    """For all programs but the last: a stream, which is closed at the end of one, is of one."""
+
+    def refuse(choice: object, decode: Decoder) -> Sink | None:
+        if stream_sink(choice, decode) is not None:
+            raise ValueError("several programs cannot share a stream for stderr: use a function")
+        return None
+
+    return refuse

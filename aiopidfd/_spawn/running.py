@@ -1,0 +1,48 @@
+"""`running`: what this process has started and what still runs."""
+
+from .handle import Handle
+from .program import FINAL, Program
+from .registry import RUNNING
+
+__all__ = ["RunningProgram", "running"]
+
+
+class RunningProgram(Handle):
+    """A program that this process has started and that ran when `running` was called.
+
+    It has what each handle has (`pid`, `args`, `returncode`, `send_signal`, `children`,
+    `terminate_tree`, ...) but neither streams nor a wait: those are of whoever started it. Dropping
+    it does nothing to the program.
+    """
+
+    __slots__ = ("_program",)
+
+    def __init__(self, program: Program) -> None:
+        """Internal: `running` makes them."""
+        self._program = program
+
+    @property
+    def started(self) -> float:
+        """When its start was begun, in seconds since the epoch, as `time.time()` tells them."""
+        return self._program.started
+
+
+def running() -> list[RunningProgram]:
+    """What this process has started by this package and what runs now; the oldest comes first.
+
+    On whatever loop, or on none: programs of `create_subprocess_exec`, `run_process`, `spawn`,
+    `aiopidfd.anyio` and of asyncio's own functions (see `install`), workers of
+    `aiopidfd.multiprocessing` and their resource tracker, and processes of `fork` and
+    `run_in_fork`. A program is in it from its exec until its exit. It is no longer in it if nothing
+    is there any more to tell of its exit: its handle was dropped, and it was started without a loop
+    or that loop is closed.
+
+    May be called from any thread. In a forked copy of this process the list is empty: the programs
+    are the original's.
+    """
+    found = [
+        program
+        for program in RUNNING.list()
+        if program.native.pid and program.advance() not in FINAL
+    ]
+    return [RunningProgram(program) for program in sorted(found, key=lambda one: one.begun)]

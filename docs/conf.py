@@ -1,0 +1,76 @@
+"""The manual: pip install '.[docs]' && sphinx-build -W -b html docs site."""
+
+import contextlib
+import re
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.errors import PycodeError
+from sphinx.pycode import ModuleAnalyzer
+
+if sys.version_info >= (3, 14):
+    raise SystemExit("build the manual with Python 3.11 to 3.13: later ones have no child watcher")
+
+project = "aiopidfd"
+author = "The aiopidfd project"
+release = version = installed("aiopidfd")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["conf.py"]
+
+myst_heading_anchors = 3
+
+default_role = "code"  # docstrings have single backticks
+maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_typehints_format = "short"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = f"aiopidfd {release}"
+html_static_path = ["static"]
+html_css_files = ["manual.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+
+# Pages that index.md lists and that are still to be written. Take this away when all are there.
+TO_COME = ("subprocess", "output", "pipelines", "shutdown", "calls", "reports")
+
+
+def leave_out(app: Sphinx, page: str, source: list[str]) -> None:
+    """Take pages that are not there out of the index."""
+    if page == "index":
+        for name in TO_COME:
+            if not Path(app.srcdir, f"{name}.md").exists():
+                source[0] = re.sub(f"^{name}\n", "", source[0], flags=re.MULTILINE)
+
+
+def forget_overloads(app: Sphinx, obj: Any, bound_method: bool) -> None:
+    """Show the signature with all parameters, once: types stand in the list below it."""
+    with contextlib.suppress(AttributeError, PycodeError):  # it has no module, or no source
+        analyzer = ModuleAnalyzer.for_module(obj.__module__)
+        analyzer.analyze()
+        analyzer.overloads.clear()
+
+
+def hide_internal_parameters(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: Any, result: Any
+) -> tuple[str, str] | None:
+    """A class that only the package makes has no parameters for a reader."""
+    made_inside = what == "class" and (obj.__init__.__doc__ or "").startswith("Internal")
+    return ("", "") if made_inside else None
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the above."""
+    app.connect("source-read", leave_out)
+    app.connect("autodoc-before-process-signature", forget_overloads)
+    app.connect("autodoc-process-signature", hide_internal_parameters)
