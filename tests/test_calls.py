@@ -1,5 +1,6 @@
 """docs/calls.md: its tables are what the calls take and the handles have."""
 
+import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable
@@ -50,6 +51,25 @@ async def by_run_process(command: Any, **options: Any) -> bytes:
     return (await aiopidfd.run_process(command, check=False, **options)).stdout
 
 
+async def by_pipeline(command: Any) -> bytes:
+    result = await aiopidfd.run_pipeline(command, ["cat"], check=False)
+    output: bytes = result.stdout
+    return output
+
+
+async def by_asyncio_supervise(command: Any) -> bytes:
+    lines: list[bytes] = []
+    await aiopidfd.supervise(command, stdout=lines.append, check=False)
+    return b"\n".join(lines)
+
+
+async def by_start_in(command: Any) -> bytes:
+    lines: list[bytes] = []
+    async with asyncio.TaskGroup() as group:
+        await aiopidfd.start_in(group, command, stdout=lines.append, check=False)
+    return b"\n".join(lines)
+
+
 async def by_spawn(command: Any, **options: Any) -> bytes:
     with Path("out").open("w+b") as out:
         aiopidfd.spawn(command, stdout=out, **options).wait()
@@ -90,6 +110,9 @@ RUNS: dict[str, Run] = {
     "create_subprocess_exec": by_exec,
     "create_subprocess_shell": by_shell,
     "run_process": by_run_process,
+    "run_pipeline": by_pipeline,
+    "supervise": by_asyncio_supervise,
+    "start_in": by_start_in,
     "spawn": by_spawn,
     "anyio.open_process": by_open_process,
     "anyio.run_process": by_anyio_run,
@@ -117,8 +140,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_call_is_missing() -> None:
-    public = {name for name in aiopidfd.__all__ if name.startswith(("create", "run", "spawn"))}
-    public -= {"run_in_fork"}
+    starts = ("create", "run_", "spawn", "start", "supervise")
+    public = {name for name in aiopidfd.__all__ if name.startswith(starts)} - {"run_in_fork"}
     public |= {f"anyio.{name}" for name in ("open_process", "run_process", "supervise")}
     functions = {name for name in subprocess.__all__ if name.islower()} | {"Popen"}
     public |= {f"subprocess.{name}" for name in functions}
@@ -129,6 +152,8 @@ def test_no_call_is_missing() -> None:
 def test_the_keywords_that_it_takes(call: str) -> None:
     function = attrgetter(call)(aiopidfd)
     takes = {*inspect.signature(function).parameters}
+    if call == "start_in":  # which hands all but the group to supervise()
+        takes |= {*inspect.signature(aiopidfd.supervise).parameters}
     if call.startswith("subprocess.") and "options" in takes:
         takes |= TextOptions.__annotations__.keys()
     if call == "subprocess.check_output":
@@ -146,7 +171,7 @@ async def test_what_a_string_is(call: str, program: Path) -> None:
     if CALLS[call][0] == "for the shell":
         assert (await run("printf '%s' a; exit")).strip() == b"a"
     else:
-        assert await run(str(program)) == b"it\n"
+        assert (await run(str(program))) == b"it\n"
     if CALLS[call][1] == "yes":
         assert await run(str(program), shell=False) == b"it\n"
         assert await run("printf '%s' a; exit", shell=True) == b"a"
@@ -178,8 +203,8 @@ def test_what_a_handle_has(handles: str) -> None:
         for method, cell in zip(METHODS, HANDLES[handles], strict=True):
             function = getattr(cls, method.removesuffix("()"), None)
             if method == "with":
-                assert hasattr(cls, "__aenter__") != hasattr(cls, "__enter__")
-                has = "async" if hasattr(cls, "__aenter__") else "blocks"
+                has = "blocks" if hasattr(cls, "__enter__") else "-"
+                has = "async" if hasattr(cls, "__aenter__") else has
             elif inspect.iscoroutinefunction(function):
                 has = "await"
             elif function is not None:

@@ -30,6 +30,7 @@ import pytest
 import aiopidfd
 import aiopidfd.anyio
 import aiopidfd.multiprocessing
+import aiopidfd.subprocess
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -141,10 +142,12 @@ def test_every_public_name_is_in_the_reference() -> None:
     text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
     listed = {*re.findall(r"^\.\. auto\w+:: (\S+)$", text, re.MULTILINE)}
     listed |= {f"aiopidfd.{name}" for name in re.findall(r"`(\w+)`", text)}
-    modules = (aiopidfd, aiopidfd.anyio, aiopidfd.multiprocessing)
+    modules = (aiopidfd, aiopidfd.anyio, aiopidfd.multiprocessing, aiopidfd.subprocess)
     names = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
     names |= {f"aiopidfd.{name}" for name in dir(aiopidfd) if not name.startswith("_")}
-    assert names - listed - {"aiopidfd.anyio", "aiopidfd.multiprocessing"} == set()
+    names -= {module.__name__ for module in modules}
+    names -= {f"aiopidfd.subprocess.{name}" for name in aiopidfd.__all__}  # the standard module's
+    assert names - listed == set()
 
 
 def test_tests_that_are_named_exist() -> None:

@@ -9,7 +9,6 @@ import errno
 import gc
 import logging
 import os
-import re
 import signal
 import subprocess as standard
 import sys
@@ -34,19 +33,6 @@ LONG = 60  # seconds, against hangs
 
 # Leaves a daemon, in a session of its own; prints its pid.
 DAEMON = "setsid sh -c 'echo $$; exec sleep 60' & wait"
-
-
-DOCS = Path(__file__).parent.parent / "docs" / "subprocess.md"
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_what_the_docs_show_runs(number: int, capfd: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    exec(compile(blocks[number], str(DOCS), "exec"), {})
-    said = capfd.readouterr().out
-    expected = (r"0 Linux .*\n\n", "0 1\n", r"\d+ \d+\n-9 \d.*\n")[number]
-    assert re.fullmatch(expected, said), said
 
 
 # ---- Names ----
