@@ -62,24 +62,48 @@ def test_a_popen_that_replaces_ours_is_used() -> None:
     assert seen == [("echo x",)]
 
 
-def test_what_has_replaced_the_standard_one_is_no_base_of_ours() -> None:
+@pytest.mark.parametrize(
+    "replace",
+    [
+        """
+        monkey = types.ModuleType("gevent.monkey")
+        monkey.get_original = lambda module, name: standard
+        sys.modules["gevent.monkey"] = monkey
+        subprocess.Popen = type("Popen", (), {"__module__": "gevent.subprocess"})
+        """,
+        """
+        names = {"__module__": "eventlet.green.subprocess"}
+        subprocess.Popen = type("Popen", (standard,), names)
+        """,
+    ],
+    ids=["gevent", "eventlet"],
+)
+def test_what_has_replaced_the_standard_one_is_no_base_of_ours(replace: str) -> None:
     """Gevent's is no subclass of it, and keeps it; eventlet's is one."""
     fresh.run(
-        """
+        f"""
         import subprocess, types
         standard = subprocess.Popen
-        which = {which!r}
-        if which == "gevent":
-            monkey = types.ModuleType("gevent.monkey")
-            monkey.get_original = lambda module, name: standard
-            sys.modules["gevent.monkey"] = monkey
-            subprocess.Popen = type("Popen", (), {})
-        else:
-            subprocess.Popen = type("Popen", (standard,), {"__module__": "eventlet"})
+        {replace}
         from aiopidfd.subprocess import Popen
         assert Popen.__mro__[1] is standard
         assert Popen(["true"]).wait() == 0
-        """.replace("{which!r}", repr("gevent"))
+        """
+    )
+
+
+def test_whatever_else_has_replaced_it_is_named() -> None:
+    fresh.run(
+        """
+        import subprocess
+        subprocess.Popen = lambda: None
+        try:
+            from aiopidfd.subprocess import Popen
+        except ImportError as exc:
+            assert "subprocess.Popen has been replaced: <function <lambda>" in str(exc)
+        else:
+            raise AssertionError
+        """
     )
 
 
