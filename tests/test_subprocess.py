@@ -312,6 +312,7 @@ def test_what_a_handle_has() -> None:
         assert process.pidfd in open_fds()
         assert process.rusage is None
         assert process.guardian_pid in child_pids()
+        assert process.pid in {one.pid for one in aiopidfd.running()}
         while len(children := process.children()) < 2:
             time.sleep(0.001)
         pids = {child.getpid() for child in children}
