@@ -318,7 +318,7 @@ static long sleep_ms(int ms)
  * threads start programs too, which can use the processor. */
 static int changes_soon(const atomic_int *word, int value)
 {
-    enum { AT_MOST_NS = 400 * 1000 };
+    enum { AT_MOST_NS = 1000 * 1000 };
     int64_t deadline = now_ns() + AT_MOST_NS;
     do {
         SYS(__NR_sched_yield);
