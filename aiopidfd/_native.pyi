@@ -1,7 +1,9 @@
 # The native spawner (native/module.c). Internal: only the modules beside it use it.
 
-from collections.abc import Mapping
-from typing import Any, Final, TypeAlias, final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, Self, TypeAlias, TypeVar, final
+
+_T = TypeVar("_T")
 
 CALL_CLONE3: Final[int]
 CALL_CLONE: Final[int]
@@ -88,6 +90,11 @@ class Hub:
     def adopt(self, child: Child, /) -> None: ...
     def collect(self) -> tuple[list[int], int]: ...
     def look_again(self) -> int: ...
+
+@final
+class Lines(AsyncIterator[_T]):
+    def __new__(cls, ahead: Any, wait: Callable[[], Coroutine[Any, Any, _T]], /) -> Self: ...
+    def __anext__(self) -> Awaitable[_T]: ...
 
 def hub() -> Hub: ...
 def prepare() -> None: ...

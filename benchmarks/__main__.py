@@ -18,12 +18,14 @@ from . import (
     gap,
     imports,
     latency,
+    lines,
     live,
     many,
     memory,
     opened,
     pressure,
     run,
+    writes,
 )
 from .machine import Others, describe
 
@@ -37,6 +39,8 @@ MEASUREMENTS = {
     "memory": memory.measure,
     "descriptors": descriptors.measure,
     "capture": capture.measure,
+    "lines": lines.measure,
+    "writes": writes.measure,
     "pressure": pressure.measure,
     "env": environment.measure,
     "import": imports.measure,

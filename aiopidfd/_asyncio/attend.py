@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from .._streams.text import TextWriter
 from .shutdown import end_all
 from .watch import Watch
 
-__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "one_error", "stream_sink"]
+__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "raise_all", "stream_sink"]
 
 DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
 _CHUNK: Final = 64 * 1024
@@ -135,6 +135,7 @@ class _Attendance:
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
         self.failures: list[Exception] = []
         self._tasks = [self._loop.create_task(self._carry(pump)) for pump in pumps]
 
@@ -194,6 +195,7 @@ class _Attendance:
 
     def stop_now(self) -> None:
         """Carry no more, for who cannot wait for that."""
+        self._stopped = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
             for task in self._tasks:
                 task.cancel()
@@ -215,11 +217,18 @@ class _Attendance:
     async def _carry(self, pump: Pump) -> None:
         try:
             await pump.run()
+        except asyncio.CancelledError as exc:
+            if self._stopped:
+                raise
+            error = RuntimeError("what a sink for a program's output awaited was cancelled")
+            error.__cause__ = exc
+            self.fail(error)
         except Exception as exc:
             self.fail(exc)
         else:
             return
-        await pump.discard()
+        if not self.over():
+            await pump.discard()
 
     def _look(self) -> None:
         if self.over():
@@ -284,13 +293,15 @@ async def attend(
         raise
     finally:
         attendance.close()
-    if failures:
-        raise one_error(failures)
+    raise_all(failures)
 
 
-def one_error(failures: Iterable[Exception]) -> Exception:
-    """The one of them, or a group of several."""
-    first, *others = failures
-    if not others:
-        return first
-    return ExceptionGroup("several things went wrong with a program", [first, *others])
+def raise_all(failures: list[Exception]) -> None:
+    """Raise the one that there is, or a group of several. They are taken out of the list."""
+    try:
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup("several things went wrong with a program", failures)
+    finally:
+        failures.clear()  # who raises them has the list: it would be a reference cycle

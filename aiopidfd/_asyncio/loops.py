@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar, cast
 
 from .. import _native
 from .._pidfd.durations import check_seconds
+from .._spawn.hub import hub_of
 from .._spawn.options import Command, Stdio, make_request, take_fixed
 from .transport import SubprocessTransport, connect
 
@@ -37,7 +38,8 @@ _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _METHODS: Final = ("subprocess_exec", "subprocess_shell")
 
 
-_END: Final = "shutdown_asyncgens"  # what each runner awaits before it closes its loop
+# What each runner awaits before it closes its loop, and what closes it.
+_ENDS: Final = ("shutdown_asyncgens", "close")
 
 
 class SubprocessMethods:
@@ -53,13 +55,20 @@ class SubprocessMethods:
     async def shutdown_asyncgens(self: Any) -> None:
         """End the programs of this loop if it is to do so; then as asyncio's.
 
-        It is what each runner (`asyncio.Runner`, anyio's, uvicorn's, aiohttp's, ...) awaits before
-        it closes its loop.
+        It is what each runner (`asyncio.Runner`, anyio's, aiohttp's, ...) awaits before it closes
+        its loop.
 
         Raises:
             PermissionError: as `aiopidfd.shutdown`.
         """
         await _end(self.shutdown_grace, super().shutdown_asyncgens)  # type: ignore[misc]
+
+    def close(self: Any) -> None:
+        """Close the loop. Programs that are still to be ended, as that was interrupted, are killed.
+
+        By Ctrl-C, for one. Without a `shutdown_grace` they are left alone.
+        """
+        _close(self, self.shutdown_grace, super().close)  # type: ignore[misc]
 
     async def subprocess_exec(
         self: Any,
@@ -129,6 +138,16 @@ async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None
             await shutdown(grace=grace)
     finally:
         await then()
+
+
+def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[[], None]) -> None:
+    try:
+        if grace is not None and (hub := hub_of(loop)) is not None:
+            from .._spawn.shutdown_all import kill_all
+
+            kill_all(hub)
+    finally:
+        then()
 
 
 def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
@@ -232,8 +251,11 @@ def install(
             for name in _METHODS:
                 setattr(loop, name, types.MethodType(getattr(SubprocessMethods, name), loop))
             if shutdown_grace is not None:
-                vars(loop).pop(_END, None)
-                setattr(loop, _END, functools.partial(_end, shutdown_grace, getattr(loop, _END)))
+                for name in _ENDS:
+                    vars(loop).pop(name, None)
+                asyncgens, close = (getattr(loop, name) for name in _ENDS)
+                setattr(loop, _ENDS[0], functools.partial(_end, shutdown_grace, asyncgens))
+                setattr(loop, _ENDS[1], functools.partial(_close, loop, shutdown_grace, close))
         except AttributeError:
             raise TypeError(f"the methods of {loop!r} cannot be replaced") from None
 
@@ -249,5 +271,5 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """
     if loop is None:
         loop = asyncio.get_running_loop()
-    for name in (*_METHODS, _END):
+    for name in (*_METHODS, *_ENDS):
         vars(loop).pop(name, None)

@@ -97,6 +97,7 @@ async def run_pipeline(
         IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
         OutputLimitError: see `run_process`.
         Exception: what a function or a stream for an output raised; the programs were ended.
+        ExceptionGroup: several things of these went wrong.
         OSError, TypeError, ValueError: as `create_subprocess_exec`. If one cannot be started, those
             before it are ended.
     """

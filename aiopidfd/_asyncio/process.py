@@ -21,6 +21,7 @@ from .._spawn.options import (
     take_fixed,
 )
 from .._spawn.outputs import Output, Outputs
+from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_reader, open_writer
 from .._streams.terminal import HasTerminal, Terminal
@@ -96,6 +97,9 @@ class BaseProcess(HasTerminal, AsyncHandle):
         """Wait until the program has exited, whoever still holds its pipes.
 
         Any number of tasks may wait. A cancelled wait leaves the program alone.
+
+        A program whose PIPE nobody reads stops when that is full, and never exits: read it
+        meanwhile, or use `communicate`.
 
         Returns:
             The return code.
@@ -182,6 +186,9 @@ class BaseProcess(HasTerminal, AsyncHandle):
             return await communicate(self._watch, self._streams, input, drain)
         if (output_limit, on_limit) not in (self._limits, (None, "raise")):
             raise ValueError("communicate() was called before with another limit")
+        for reader in self._streams.readers():
+            with reader.gathering():  # RuntimeError, if somebody else reads it
+                pass
         self._communicating = True
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
@@ -215,10 +222,11 @@ async def communicate(
             gathering.enter_context(reader.gathering())
         await watch.returncode()
         await _read_to_end(readers, drain)
-        return (
-            None if streams.stdout is None else streams.stdout.take_all(),
-            None if streams.stderr is None else streams.stderr.take_all(),
-        )
+        stdout = None if streams.stdout is None else streams.stdout.take_all()
+        stderr = None if streams.stderr is None else streams.stderr.take_all()
+    for reader in readers:
+        reader.close()  # a grandchild may hold the other end
+    return stdout, stderr
 
 
 def check_bytes(input: object) -> None:
@@ -274,8 +282,8 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
         Args:
             input: bytes for stdin, which must be PIPE or PTY.
             drain: seconds to go on reading after the program has exited while something else, a
-                grandchild, holds its pipes open; None: until that ends too, as asyncio does. What
-                the program itself wrote is always there.
+                grandchild, holds its pipes open; then they are closed. None: until that ends too,
+                as asyncio does. What the program itself wrote is always there.
             output_limit, on_limit: as `run_process`; `dropped` tells what was not kept. A later
                 call, after a cancelled one, goes on with the same limit.
 
@@ -351,17 +359,16 @@ async def start_process(
         raise ValueError("Limit cannot be <= 0")
     with Descriptors() as descriptors:
         watch = await start_on_loop(request, descriptors, grace)
-        try:
-            streams = _open_streams(descriptors, limit)
-        except BaseException:
-            watch.program.abandon()
-            raise
+        streams = _open_streams(watch.program, descriptors, limit)
     if streams.terminal is not None:
         watch.on_exit(streams.terminal.close)
+    for reader in streams.readers():
+        watch.on_exit(reader.program_is_over)
     return watch, streams
 
 
-def _open_streams(descriptors: Descriptors, limit: int) -> Streams:
+def _open_streams(program: Program, descriptors: Descriptors, limit: int) -> Streams:
+    """Our ends of a program's pipes. If they cannot be opened the program is killed."""
     loop = asyncio.get_running_loop()
     streams = NO_STREAMS
     try:
@@ -381,6 +388,7 @@ def _open_streams(descriptors: Descriptors, limit: int) -> Streams:
         if streams.terminal is not None and not descriptors.reads_terminal:
             streams.terminal.drop_output(loop, descriptors.watches.pop())
     except BaseException:
+        program.abandon()  # first: it must not read the end of file
         streams.close()
         raise
     return streams

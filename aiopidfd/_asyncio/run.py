@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
 from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
-from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.outputs import NO_OUTPUTS, OnOutput, Outputs, read_choices
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
@@ -163,6 +163,7 @@ async def run_process(
         IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
         OutputLimitError: see `on_limit`.
         Exception: what a function or a stream for an output raised; the program was ended.
+        ExceptionGroup: several things of these went wrong.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
@@ -178,10 +179,13 @@ async def run_process(
     choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=True)
     stdio = (stdin, choices[0].stdio, choices[1].stdio)
     request = make_request(run_process, command, shell, stdio, options)
-    shared = on_output is not None
-    outputs = Outputs(command, choices, output_limit, on_limit, shared=shared)
-    outputs.check_idle(idle_timeout)
-    plain = outputs.plain and idle_timeout is None  # then the loop itself gathers the output
+    # Without any of these the loop itself gathers the output.
+    plain = output_limit is None and idle_timeout is None and not any(c.sinks for c in choices)
+    outputs = NO_OUTPUTS
+    if not plain:
+        shared = on_output is not None
+        outputs = Outputs(command, choices, output_limit, on_limit, shared=shared)
+        outputs.check_idle(idle_timeout)
 
     watch: Watch | None = None
     streams = NO_STREAMS

@@ -19,6 +19,7 @@ from .shutdown import end
 
 __all__ = ["start_in", "supervise"]
 
+_TAKEN: Final = frozenset(SuperviseOptions.__annotations__)
 _ENDED: Final = "the task group has ended while the program was being started"
 
 
@@ -80,6 +81,7 @@ async def supervise(
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
+        ExceptionGroup: several things of these went wrong.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)
@@ -152,12 +154,16 @@ async def start_in(
         OSError, TypeError, ValueError: as `create_subprocess_exec`. The group does not notice.
         RuntimeError: the group takes no more members, or has ended before the program began.
     """
-    if not hasattr(group, "create_task"):
+    if not isinstance(group, asyncio.TaskGroup):
         kind = type(group).__name__
         raise TypeError(
             f"group must be an asyncio.TaskGroup, not {kind}; with one of anyio's use "
             "aiopidfd.anyio.supervise"
         )
+    if not options.keys() <= _TAKEN:
+        from .._spawn.keywords import refuse  # only an error needs it
+
+        refuse(start_in, {**options}, _TAKEN)
     begun: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
     running: list[Process] = []
     failures: list[Exception] = []

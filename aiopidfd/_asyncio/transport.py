@@ -119,8 +119,8 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
             self._tell("connection_made", self)
         except BaseException:
             self._closed = True
+            watch.program.abandon()  # first: it must not read the end of file
             self._close_pipes()
-            watch.program.abandon()
             raise
         watch.on_exit(self._on_exit)
 
@@ -191,15 +191,16 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         self.send_signal(SIGKILL)
 
     def close(self) -> None:
-        """Close the pipes, and kill the program if it runs. It is still reaped."""
+        """Kill the program if it runs, and close the pipes. It is still reaped."""
         if self._closed:
             return
         self._closed = True
-        self._close_pipes()
+        # First: it must not read the end of file, and take half of its input for the whole.
         # Through the view, so that whoever instruments that one sees it, as with asyncio's Popen.
         if self._popen.poll() is None and self._watch.alive:
             with contextlib.suppress(PermissionError):  # it runs with other ids: left to itself
                 self._popen.kill()
+        self._close_pipes()
 
     async def _wait(self) -> int:
         """Wait for the exit, whoever holds the pipes: asyncio.subprocess.Process calls this."""

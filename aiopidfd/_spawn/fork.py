@@ -85,5 +85,5 @@ def fork_on(hub: Hub | None) -> Program | None:
             if native is None:
                 return None
             program = Program(native, _PLAN, hub)
-            program.advance()  # it runs already
+            program.tell_started()
             return program

@@ -21,7 +21,7 @@ from .registry import WeakPrograms
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["Hub", "current_hub", "known_hub", "news_of", "prepare"]
+__all__ = ["Hub", "current_hub", "hub_of", "known_hub", "news_of", "prepare"]
 
 # So many starts may be under way at once on one loop; the next one waits for its turn. A start
 # needs some more descriptors than a running program, and more starts at once are not faster.
@@ -189,7 +189,12 @@ def known_hub() -> Hub | None:
     if trio is not None:
         hub: Hub | None = None if _trio_hub is None else _trio_hub.get(None)
         return hub
-    reference = _hubs.get(asyncio.get_running_loop())
+    return hub_of(asyncio.get_running_loop())
+
+
+def hub_of(loop: asyncio.AbstractEventLoop) -> Hub | None:
+    """The hub of an asyncio loop, if it has one yet."""
+    reference = _hubs.get(loop)
     return None if reference is None else reference()
 
 
@@ -223,6 +228,8 @@ def _hub_of_trio(trio: Any) -> Hub:
     if hub is None or hub.native.fd < 0:
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
+    assert isinstance(hub, _TrioHub)
+    hub.be_served()
     return hub
 
 
@@ -244,10 +251,14 @@ class _TrioHub(Hub):
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         super().listen(child, listener)
+        self.be_served()
+        self._scope.shield = True
+
+    def be_served(self) -> None:
+        """Start the task, if it does not run: programs may end although nobody listens."""
         if self._scope is None:
             self._scope = self._trio.CancelScope()
             self._trio.lowlevel.spawn_system_task(self._serve, self._scope)
-        self._scope.shield = True
 
     def forget(self, child: _native.Child) -> None:
         super().forget(child)

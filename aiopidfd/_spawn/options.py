@@ -38,9 +38,19 @@ class HasFileno(Protocol):
 
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
 
+
+class HasDrain(Protocol):
+    """An `asyncio.StreamWriter`, or another that is written to alike."""
+
+    def write(self, data: Any, /) -> object:
+        """Write some."""
+
+    async def drain(self) -> None:
+        """Wait until there is room for more."""
+
+
 # What an output may be where its sinks are ours: also a function, a stream, or a list of all these.
-# What is a stream depends on the loop.
-OutputChoice: TypeAlias = Stdio | Callable[[Any], object] | Sequence[Any]
+OutputChoice: TypeAlias = Stdio | Callable[[Any], object] | HasDrain | Sequence[Any]
 
 
 class Options(TypedDict, total=False):

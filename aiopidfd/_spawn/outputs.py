@@ -4,14 +4,14 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from subprocess import PIPE
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .capture import Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
 from .terminal import PTY
 
-__all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
+__all__ = ["NO_OUTPUTS", "OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 
 OnOutput: TypeAlias = Callable[[str, Any], Awaitable[object] | object]
 
@@ -68,7 +68,6 @@ class Outputs:
                 sinks.insert(0, Kept(capture, error))
             self.captures.append(capture)
             self.sinks.append(Tee(sinks) if sinks else None)
-        self.plain = limit is None and not any(choice.sinks for choice in choices)
 
     def check_idle(self, seconds: float | None) -> None:
         """Refuse a limit to the silence of what cannot be heard. Raises ValueError."""
@@ -94,11 +93,15 @@ class Outputs:
                 continue  # of another program
             if isinstance(error, (IdleTimeoutError, OutputLimitError)):
                 error.stdout, error.stderr = self.values()
+        self._errors.clear()  # who raises it has us: it would be a reference cycle
 
     async def abort(self) -> None:
         """Nobody carries them any more. Waits for nothing."""
         await Tee(sink for sink in self.sinks if sink is not None).abort()
 
+
+# Of who carries none: nothing is kept.
+NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
 
@@ -130,59 +133,8 @@ def read_choices(
     Raises:
         TypeError, ValueError: what is none of the choices, or cannot go together.
     """
-    encoding, errors = text
-    streams: list[object] = []
-
-    def as_sink(name: str, choice: Any) -> Sink | None:
-        if inspect.isasyncgenfunction(choice):
-            raise TypeError(f"{name} must be a function, not an async generator function")
-        sink = stream_sink(choice, make_decoder(encoding, errors))
-        if sink is not None:
-            if any(choice is stream for stream in streams):
-                raise ValueError(
-                    "stdout and stderr cannot share a stream: clone() it, or stderr=STDOUT"
-                )
-            streams.append(choice)
-        elif callable(choice) and not hasattr(choice, "fileno"):
-            sink = Lines(choice, make_decoder(encoding, errors))
-        return sink
-
-    def read(name: str, choice: Any) -> Output:
-        if choice is None or isinstance(choice, int):
-            return Output(choice, (), capturing and choice in (PIPE, PTY))
-        if isinstance(choice, (list, tuple)) and not callable(choice):
-            return read_list(name, choice)
-        if (sink := as_sink(name, choice)) is not None:
-            return Output(PIPE, (sink,))
-        if hasattr(choice, "fileno"):
-            return Output(choice)
-        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
-
-    def read_list(name: str, choices: Sequence[Any]) -> Output:
-        if not choices:
-            raise ValueError(f"{name} is an empty list")
-        sinks: list[Sink] = []
-        for choice in choices:
-            if choice in (PIPE, PTY):
-                continue
-            sink = as_sink(name, choice)
-            if sink is None and hasattr(choice, "write"):
-                sink = FileSink(choice, encoding, errors)
-            if sink is None:
-                kind = f"a list with {choice!r}" if isinstance(choice, int) else None
-                kind = kind or f"a list with an object of type {type(choice).__name__}"
-                raise TypeError(_SAYS.format(name=name, kind=kind))
-            sinks.append(sink)
-        if PIPE in choices and not capturing:
-            raise ValueError(
-                f"a list for {name} cannot hold PIPE here: nothing is captured. PIPE alone is for "
-                "a stream that you read"
-            )
-        terminal = PTY in choices
-        captured = capturing and (terminal or PIPE in choices)
-        return Output(PTY if terminal else PIPE, tuple(sinks), captured)
-
-    outputs = read("stdout", stdout), read("stderr", stderr)
+    reading = _Reading(text, stream_sink, capturing)
+    outputs = reading.output("stdout", stdout), reading.output("stderr", stderr)
     if on_output is not None:
         outputs = _with_callback(outputs, on_output, text, capturing)
     out, err = outputs
@@ -191,6 +143,66 @@ def read_choices(
             raise ValueError("stdout and stderr are one terminal: its sinks are those of stdout")
         err = err._replace(captured=False)
     return out, err
+
+
+class _Reading:
+    """Understands what was chosen for the outputs of one program."""
+
+    def __init__(
+        self, text: tuple[str | None, str | None], stream_sink: StreamSink, capturing: bool
+    ) -> None:
+        self._text = text
+        self._stream_sink = stream_sink
+        self._capturing = capturing
+        self._streams: list[object] = []
+
+    def output(self, name: str, choice: Any) -> Output:
+        if choice is None or isinstance(choice, int):
+            return Output(choice, (), self._capturing and choice in (PIPE, PTY))
+        if isinstance(choice, (list, tuple)) and not callable(choice):
+            return self._list(name, choice)
+        if (sink := self._sink(name, choice)) is not None:
+            return Output(PIPE, (sink,))
+        if hasattr(choice, "fileno"):
+            return Output(choice)
+        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
+
+    def _list(self, name: str, choices: Sequence[Any]) -> Output:
+        if not choices:
+            raise ValueError(f"{name} is an empty list")
+        sinks: list[Sink] = []
+        for choice in choices:
+            if choice in (PIPE, PTY):
+                continue
+            sink = self._sink(name, choice)
+            if sink is None and hasattr(choice, "write"):
+                sink = FileSink(choice, *self._text)
+            if sink is None:
+                what = repr(choice) if isinstance(choice, int) else type(choice).__name__
+                raise TypeError(_SAYS.format(name=name, kind=f"a list with {what}"))
+            sinks.append(sink)
+        if PIPE in choices and not self._capturing:
+            raise ValueError(
+                f"a list for {name} cannot hold PIPE here: nothing is captured. PIPE alone is for "
+                "a stream that you read"
+            )
+        captured = self._capturing and (PIPE in choices or PTY in choices)
+        return Output(PTY if PTY in choices else PIPE, tuple(sinks), captured)
+
+    def _sink(self, name: str, choice: Any) -> Sink | None:
+        if inspect.isasyncgenfunction(choice):
+            raise TypeError(f"{name} must be a function, not an async generator function")
+        decode = make_decoder(*self._text)
+        if (sink := self._stream_sink(choice, decode)) is not None:
+            if any(choice is stream for stream in self._streams):
+                raise ValueError(
+                    "stdout and stderr cannot share a stream: clone() it, or stderr=STDOUT"
+                )
+            self._streams.append(choice)
+            return sink
+        if callable(choice) and not hasattr(choice, "fileno"):
+            return Lines(choice, decode)
+        return None
 
 
 def _with_callback(

@@ -130,13 +130,17 @@ class Program:
         self.advance()
         return self.returncode
 
+    def tell_started(self) -> None:
+        """Be one that runs, as it was exec'd or forked. Its loop's hub keeps it from now on."""
+        self._has_started = True
+        self._join_hub()
+        log_start(self)
+
     def advance(self) -> int:
         """Take in what is known now; returns the native state. Never blocks."""
         state = self.native.poll()
         if not self._has_started and state in _STARTED:
-            self._has_started = True
-            self._join_hub()
-            log_start(self)
+            self.tell_started()
         if state in FINAL and self.returncode is None:
             if state == _native.EXITED:
                 self._take_result()

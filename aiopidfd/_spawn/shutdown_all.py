@@ -12,7 +12,7 @@ from .registry import RUNNING
 from .shutdown import ask_tree, warn_of_the_rest
 from .tree import KILL_DEADLINE, Tree, is_held, kill_now
 
-__all__ = ["shutdown"]
+__all__ = ["kill_all", "shutdown"]
 
 GRACE: Final = 5.0  # seconds
 
@@ -72,6 +72,11 @@ async def shutdown(*, grace: float = GRACE) -> bool:
             f"part of the trees of some programs may not be signalled (kill(2)): {pids}",
         )
     return is_over
+
+
+def kill_all(hub: Hub) -> None:
+    """SIGKILL to all programs of a loop and their trees, for where nothing can be awaited."""
+    _Ending(hub).kill_now()
 
 
 class _Ending:

@@ -160,7 +160,10 @@ class Kept(Sink):
         self._capture.feed(data)
         if self._capture.dropped and self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame
 
 
 class Tee(Sink):

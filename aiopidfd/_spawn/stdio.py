@@ -21,8 +21,12 @@ from .terminal import PTY, check_window_size, open_terminal, set_window_size
 if TYPE_CHECKING:
     from .._pidfd.epoll import epoll
 
-__all__ = ["Descriptors"]
+__all__ = ["NO_STREAM", "Descriptors"]
 
+NO_STREAM = (
+    "{name} cannot be a stream that we read or write ourselves ({kind}): run_pipeline() connects "
+    "programs, and os.pipe() makes a pipe for two of them"
+)
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -236,6 +240,8 @@ def _fileno(name: str, choice: Any) -> int:
     fileno = getattr(choice, "fileno", None)
     if fileno is None:
         kind = type(choice).__name__
+        if hasattr(choice, "readline"):  # an asyncio.StreamReader: we have read a part of it
+            raise TypeError(NO_STREAM.format(name=name, kind=kind))
         raise TypeError(
             f"{name} must be PIPE, PTY, DEVNULL, a descriptor, an object with fileno() or None "
             f"(stderr also STDOUT), not {kind}"

@@ -18,6 +18,7 @@ class PipeEnd(Owner):
     def __init__(self, fd: int) -> None:
         """Own `fd`."""
         self._fd = fd
+        self._may_be_dropped = False
         os.set_blocking(fd, False)
         _open_ends.add(self)
 
@@ -32,6 +33,10 @@ class PipeEnd(Owner):
         """The descriptor, or -1 once closed."""
         return self._fd
 
+    def may_be_dropped(self) -> None:
+        """From now on it is no mistake to let go of this without closing it."""
+        self._may_be_dropped = True
+
     def _close_fd(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -43,6 +48,8 @@ class PipeEnd(Owner):
         if getattr(self, "_fd", -1) >= 0:
             message = f"unclosed {self!r}"
             self._close_fd()
+            if self._may_be_dropped:
+                return
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     @staticmethod

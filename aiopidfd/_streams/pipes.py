@@ -176,7 +176,8 @@ class WritePipe(_Pipe, asyncio.Transport):
     ) -> None:
         """Own `fd`."""
         super().__init__(loop, fd, protocol)
-        self._buffers: deque[memoryview | bytearray] = deque()  # the latter are joined
+        self._buffers: deque[memoryview | bytearray] = deque()
+        self._joined: bytearray | None = None  # the last of them, if small ones are added to it
         self._size = 0
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
@@ -190,13 +191,21 @@ class WritePipe(_Pipe, asyncio.Transport):
         Raises:
             TypeError: not bytes-like.
         """
+        if (joined := self._joined) is not None and isinstance(data, bytes) and len(data) < _SMALL:
+            joined += data  # the usual case of many small ones
+            self._size += len(data)
+            if len(joined) >= _CHUNK:
+                self._joined = None
+            if self._size > self._high and not self._protocol_paused:
+                self._tell_protocol()
+            return
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data: expected a bytes-like object, got {type(data).__name__}")
         if self._closing or not data:
             return  # the child is gone, or close() was called; the protocol knows
         if isinstance(data, memoryview):
             data = data.cast("B")
-        if not self._buffers:
+        if not self._size:
             written = self._try([data])
             if written == len(data) or self._closing:
                 return
@@ -219,6 +228,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         """Close once all is written."""
         if not self._closing:
             self._closing = True
+            self._joined = None  # nothing is added any more
             if not self._buffers:
                 self._all_written()
 
@@ -255,26 +265,27 @@ class WritePipe(_Pipe, asyncio.Transport):
 
     def _push(self, data: bytes | bytearray | memoryview) -> None:
         """Keep bytes for later. What may change under us is copied."""
-        buffers = self._buffers
         if len(data) >= _SMALL:
             view = memoryview(data)
-            buffers.append(view if isinstance(view.obj, bytes) else memoryview(bytes(view)))
+            view = view if isinstance(view.obj, bytes) else memoryview(bytes(view))
+            self._buffers.append(view)
+            self._joined = None
+        elif self._joined is not None:
+            self._joined += data
         else:
-            last = buffers[-1] if buffers else None
-            if not isinstance(last, bytearray) or len(last) >= _CHUNK:
-                last = bytearray()
-                buffers.append(last)
-            last += data
+            self._joined = bytearray(data)
+            self._buffers.append(self._joined)
         self._size += len(data)
         if not self._writing:
             self._writing = True
             self._loop.add_writer(self._fd, self._on_writable)
-        if self._size > self._high:
-            self._tell_protocol()
+        self._tell_protocol()
 
     def _try(self, buffers: Sequence[Bytes]) -> int:
         """Write what the pipe takes; returns how many bytes."""
         try:
+            if len(buffers) == 1:
+                return os.write(self._fd, buffers[0])
             return os.writev(self._fd, buffers)
         except (BlockingIOError, InterruptedError):
             return 0
@@ -295,6 +306,8 @@ class WritePipe(_Pipe, asyncio.Transport):
                 break
             written -= len(first)
             self._buffers.popleft()
+        if not self._buffers:
+            self._joined = None
         self._tell_protocol()  # before the end: who waits to go on writing was successful
         if self._fd >= 0 and not self._buffers:
             self._writing = False
@@ -324,4 +337,5 @@ class WritePipe(_Pipe, asyncio.Transport):
             self._writing = False
             self._loop.remove_writer(self._fd)
         self._buffers.clear()
+        self._joined = None
         self._size = 0

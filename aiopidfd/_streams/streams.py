@@ -3,36 +3,41 @@
 import asyncio
 import contextlib
 import io
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
+from .. import _native
 from .._pidfd.epoll import epoll
 from .._pidfd.owner import Owner
 from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
-__all__ = ["Lines", "OutputReader", "PipeReader", "PipeWriter", "open_reader", "open_writer"]
+__all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_reader", "open_writer"]
 
 T = TypeVar("T")  # bytes or str
 
 _MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then the loop has its turn
 
 
-class Lines(AsyncIterator[T]):
-    """Line after line of a reader. An iterator, not a generator: it may be left at any time."""
+def iterate(ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
+    """Line after line: those that were cut already, and what `next_line` waits for.
 
+    An iterator, not a generator: it may be left at any time, and nothing is to be closed then.
+    """
+    lines = _Lines(ahead, next_line)
+    # Before 3.12 a coroutine for each line is most of what a line costs: an awaitable in C is less.
+    # Since 3.12 such an awaitable has to raise StopIteration, and that costs more.
+    return lines if sys.version_info >= (3, 12) else _native.Lines(ahead, lines.__anext__)
+
+
+class _Lines(AsyncIterator[T]):
     def __init__(self, ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> None:
-        """Those that were cut already, and what waits for the next."""
         self._ahead = ahead
         self._next_line = next_line
 
-    def __aiter__(self) -> Self:
-        """Itself."""
-        return self
-
     async def __anext__(self) -> T:
-        """The next line."""
         for line in self._ahead.lines:
             return line  # type: ignore[no-any-return]
         if line := await self._next_line():
@@ -95,7 +100,7 @@ class PipeReader(Owner, asyncio.StreamReader):
         A line may be of any length: it is held in memory whole. Nothing is lost when the iteration
         is cancelled or left; whatever reads next goes on where it stood.
         """
-        return Lines(self._ahead, self.next_line)
+        return iterate(self._ahead, self.next_line)
 
     async def next_line(self) -> bytes:
         """One line of any length, or b"" at the end. A cancelled call loses nothing."""
@@ -203,6 +208,7 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._in_a_row = 0
             if self._buffer:
                 await asyncio.sleep(0)
+                self._settle()
 
     def feed_data(self, data: bytes | bytearray | memoryview) -> None:  # type: ignore[override]
         """Called by the pipe."""
@@ -240,6 +246,7 @@ class PipeReader(Owner, asyncio.StreamReader):
                 f"{func_name}() called while another coroutine is reading to the end"
             )
         await super()._wait_for_data(func_name)  # type: ignore[misc]
+        self._settle()  # another task may have read meanwhile, and lines may have been cut
 
     def _take(self, size: int) -> bytes:
         if size == len(self._buffer):
@@ -282,6 +289,10 @@ class OutputReader(PipeReader):
     def drain(self) -> None:
         """Read what is in the pipe at this moment, without waiting."""
         self._pipe.drain()
+
+    def program_is_over(self) -> None:
+        """Who lets go of what a program left unread, once that has exited, need not close it."""
+        self._pipe.may_be_dropped()
 
 
 class PipeWriter(Owner, asyncio.StreamWriter):

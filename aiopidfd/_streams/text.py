@@ -15,7 +15,7 @@ from typing import Final
 from .._pidfd.owner import Owner
 from .._spawn.decoding import TextDecoder
 from .ahead import Ahead
-from .streams import Lines, PipeReader, PipeWriter
+from .streams import PipeReader, PipeWriter, iterate
 
 __all__ = [
     "TextOutputReader",
@@ -63,10 +63,10 @@ def text_encoding(
 def _default_encoding() -> str:
     if sys.flags.warn_default_encoding:  # as subprocess warns, of who called this package
         depth, frame = 1, inspect.currentframe()
-        package = __name__.partition(".")[0]
+        package = __name__.partition(".")[0] + "."
         while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
             depth, frame = depth + 1, frame.f_back
-        warnings.warn("'encoding' argument not specified.", EncodingWarning, depth - 1)
+        warnings.warn("'encoding' argument not specified.", EncodingWarning, depth)
     return "utf-8" if sys.flags.utf8_mode else locale.getencoding()
 
 
@@ -105,9 +105,12 @@ class TextReader(Owner):
 
     async def read(self, n: int = -1) -> str:
         """Up to n characters, or "" at the end; with a negative n, all there is."""
-        if n == 0:
-            return ""
-        self._settle()
+        if self._ahead.size:
+            self._settle()
+        if 0 <= n <= len(self._text) - self._at:  # small pieces shall cost little
+            start = self._at
+            self._at = start + n
+            return self._text[start : self._at]
         if n < 0:
             self._finish(await self.buffer.read())
         while self._at == len(self._text) and not self._ended:
@@ -157,7 +160,7 @@ class TextReader(Owner):
 
     def lines(self) -> AsyncIterator[str]:
         """Line after line, as `PipeReader.lines`. Iterating over the reader does the same."""
-        return Lines(self._ahead, self.readline)
+        return iterate(self._ahead, self.readline)
 
     def __aiter__(self) -> AsyncIterator[str]:
         """Line after line."""
@@ -194,9 +197,10 @@ class TextReader(Owner):
         """Wait for more and keep it for later. "" is not yet the end, which is told by _ended."""
         if not self._undecoded:
             data = await self.buffer.read(_CHUNK)
-            self._ended = not data
+            self._settle()  # another task may have read meanwhile, and lines may have been cut
             if not data:
-                return self._decode(data, final=True)
+                self._ended = self.buffer.at_eof()  # else another task was faster
+                return self._decode(data, final=self._ended)
             try:
                 text = self._decoder.decode(data)
             except UnicodeDecodeError:
@@ -205,6 +209,7 @@ class TextReader(Owner):
                 self._later.append(text)
                 if len(data) == _CHUNK:
                     await asyncio.sleep(0)  # there is more already: now the loop has its turn
+                    self._settle()
                 return text
         return self._decode(self._undecoded.popleft())
 

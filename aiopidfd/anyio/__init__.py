@@ -7,6 +7,7 @@ group. `install` gives code that calls anyio's own functions invisible programs 
 """
 
 from ._install import install, uninstall
+from ._pipeline import run_pipeline
 from ._process import Process, open_process
 from ._run import run_process
 from ._streams import ReceivePipe, SendPipe
@@ -18,6 +19,7 @@ __all__ = [
     "SendPipe",
     "install",
     "open_process",
+    "run_pipeline",
     "run_process",
     "supervise",
     "uninstall",

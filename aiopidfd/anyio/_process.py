@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
 from subprocess import PIPE
 from typing import Any, Final, Unpack
@@ -20,7 +20,7 @@ from .._spawn.options import Command, Options, Request, Stdio, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.shutdown import end_tree
 from .._spawn.start import start
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio import NO_STREAM, Descriptors
 from .._spawn.tree import KILL_DEADLINE, kill_now
 from .._streams.terminal import HasTerminal, Terminal
 from ._streams import ReceivePipe, SendPipe
@@ -34,20 +34,13 @@ _LOOK_AGAIN: Final = 0.05  # seconds
 class Running:
     """A program that was started, and its streams: what a `Process` has inside."""
 
-    def __init__(
-        self,
-        program: Program,
-        stdin: SendPipe | None,
-        stdout: ReceivePipe | None,
-        stderr: ReceivePipe | None,
-        terminal: Terminal | None,
-    ) -> None:
-        """Own our ends of the pipes."""
+    def __init__(self, program: Program) -> None:
+        """It has no streams yet. Those that it gets are its own."""
         self.program = program
-        self.stdin = stdin
-        self.stdout = stdout
-        self.stderr = stderr
-        self.terminal = terminal
+        self.stdin: SendPipe | None = None
+        self.stdout: ReceivePipe | None = None
+        self.stderr: ReceivePipe | None = None
+        self.terminal: Terminal | None = None
         self._waiting = anyio.Lock()
 
     def poll(self) -> int | None:
@@ -72,6 +65,16 @@ class Running:
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
+        if self.terminal is not None:
+            self.terminal.close()
+
+    def let_go_of_pipes(self) -> None:
+        """Close our ends after the exit. What the program has written can still be received."""
+        for output in (self.stdout, self.stderr):
+            if output is not None:
+                output.close_after_exit()
+        if self.stdin is not None:
+            self.stdin.close()
         if self.terminal is not None:
             self.terminal.close()
 
@@ -101,7 +104,10 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
     """A running program, as `anyio.abc.Process`.
 
     As everywhere in anyio, `async with` and `aclose` close the pipes and then wait for the program;
-    cancelled, they kill it. Closing a terminal sends it SIGHUP.
+    cancelled, they kill it. So a program that is cancelled may read the end of its input before it
+    is killed, and take a part for the whole. Where that matters call `kill()` first, or use
+    `supervise` or `run_process`, which close nothing before the program is ended. Closing a
+    terminal sends it SIGHUP.
     """
 
     def __init__(self, running: Running) -> None:
@@ -140,6 +146,9 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         """Wait until the program has exited, whoever still holds its pipes.
 
         Any number of tasks may wait. A cancelled wait leaves the program alone.
+
+        A program whose PIPE nobody reads stops when that is full, and never exits: receive it
+        meanwhile, or use `run_process`.
 
         Returns:
             The return code.
@@ -271,7 +280,7 @@ def make_anyio_request(
     function: Callable[..., object],
     command: Command,
     stdio: tuple[Stdio, Stdio, Stdio],
-    options: Options,
+    options: Mapping[str, Any],
     windows: tuple[Any, int] = (None, 0),
 ) -> Request:
     """As anyio has it: a string or bytes is a command for the shell. See `make_request`.
@@ -279,8 +288,12 @@ def make_anyio_request(
     A path is a program, as everywhere here: anyio hands that to the shell as well, where a space
     would split it.
 
-    `windows` is startupinfo and creationflags, which must be left alone. Raises ValueError.
+    `windows` is startupinfo and creationflags, which must be left alone. Raises ValueError; and
+    TypeError for a stream of ours, whose descriptor does not block, as programs expect of theirs.
     """
+    for name, choice in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
+        if isinstance(choice, (ReceivePipe, SendPipe)):
+            raise TypeError(NO_STREAM.format(name=name, kind=type(choice).__name__))
     shell = isinstance(command, (str, bytes))
     given: dict[str, Any] = {**options}
     if windows != (None, 0):
@@ -300,18 +313,28 @@ async def start_process(request: Request) -> Running:
             await _until_started(program, hub)
         finally:
             hub.give_turn()
-        terminal = None
+        return _open_streams(program, descriptors)
+
+
+def _open_streams(program: Program, descriptors: Descriptors) -> Running:
+    running = Running(program)
+    try:
         if (fd := descriptors.hand_over_terminal()) is not None:
-            terminal = Terminal(fd)
+            running.terminal = Terminal(fd)
 
         def output(number: int) -> ReceivePipe | None:
             if (fd := descriptors.hand_over(number)) is None:
                 return None
-            if terminal is None or number not in descriptors.on_terminal:
+            if running.terminal is None or number not in descriptors.on_terminal:
                 return ReceivePipe(fd)
-            return ReceiveTerminal(fd, terminal)
+            return ReceiveTerminal(fd, running.terminal)
 
-        stdin = None
         if (fd := descriptors.hand_over(0)) is not None:
-            stdin = SendTerminal(fd) if 0 in descriptors.on_terminal else SendPipe(fd)
-        return Running(program, stdin, output(1), output(2), terminal)
+            running.stdin = SendTerminal(fd) if 0 in descriptors.on_terminal else SendPipe(fd)
+        running.stdout = output(1)
+        running.stderr = output(2)
+    except BaseException:
+        program.abandon()  # first: it must not read the end of file
+        running.close_pipes()
+        raise
+    return running

@@ -1,7 +1,7 @@
 """`run_process`: a program from start to end, with its output, on any of anyio's backends."""
 
 from subprocess import PIPE, CompletedProcess
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import anyio
 
@@ -20,6 +20,38 @@ from ._supervise import attend
 __all__ = ["run_process"]
 
 
+class RunOptions(Options, total=False):
+    """What `run_process` takes beside its limit. See there; a type only."""
+
+    input: bytes | None
+    stdin: Stdio
+    stdout: OutputChoice | OutputStream
+    stderr: OutputChoice | OutputStream
+    on_output: OnOutput | None
+    check: bool
+    idle_timeout: float | None
+    startupinfo: Any
+    creationflags: int
+    grace: float
+    drain: float | None
+
+
+@overload
+async def run_process(
+    command: Command,
+    *,
+    output_limit: int,
+    on_limit: OnLimit = ...,
+    **options: Unpack[RunOptions],
+) -> BoundedProcess[bytes]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    output_limit: int | None = ...,
+    on_limit: OnLimit = ...,
+    **options: Unpack[RunOptions],
+) -> CompletedProcess[bytes]: ...
 async def run_process(
     command: Command,
     *,
@@ -36,7 +68,7 @@ async def run_process(
     creationflags: int = 0,
     grace: float = GRACE,
     drain: float | None = DRAIN,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> CompletedProcess[bytes]:
     """Run a program to its end; `anyio.run_process` otherwise.
 
@@ -71,6 +103,7 @@ async def run_process(
         IdleTimeoutError: a subprocess.TimeoutExpired, for `idle_timeout`.
         OutputLimitError: see `on_limit`.
         Exception: what a function or a stream for an output raised; the program was ended.
+        ExceptionGroup: several things of these went wrong.
         OSError, TypeError, ValueError: as `open_process`.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)

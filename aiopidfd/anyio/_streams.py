@@ -1,6 +1,7 @@
 """Our ends of a program's pipes as anyio byte streams, on any of anyio's backends."""
 
 import fcntl
+import io
 import os
 import struct
 import termios
@@ -44,6 +45,7 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
     """A program's stdout or stderr. At the end of the output our end closes itself."""
 
     _ended = False
+    _left: io.BytesIO | None = None  # what was read when our end was closed after the exit
 
     async def receive(self, max_bytes: int = _CHUNK) -> bytes:
         """Up to `max_bytes` of the output. A cancelled call loses nothing.
@@ -58,7 +60,11 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         with self._guard:
             await checkpoint()  # not after the read: asyncio's own cancellation knows no shield
             while (data := self._read(max_bytes)) is None:
-                await anyio.wait_readable(self._fd)
+                try:
+                    await anyio.wait_readable(self._fd)
+                except anyio.ClosedResourceError:
+                    if not self._ended:
+                        raise
         if not data:
             raise anyio.EndOfStream
         return data
@@ -67,6 +73,14 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
         super().close()
         self._ended = False
+        self._left = None
+
+    def close_after_exit(self) -> None:
+        """Close our end, but keep what the program has written for who still receives it."""
+        if self._fd >= 0:
+            left = self.take_held()
+            _Pipe.close(self)
+            self._left, self._ended = io.BytesIO(left), True
 
     def take_held(self) -> bytes:
         """What is in the pipe at this moment, and no more; without waiting."""
@@ -77,6 +91,8 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
 
     def _read(self, max_bytes: int) -> bytes | None:
         """One read; None where there is nothing yet, b"" at the end."""
+        if self._left is not None and (data := self._left.read(max_bytes)):
+            return data
         if self._ended:
             return b""
         self._check_open()

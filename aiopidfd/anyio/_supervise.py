@@ -9,7 +9,7 @@ from typing import Unpack
 import anyio
 import anyio.abc
 
-from .._asyncio.attend import DRAIN, one_error
+from .._asyncio.attend import DRAIN, raise_all
 from .._asyncio.process import GRACE
 from .._asyncio.run import input_bytes
 from .._pidfd.durations import check_seconds
@@ -24,7 +24,7 @@ from ._process import Process, Running, make_anyio_request, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
 
-__all__ = ["attend", "supervise"]
+__all__ = ["attend", "end_all", "supervise"]
 
 
 async def supervise(
@@ -60,7 +60,8 @@ async def supervise(
         input: for its stdin, which is PIPE or PTY, and is closed then.
         stdin: as `open_process`; None, to inherit, by default.
         stdout, stderr: as `open_process`; None, to inherit, by default. With PIPE you read the
-            stream of the Process yourself, while it runs. Or a sink: a function,
+            stream of the Process yourself; it is closed at the exit, and what the program has
+            written can still be received. Or a sink: a function,
             which is called with each line, without its "\n", and awaited if it is asynchronous; or
             a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
             come and is closed at their end. Or a list of these, and of files, which get what the
@@ -88,6 +89,7 @@ async def supervise(
         OSError, TypeError, ValueError: as `open_process`.
         PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
         Exception: what a sink raised; the program was ended because of it.
+        ExceptionGroup: several things of these went wrong.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)
@@ -117,8 +119,7 @@ async def supervise(
         if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
             await outputs.abort()
         raise
-    if process.stdin is not None:
-        process.stdin.close()
+    process.let_go_of_pipes()
     return code
 
 
@@ -141,8 +142,10 @@ async def attend(
     # Kept by us: the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
-    waiting, helping = anyio.CancelScope(), anyio.CancelScope()
-    # While a cancelled program has its grace it still writes, and must not block on a full pipe.
+    waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
+    # Until a cancelled program is ended its input goes on: it must not take a part for the whole.
+    feeding = anyio.CancelScope(shield=True)
+    # And while it has its grace it still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
     def fail(exc: Exception) -> None:
@@ -155,40 +158,39 @@ async def attend(
         with shield:
             try:
                 await pump.run()
+                return
+            except anyio.get_cancelled_exc_class() as exc:
+                if not shield.shield:
+                    raise
+                error = RuntimeError("what a sink for a program's output awaited was cancelled")
+                error.__cause__ = exc
+                fail(error)
             except Exception as exc:
                 fail(exc)
-                if any(program.poll() is None for program in programs):
-                    await pump.discard()
+            if any(program.poll() is None for program in programs):
+                await pump.discard()
 
     async def feed(stdin: SendPipe, data: bytes) -> None:
         try:
-            with helping, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await stdin.send(data)
                 await stdin.aclose()
         except Exception as exc:
             fail(exc)
-        finally:
-            stdin.close()
 
     async def hear(silence: Silence) -> None:
-        with helping:
+        with hearing:
             left = silence.left()
             while left > 0:
                 await anyio.sleep(left)
                 left = silence.left()
             fail(silence.error())
 
-    async def end(program: Running) -> None:
+    async def end() -> None:
         try:
-            await program.end(grace)
+            await end_all(programs, grace)
         except PermissionError as exc:
             denied.append(exc)
-
-    async def end_all() -> None:
-        async with anyio.create_task_group() as ending:
-            for program in programs[1:]:
-                ending.start_soon(end, program)
-            await end(programs[0])
 
     try:
         async with anyio.create_task_group() as tg:
@@ -203,28 +205,54 @@ async def attend(
                     for program in programs:
                         await program.wait()
                 if waiting.cancelled_caught:
-                    await end_all()
+                    await end()
             except GeneratorExit:  # thrown away: nothing can be awaited any more
                 for program in programs:
                     kill_now(program.program)
                 raise
             except BaseException:
-                await end_all()
+                await end()
                 # Never for ever, whatever `drain` is: the caller wants to go.
                 with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
                     for pump in pumps:
                         await pump.ended.wait()
                 raise
             finally:
-                helping.cancel()
+                feeding.cancel()
+                hearing.cancel()
                 for pump, shield in zip(pumps, shields, strict=True):
                     pump.stop_reading_at(
                         math.inf if drain is None else anyio.current_time() + drain
                     )
                     shield.shield = False
     finally:
+        if input is not None and programs[0].stdin is not None:
+            programs[0].stdin.close()
         if denied:  # also where the cancellation is on its way: the program runs on
-            failures.append(denied[0])
-            raise one_error(failures)
-    if failures:
-        raise one_error(failures)
+            failures.append(denied.pop())
+            raise_all(failures)
+    raise_all(failures)
+
+
+async def end_all(programs: Sequence[Running], grace: float) -> None:
+    """End programs at once, which have their grace together. See `Running.end`.
+
+    Raises:
+        PermissionError: we may not end one of them; the others are ended.
+    """
+    denied: list[PermissionError] = []
+
+    async def end(program: Running) -> None:
+        try:
+            await program.end(grace)
+        except PermissionError as exc:
+            denied.append(exc)
+
+    if len(programs) == 1:
+        await end(programs[0])
+    elif programs:
+        async with anyio.create_task_group() as tg:
+            for program in programs:
+                tg.start_soon(end, program)
+    if denied:
+        raise denied.pop()

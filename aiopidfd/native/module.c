@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "child.h"
+#include "lines.h"
 #include "pidinfo.h"
 #include "probe.h"
 #include "record.h"
@@ -991,6 +992,8 @@ static int module_exec(PyObject *module)
         return -1;
     state->hub_type = PyType_FromModuleAndSpec(module, &hub_spec, NULL);
     if (!state->hub_type || PyModule_AddObjectRef(module, "Hub", state->hub_type) < 0)
+        return -1;
+    if (lines_add_type(module) < 0)
         return -1;
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)

@@ -34,7 +34,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> bool:
 
 
 def cpython(scratch: Path) -> bool:
-    """CPython's test.test_asyncio.test_subprocess."""
+    """CPython's test_subprocess, and what test_events has about subprocesses."""
     del scratch
     return run("-m", "tools.peers.cpython")
 

@@ -1,8 +1,9 @@
-"""CPython's `test.test_asyncio.test_subprocess`, from the interpreter that runs this.
+"""CPython's tests of asyncio's subprocesses, from the interpreter that runs this.
 
     python -m tools.peers.cpython
 
-Its tests on each of our loops and, where Python has child watchers, with our watcher.
+Those of `test.test_asyncio`: test_subprocess, and of test_events the part about
+`loop.subprocess_exec`. On each of our loops and, where Python has child watchers, with our watcher.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+import test.test_asyncio.test_events as events_peer
 import test.test_asyncio.test_subprocess as peer
 import uvloop
 from test.test_asyncio import utils
@@ -22,10 +24,12 @@ import aiopidfd
 from .running import run
 
 
-def on(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> type[unittest.TestCase]:
+def on(
+    make_loop: Callable[[], asyncio.AbstractEventLoop], tests: Any = peer.SubprocessMixin
+) -> type[unittest.TestCase]:
     """Their tests on loops of ours."""
 
-    class Tests(peer.SubprocessMixin, utils.TestCase):
+    class Tests(tests, utils.TestCase):  # type: ignore[misc]
         def setUp(self) -> None:
             super().setUp()
             self.loop = make_loop()
@@ -96,6 +100,8 @@ def main() -> int:
     good = run("cpython", [on(loop) for loop in loops], at_least=100)
     uvloops = (aiopidfd.UvloopEventLoop, uvloop_with_us)
     good = run("cpython", [on(loop) for loop in uvloops], at_least=60) and good
+    events = [on(loop, events_peer.SubprocessTestsMixin) for loop in (*loops, *uvloops)]
+    good = run("cpython's events", events, at_least=50) and good
     if sys.version_info < (3, 14):
         added: list[int] = []
         good = run("cpython with our watcher", watcher_tests(added), at_least=0) and good

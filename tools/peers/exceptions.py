@@ -17,6 +17,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "test_popen_error_with_stdin_pipe": _POPEN,
         "test_pause_reading": "replaces loop.connect_read_pipe, which we do not call",
     },
+    "cpython's events": {},
     "cpython with our watcher": {},
     "subprocess": {
         "test_close_fds_after_preexec": _PREEXEC,

@@ -1,0 +1,162 @@
+/* Line after line of a reader, for `async for` in Python 3.11.
+ *
+ * Most lines are there already. In Python each of them would still cost a coroutine, which is most of
+ * what a short line costs. Here the iterator is its own awaitable, and is done at once; only where no
+ * line is there does it await a coroutine. (From 3.12 on a coroutine is the cheaper one.) */
+#define PY_SSIZE_T_CLEAN
+#include "lines.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *ahead; /* its attribute "lines" is an iterator over what is there */
+    PyObject *wait;  /* returns a coroutine: the next line, or StopAsyncIteration */
+    PyObject *name;  /* "lines" */
+    PyObject *line;  /* awaited, and about to be handed out; else NULL */
+} LinesObject;
+
+static PyObject *lines_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *ahead, *wait;
+    if (kwargs && PyDict_Size(kwargs)) {
+        PyErr_SetString(PyExc_TypeError, "Lines() takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "OO:Lines", &ahead, &wait))
+        return NULL;
+    LinesObject *self = (LinesObject *)PyType_GenericAlloc(type, 0);
+    if (!self)
+        return NULL;
+    self->ahead = Py_NewRef(ahead);
+    self->wait = Py_NewRef(wait);
+    self->name = PyUnicode_InternFromString("lines");
+    if (!self->name) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int lines_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    LinesObject *self = (LinesObject *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->ahead);
+    Py_VISIT(self->wait);
+    Py_VISIT(self->line);
+    return 0;
+}
+
+static int lines_clear(PyObject *object)
+{
+    LinesObject *self = (LinesObject *)object;
+    Py_CLEAR(self->ahead);
+    Py_CLEAR(self->wait);
+    Py_CLEAR(self->line);
+    return 0;
+}
+
+static void lines_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    lines_clear(object);
+    Py_CLEAR(((LinesObject *)object)->name);
+    PyObject_GC_Del(object);
+    Py_DECREF(type);
+}
+
+/* The next line that is there; NULL if there is none, or with an exception. */
+static PyObject *next_line(LinesObject *self)
+{
+    PyObject *lines = PyObject_GetAttr(self->ahead, self->name);
+    if (!lines)
+        return NULL;
+    PyObject *line = NULL;
+    if (PyIter_Check(lines))
+        line = PyIter_Next(lines);
+    else
+        PyErr_SetString(PyExc_TypeError, "lines must be an iterator");
+    Py_DECREF(lines);
+    return line;
+}
+
+static PyObject *lines_itself(PyObject *self)
+{
+    return Py_NewRef(self);
+}
+
+/* __await__: itself where a line is there. */
+static PyObject *lines_await(PyObject *object)
+{
+    LinesObject *self = (LinesObject *)object;
+    if (!self->line && !(self->line = next_line(self))) {
+        if (PyErr_Occurred())
+            return NULL;
+        PyObject *coroutine = PyObject_CallNoArgs(self->wait);
+        if (!coroutine)
+            return NULL;
+        PyObject *awaited = PyObject_CallMethod(coroutine, "__await__", NULL);
+        Py_DECREF(coroutine);
+        return awaited;
+    }
+    return Py_NewRef(object);
+}
+
+/* Each __await__ is followed by one of these, which is all there is to await. */
+static PyObject *take_line(LinesObject *self)
+{
+    PyObject *line = self->line;
+    self->line = NULL;
+    if (!line)
+        PyErr_SetString(PyExc_RuntimeError, "a line is to be awaited, once: use async for");
+    return line;
+}
+
+static PySendResult lines_send(PyObject *self, PyObject *unused, PyObject **result)
+{
+    (void)unused;
+    *result = take_line((LinesObject *)self);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PyObject *lines_next(PyObject *self)
+{
+    PyObject *line = take_line((LinesObject *)self);
+    if (line) {
+        PyErr_SetObject(PyExc_StopIteration, line);
+        Py_DECREF(line);
+    }
+    return NULL;
+}
+
+static PyType_Slot lines_slots[] = {
+    {Py_tp_new, lines_new},
+    {Py_tp_traverse, lines_traverse},
+    {Py_tp_clear, lines_clear},
+    {Py_tp_dealloc, lines_dealloc},
+    {Py_tp_iter, lines_itself}, /* what __await__ returns must have it */
+    {Py_tp_iternext, lines_next},
+    {Py_am_aiter, lines_itself},
+    {Py_am_anext, lines_itself},
+    {Py_am_await, lines_await},
+    {Py_am_send, lines_send},
+    {Py_tp_doc, "Lines(ahead, wait): iterates over ahead.lines, and awaits wait() where there is none."},
+    {0, NULL},
+};
+
+static PyType_Spec lines_spec = {
+    .name = "aiopidfd._native.Lines",
+    .basicsize = sizeof(LinesObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = lines_slots,
+};
+
+int lines_add_type(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &lines_spec, NULL);
+    if (!type)
+        return -1;
+    int result = PyModule_AddObjectRef(module, "Lines", type);
+    Py_DECREF(type);
+    return result;
+}
