@@ -86,6 +86,12 @@ async def by_anyio_run(command: Any) -> bytes:
     return (await aiopidfd.anyio.run_process(command, check=False)).stdout
 
 
+async def by_anyio_pipeline(command: Any) -> bytes:
+    result = await aiopidfd.anyio.run_pipeline(command, ["cat"], check=False)
+    output: bytes = result.stdout
+    return output
+
+
 async def by_supervise(command: Any) -> bytes:
     lines: list[bytes] = []
     await aiopidfd.anyio.supervise(command, stdout=lines.append, check=False)
@@ -116,6 +122,7 @@ RUNS: dict[str, Run] = {
     "spawn": by_spawn,
     "anyio.open_process": by_open_process,
     "anyio.run_process": by_anyio_run,
+    "anyio.run_pipeline": by_anyio_pipeline,
     "anyio.supervise": by_supervise,
     "subprocess.Popen": by_popen,
     "subprocess.run": by_run,
@@ -142,7 +149,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_call_is_missing() -> None:
     starts = ("create", "run_", "spawn", "start", "supervise")
     public = {name for name in aiopidfd.__all__ if name.startswith(starts)} - {"run_in_fork"}
-    public |= {f"anyio.{name}" for name in ("open_process", "run_process", "supervise")}
+    theirs = {name for name in aiopidfd.anyio.__all__ if name.islower()}
+    public |= {f"anyio.{name}" for name in theirs - {"install", "uninstall"}}
     functions = {name for name in subprocess.__all__ if name.islower()} | {"Popen"}
     public |= {f"subprocess.{name}" for name in functions}
     assert CALLS.keys() == public
