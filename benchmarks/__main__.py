@@ -24,6 +24,7 @@ from . import (
     memory,
     opened,
     pressure,
+    run,
     writes,
 )
 from .machine import Others, describe
@@ -31,6 +32,7 @@ from .machine import Others, describe
 MEASUREMENTS = {
     "gap": gap.measure,
     "latency": latency.measure,
+    "run": run.measure,
     "many": many.measure,
     "live": live.measure,
     "open": opened.measure,

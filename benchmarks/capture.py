@@ -3,22 +3,33 @@
 import subprocess
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
-import aiopidfd
+import aiopidfd.subprocess
 
 from .rounds import interleave
-from .subjects import ASYNCIO, OURS, OURS_ON_UVLOOP, SUBPROCESS, AsyncSubject, async_subjects
+from .subjects import (
+    ASYNCIO,
+    OURS,
+    OURS_ON_UVLOOP,
+    OURS_SUBPROCESS,
+    SUBPROCESS,
+    AsyncSubject,
+    async_subjects,
+)
 from .table import Table, Wanted
 
 MIB: Final = 1024 * 1024
 
 RUN: Final = {OURS: "aiopidfd.run_process", OURS_ON_UVLOOP: "aiopidfd.run_process on uvloop"}
-WANTED = tuple(
-    Wanted(name, reference, bound, at_least=True)
-    for reference, bound in ((SUBPROCESS, 1.0), (ASYNCIO, 3))
-    for pair in RUN.items()
-    for name in pair
+WANTED = (
+    Wanted(OURS_SUBPROCESS, SUBPROCESS, 1.0, at_least=True),
+    *[
+        Wanted(name, reference, bound, at_least=True)
+        for reference, bound in ((SUBPROCESS, 1.0), (ASYNCIO, 3))
+        for pair in RUN.items()
+        for name in pair
+    ],
 )
 
 
@@ -37,8 +48,8 @@ async def _run_process(size: int) -> int:
     return len(result.stdout)
 
 
-def _subprocess_run(size: int) -> int:
-    return len(subprocess.run(_writer(size), stdout=subprocess.PIPE, check=True).stdout)
+def _run(run: Callable[..., Any], size: int) -> int:
+    return len(run(_writer(size), stdout=subprocess.PIPE, check=True).stdout)
 
 
 def measure(*, quick: bool) -> list[Table]:
@@ -61,7 +72,8 @@ def measure(*, quick: bool) -> list[Table]:
     with async_subjects() as subjects:
         captures = {subject.name: communicate(subject) for subject in subjects}
         captures |= {RUN[each.name]: run_process(each) for each in subjects if each.name in RUN}
-        captures[SUBPROCESS] = lambda: _subprocess_run(size)
+        captures[OURS_SUBPROCESS] = lambda: _run(aiopidfd.subprocess.run, size)
+        captures[SUBPROCESS] = lambda: _run(subprocess.run, size)
         turns = {name: rate(capture) for name, capture in captures.items()}
         samples = interleave(turns, rounds)
     title = f"{size // MIB} MiB captured by communicate(), or as the row says; {rounds} rounds"

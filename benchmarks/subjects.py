@@ -25,6 +25,7 @@ ASYNCIO: Final = "asyncio"
 UVLOOP: Final = "uvloop"
 THREAD: Final = "asyncio.to_thread(subprocess.Popen)"
 SUBPROCESS: Final = "subprocess"
+OURS_SUBPROCESS: Final = "aiopidfd.subprocess"
 POSIX_SPAWN: Final = "os.posix_spawn"
 
 ON_LOOPS: Final = (OURS, OURS_ON_UVLOOP, ASYNCIO, UVLOOP)

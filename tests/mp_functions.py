@@ -59,6 +59,12 @@ def leave_a_grandchild(connection: Any) -> None:
     os._exit(4)
 
 
+def leave_a_daemon(connection: Any) -> None:
+    script = "setsid sleep 60 >/dev/null 2>&1 & echo $!"
+    connection.send(int(subprocess.check_output(["/bin/sh", "-c", script])))
+    time.sleep(60)
+
+
 def use_primitives(things: dict[str, Any]) -> None:
     things["queue"].put(things["joinable"].get(timeout=60))
     things["joinable"].task_done()

@@ -331,6 +331,60 @@ def test_close(ctx: Context) -> None:
         worker.close()
 
 
+def test_a_worker_and_all_that_it_has_started(ctx: Context) -> None:
+    ours, theirs = ctx.Pipe()
+    worker = ctx.Process(target=mp_functions.leave_a_daemon, args=(theirs,))
+    for use in (lambda: worker.pidfd, worker.children, worker.kill_tree):
+        with pytest.raises(ValueError, match="not started"):
+            use()
+    worker.start()
+    theirs.close()
+    daemon = ours.recv()
+    ours.close()
+    with worker.handle() as pidfd, aiopidfd.PidFd.from_process(worker) as handle:
+        assert handle.getpid() == worker.pid
+        assert is_readable(pidfd, 0) is False
+    assert [child.getpid() for child in worker.children()] == [daemon]
+    assert worker.guardian_pid != worker.pid
+    assert worker.kill_tree()
+    assert not exists(daemon)
+    worker.join(LONG)
+    assert worker.exitcode == -signal.SIGKILL
+    assert worker.rusage is not None
+    assert worker.pidfd == -1
+    with pytest.raises(aiopidfd.NoHandleError), worker.handle():
+        pass
+    worker.close()
+    with pytest.raises(ValueError, match="closed"):
+        worker.kill_tree()
+
+
+def test_with_a_worker(ctx: Context, script: Script) -> None:
+    script("exit 7")
+    with ctx.Process(target=mp_functions.nothing) as worker:
+        assert worker.pid is not None
+    assert worker.exitcode == 7
+    started = ctx.Process(target=mp_functions.nothing)
+    started.start()
+    with pytest.raises(LookupError), started:
+        raise LookupError
+    assert started.exitcode == 7
+
+
+def test_a_worker_s_tree_can_be_asked_to_end(ctx: Context) -> None:
+    ours, theirs = ctx.Pipe()
+    worker = ctx.Process(target=mp_functions.leave_a_daemon, args=(theirs,))
+    worker.start()
+    daemon = ours.recv()
+    worker.terminate_tree()
+    worker.join(LONG)
+    assert worker.exitcode == -signal.SIGTERM
+    while exists(daemon):
+        time.sleep(0.001)
+    for connection_ in (ours, theirs):
+        connection_.close()
+
+
 def test_a_dropped_process_gives_all_back(ctx: Context, script: Script) -> None:
     script("exit 0")
     before = open_fds()
@@ -546,7 +600,7 @@ def test_its_guardian_is(how: str, ctx: Context) -> None:
     if how == "killed" and not aiopidfd.kernel().exit_info:
         pytest.skip("the kernel (before 6.15) cannot tell: see the next test")
     with held_worker(ctx, 7) as (worker, let_go):
-        guardian = worker._popen._program.guardian_pid
+        guardian = worker.guardian_pid
         os.kill(guardian, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
         assert worker.is_alive()
         if how == "killed":
@@ -574,7 +628,7 @@ def test_its_guardian_is_killed_and_the_kernel_cannot_tell() -> None:
         theirs.close()
         ours.recv()
         seccomp.no_exit_info()
-        os.kill(worker._popen._program.guardian_pid, signal.SIGKILL)
+        os.kill(worker.guardian_pid, signal.SIGKILL)
         ours.close()
         worker.join(60)
         print(worker.exitcode, len(warned))
@@ -679,7 +733,7 @@ def test_what_a_worker_knows_of_its_parent(ctx: Context) -> None:
     ours, theirs = ctx.Pipe()
     worker = ctx.Process(target=mp_functions.tell_parent, args=(theirs,))
     worker.start()
-    guardian = worker._popen._program.guardian_pid  # type: ignore[union-attr]
+    guardian = worker.guardian_pid
     assert ours.recv() == (os.getpid(), True, guardian)
     worker.join(LONG)
     assert worker.exitcode == 0

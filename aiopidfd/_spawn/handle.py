@@ -107,6 +107,9 @@ class TreeHandle:
             tree = Tree(self._program)
         except ProcessLookupError:
             tree = None
+        except OSError:
+            self._kill_program()
+            raise
         if tree is None:
             yield None
             return
@@ -116,10 +119,13 @@ class TreeHandle:
             except PermissionError:
                 raise
             except OSError as exc:
-                with contextlib.suppress(ProcessLookupError):
-                    self._program.kill()
+                self._kill_program()
                 if not isinstance(exc, ProcessLookupError):  # that is: it is gone
                     raise
+
+    def _kill_program(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._program.kill()
 
 
 class BlockingTreeHandle(TreeHandle):

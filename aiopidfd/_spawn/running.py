@@ -31,8 +31,8 @@ def running() -> list[RunningProgram]:
     """What this process has started by this package and what runs now; the oldest comes first.
 
     On whatever loop, or on none: programs of `create_subprocess_exec`, `run_process`, `spawn`,
-    `aiopidfd.anyio` and of asyncio's own functions (see `install`), workers of
-    `aiopidfd.multiprocessing` and their resource tracker, and processes of `fork` and
+    `aiopidfd.anyio`, `aiopidfd.subprocess` and of asyncio's own functions (see `install`), workers
+    of `aiopidfd.multiprocessing` and their resource tracker, and processes of `fork` and
     `run_in_fork`. A program is in it from its exec until its exit. It is no longer in it if nothing
     is there any more to tell of its exit: its handle was dropped, and it was started without a loop
     or that loop is closed.

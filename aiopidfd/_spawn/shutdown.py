@@ -78,17 +78,17 @@ def ask_tree(program: Program, tree: Tree) -> None:
         program.send_signal(0)  # PermissionError, if we have no right to
 
 
-def warn_of_the_rest(program: Program, reason: OSError) -> None:
+def warn_of_the_rest(pid: int, reason: OSError) -> None:
     """Say in the log that a program's tree cannot be found, so that it is ended alone."""
     logger.warning(
         "The program with pid %d is ended, but what it has started perhaps is not: %s",
-        program.pid,
+        pid,
         reason,
     )
 
 
 async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
-    warn_of_the_rest(program, reason)
+    warn_of_the_rest(program.pid, reason)
     with contextlib.suppress(ProcessLookupError):
         if grace > 0:
             program.terminate()

@@ -164,7 +164,7 @@ class _Ending:
         except PermissionError:
             self.denied.add(program)
         except OSError as exc:
-            warn_of_the_rest(program, exc)
+            warn_of_the_rest(program.pid, exc)
             with contextlib.suppress(OSError):
                 program.terminate()
 

@@ -1,7 +1,6 @@
 """`open_process` and the `Process` that it returns: anyio's interface, with invisible programs."""
 
 import asyncio
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
@@ -260,7 +259,7 @@ async def open_process(
     On asyncio, uvloop and trio. The loop is not blocked while the kernel execs the program.
 
     Args:
-        command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
+        command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
         stdin, stdout, stderr: PIPE (the default), PTY, DEVNULL, STDOUT for stderr, a descriptor, a
             file, or None to inherit.
         startupinfo, creationflags: for Windows, in anyio; must be left alone.
@@ -284,7 +283,10 @@ def make_anyio_request(
     options: Mapping[str, Any],
     windows: tuple[Any, int] = (None, 0),
 ) -> Request:
-    """As anyio has it: a string, bytes or a path is a command for the shell. See `make_request`.
+    """As anyio has it: a string or bytes is a command for the shell. See `make_request`.
+
+    A path is a program, as everywhere here: anyio hands that to the shell as well, where a space
+    would split it.
 
     `windows` is startupinfo and creationflags, which must be left alone. Raises ValueError; and
     TypeError for a stream of ours, whose descriptor does not block, as programs expect of theirs.
@@ -292,9 +294,7 @@ def make_anyio_request(
     for name, choice in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
         if isinstance(choice, (ReceivePipe, SendPipe)):
             raise TypeError(NO_STREAM.format(name=name, kind=type(choice).__name__))
-    shell = isinstance(command, (str, bytes, os.PathLike))
-    if isinstance(command, os.PathLike):
-        command = os.fspath(command)
+    shell = isinstance(command, (str, bytes))
     given: dict[str, Any] = {**options}
     if windows != (None, 0):
         given["startupinfo"], given["creationflags"] = windows

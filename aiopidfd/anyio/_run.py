@@ -77,7 +77,7 @@ async def run_process(
     waits for ever because a grandchild holds a pipe.
 
     Args:
-        command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
+        command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
         input: for its stdin, which is a pipe then unless it is PTY.
         stdin: as `open_process`.
         stdout, stderr: as `open_process`; captured by default. Or a function or a stream, as

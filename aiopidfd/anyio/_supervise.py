@@ -56,7 +56,7 @@ async def supervise(
     meanwhile goes to its sinks.
 
     Args:
-        command: a sequence runs a program; a string, bytes or a path is run by `/bin/sh -c`.
+        command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
         input: for its stdin, which is PIPE or PTY, and is closed then.
         stdin: as `open_process`; None, to inherit, by default.
         stdout, stderr: as `open_process`; None, to inherit, by default. With PIPE you read the

@@ -9,37 +9,51 @@ Workers start as with multiprocessing's method "spawn". `exitcode` and `is_alive
 whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a pidfd of the worker.
 """
 
-from contextlib import AbstractContextManager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar, Final
+from types import TracebackType
+from typing import Any, ClassVar, Final, Self
 
+from .._spawn.handle import BlockingTreeHandle
+from .._spawn.program import Program
 from ._popen import Popen
 from ._tracker import tracker_fd
 
 __all__ = ["Context", "Process", "get_context"]
 
 
-class Process(SpawnProcess):
-    """A worker; see `multiprocessing.Process`."""
+class Process(SpawnProcess, BlockingTreeHandle):
+    """A worker; see `multiprocessing.Process`. Beside that it has what other handles of ours have.
+
+    `with` starts it and waits for its exit. The rest, `handle`, `children`, `kill_tree` and so on,
+    raises ValueError before `start` and after `close`.
+    """
+
+    @property
+    def _program(self) -> Program:  # type: ignore[override]  # it may not be there
+        self._check_closed()  # type: ignore[attr-defined]
+        if self._popen is None:  # type: ignore[attr-defined]
+            raise ValueError("process not started")
+        return self._popen.program  # type: ignore[attr-defined,no-any-return]
+
+    def __enter__(self) -> Self:
+        """The worker itself; it is started if it has not been."""
+        if self._popen is None:  # type: ignore[attr-defined]
+            self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for its exit, as `subprocess.Popen` does."""
+        self.join()
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it
         return Popen(process_obj)
-
-    def handle(self) -> AbstractContextManager[int]:
-        """A pidfd of the worker that is valid for the block. See `aiopidfd.Child.handle`.
-
-        Raises:
-            NoHandleError: the worker has exited and that is known.
-            ValueError: it was not started, or is closed.
-        """
-        worker: Any = self
-        worker._check_closed()
-        if worker._popen is None:
-            raise ValueError("the worker was not started")
-        lent: AbstractContextManager[int] = worker._popen.handle()
-        return lent
 
 
 _Worker = Process  # whose name the class below has, too

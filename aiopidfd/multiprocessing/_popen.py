@@ -6,7 +6,6 @@ import multiprocessing.popen_spawn_posix
 import os
 import signal
 import subprocess
-from contextlib import AbstractContextManager
 from multiprocessing import context, reduction, spawn, util
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -31,11 +30,12 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
     Attributes:
         pid: the worker's.
         returncode: None while it runs.
+        program: what runs.
         sentinel: a pidfd of the worker, readable when it has exited. Closed by `close`.
     """
 
     _fds: list[int]
-    _program: Program
+    program: Program
     pid: int
     sentinel: int
     returncode: int | None
@@ -57,19 +57,15 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
             if timeout is not None and timeout <= 0:
                 return self.poll()
             with contextlib.suppress(subprocess.TimeoutExpired, ChildProcessError):
-                self.returncode = self._program.wait(timeout)
+                self.returncode = self.program.wait(timeout)
         return self.returncode
-
-    def handle(self) -> AbstractContextManager[int]:
-        """A pidfd of the worker that is valid for the block. See `Child.handle`."""
-        return self._program.handle()
 
     def _send_signal(self, sig: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            if self._program.advance() == _native.FOREIGN:  # in a forked copy of its parent
+            if self.program.advance() == _native.FOREIGN:  # in a forked copy of its parent
                 signal.pidfd_send_signal(self.sentinel, sig)
             else:
-                self._program.send_signal(sig)
+                self.program.send_signal(sig)
 
     def terminate(self) -> None:
         """Send SIGTERM, by pidfd. Nothing happens if it has exited."""
@@ -106,9 +102,9 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
                 options={"pass_fds": self._fds, "restore_signals": False},
             )
             with Descriptors() as descriptors:
-                self._program = start_blocking(request, descriptors)
-            self.pid = self._program.pid
-            pidfd = self._program.pidfd
+                self.program = start_blocking(request, descriptors)
+            self.pid = self.program.pid
+            pidfd = self.program.pidfd
             if pidfd >= 0:  # else it has exited already, and the sentinel says so
                 os.dup2(pidfd, self.sentinel, inheritable=False)
             the_workers.close()

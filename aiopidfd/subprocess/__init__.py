@@ -8,7 +8,6 @@ For code without a loop: plugins, worker threads, synchronous web workers. Pipes
 and errors are the standard library's own code. What is other than there is in docs/subprocess.md.
 """
 
-import logging
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -23,6 +22,7 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.options import Command
+from .._spawn.shutdown import warn_of_the_rest
 from ._popen import EncodedOptions, Popen, PopenOptions, TextOptions
 
 __all__ = [
@@ -43,8 +43,6 @@ __all__ = [
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-
-logger = logging.getLogger("aiopidfd")
 
 
 @overload
@@ -245,9 +243,5 @@ def _end(process: Popen[Any]) -> None:
     except PermissionError:
         raise
     except OSError as exc:
-        logger.warning(
-            "The program with pid %d is ended, but what it has started perhaps is not: %s",
-            process.pid,
-            exc,
-        )
+        warn_of_the_rest(process.pid, exc)
     process.poll()

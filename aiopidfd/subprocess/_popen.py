@@ -15,16 +15,25 @@ from .._spawn.start import start_blocking
 from .._spawn.stdio import Descriptors
 from .._spawn.terminal import PTY
 
-if TYPE_CHECKING:
-    from subprocess import Popen as _StandardPopen
-elif subprocess.Popen.__module__ == "subprocess":
-    _StandardPopen = subprocess.Popen
-else:  # gevent has put its own in the place of the standard one, and has kept that
-    _StandardPopen = sys.modules["gevent.monkey"].get_original("subprocess", "Popen")
-
 __all__ = ["EncodedOptions", "Popen", "PopenOptions", "TextOptions"]
 
-_LONGEST: Final = 2_000_000.0  # seconds; poll(2) takes an int of milliseconds
+
+def _standard_popen() -> Any:
+    """The standard class, where gevent or eventlet has put one of its own in its place, too."""
+    for cls in getattr(subprocess.Popen, "__mro__", ()):
+        if cls.__module__ == "subprocess":
+            return cls  # eventlet's is a subclass
+    if (gevent := sys.modules.get("gevent.monkey")) is not None:
+        return gevent.get_original("subprocess", "Popen")
+    raise ImportError(f"subprocess.Popen has been replaced: {subprocess.Popen!r}")
+
+
+if TYPE_CHECKING:
+    from subprocess import Popen as _StandardPopen
+else:
+    _StandardPopen = _standard_popen()
+
+_LONGEST: Final = 2_000_000  # seconds
 
 # Of `Options`, what the standard class takes itself and hands to `_execute_child`; and what it
 # hands over where nothing was asked for.
@@ -194,15 +203,18 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
     def communicate(
         self, input: AnyStr | None = None, timeout: float | None = None
     ) -> tuple[Any, Any]:
-        """Send input, read all output, wait for the exit. See `subprocess.Popen.communicate`."""
+        """Send input, read all output, wait for the exit. See `subprocess.Popen.communicate`.
+
+        A timeout of more than 23 days is none: poll(2) takes an int of milliseconds.
+        """
         check_seconds(timeout=timeout)
-        communicate: Any = super().communicate
-        while timeout is not None and timeout > _LONGEST:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return communicate(input, _LONGEST)  # type: ignore[no-any-return]
-            timeout -= _LONGEST
-            input = None  # noqa: A001  it goes on with what it was given
-        return communicate(input, timeout)  # type: ignore[no-any-return]
+        limit = None if timeout is None or timeout > _LONGEST else timeout
+        try:
+            communicate: Any = super().communicate
+            return communicate(input, limit)  # type: ignore[no-any-return]
+        except subprocess.TimeoutExpired as exc:
+            exc.timeout = timeout or 0  # before Python 3.15 it is what was left
+            raise
 
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:

@@ -8,6 +8,7 @@ _POPEN = "replaces subprocess.Popen, which we do not call"
 _PREEXEC = "preexec_fn is refused: between clone and exec no Python can run safely"
 _FORK_EXEC = "replaces _posixsubprocess's fork_exec, which we do not call"
 _WAITPID = "waits for the program itself, by waitpid(2): it is no child of ours"
+_PIDFD_OPEN = "replaces os.pidfd_open or what calls it: our pidfd is there from the start on"
 _UVLOOPS_OWN = "passes a parameter that only uvloop's own spawner knows, for its tests"
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
@@ -29,6 +30,9 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "test__use_vfork": _FORK_EXEC,
         "test_exception_errpipe_bad_data": _FORK_EXEC,
         "test_exception_errpipe_normal": _FORK_EXEC,
+        "test_pidfd_open_notification_without_immediate_reap": _PIDFD_OPEN,
+        "test_pidfd_open_race": _PIDFD_OPEN,
+        "test_wait_pidfd_open_error": _PIDFD_OPEN,
         "test_send_signal_race": _WAITPID,
         "test_stopped": _WAITPID,
     },
