@@ -4,7 +4,6 @@ import contextlib
 import re
 import sys
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -41,18 +40,6 @@ html_css_files = ["manual.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
-
-# Pages that index.md lists and that are still to be written. Take this away when all are there.
-TO_COME = ("subprocess", "output", "pipelines", "shutdown", "calls", "reports")
-
-
-def leave_out(app: Sphinx, page: str, source: list[str]) -> None:
-    """Take pages that are not there out of the index."""
-    if page == "index":
-        for name in TO_COME:
-            if not Path(app.srcdir, f"{name}.md").exists():
-                source[0] = re.sub(f"^{name}\n", "", source[0], flags=re.MULTILINE)
-
 
 def forget_overloads(app: Sphinx, obj: Any, bound_method: bool) -> None:
     """Show the signature with all parameters, once: types stand in the list below it."""
@@ -93,7 +80,6 @@ def read_docstring(
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
-    app.connect("source-read", leave_out)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon
     app.connect("autodoc-before-process-signature", forget_overloads)
     app.connect("autodoc-process-signature", hide_internal_parameters)

@@ -8,7 +8,7 @@ qemu. In there `python -m aiopidfd` runs, then pytest.
 
     tools/kernels.py                          # all tests on all kernels: long, see below
     tools/kernels.py --short                  # the oldest kernel alone
-    tools/kernels.py 5.10 6.1 -- tests/test_guardian.py -k namespace
+    tools/kernels.py 5.10 6.1 -- tests/native/test_guardian.py -k namespace
 
 What follows `--` goes to pytest, in place of `tests`. Emulated processors are some ten times
 slower than real ones: allow an hour or more for all the tests on one kernel.

@@ -8,7 +8,7 @@ pytest runs, with that folder as its root.
 
     tools/pythons.py                          # 3.14, 3.15 and 3.13t
     tools/pythons.py --short                  # the newest alone
-    tools/pythons.py --python 3.14 -- tests/test_guardian.py -k namespace
+    tools/pythons.py --python 3.14 -- tests/native/test_guardian.py -k namespace
 
 It runs all tests, and those of our peers (tools/peers); what follows `--` goes to pytest in their
 place. With nothing prepared the three take some ten

@@ -1,0 +1,745 @@
+"""What the core must not have: each of these happened, and each was shown on an earlier core.
+
+What is in the name of a test is what the host, or somebody else, does to it.
+"""
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aiopidfd
+from aiopidfd import _native
+from aiopidfd._spawn.hub import current_hub
+
+from .. import fresh
+from ..conftest import open_fds
+from ..support import hang_guard, sh, until
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and ids are root's")
+
+# --- Filters
+
+
+def test_a_filter_that_kills_at_seccomp() -> None:
+    """systemd's @system-service has prctl(2), by which one can lock oneself in as well."""
+    fresh.run(
+        """
+        seccomp.kill_at(seccomp.SECCOMP)
+        child = aiopidfd.spawn("sleep 0.1; exit 3", shell=True)
+        time.sleep(0.05)
+        assert "Seccomp:\\t2" in read(f"/proc/{child.guardian_pid}/status")
+        assert child.wait() == 3
+        assert aiopidfd.spawn("exit 4", shell=True, contain=True).wait() == 4
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "how"),
+    [
+        ("PPOLL", "spawn"),
+        ("SIGNALFD4", "spawn"),
+        ("WAITID", "spawn"),
+        ("EVENTFD2", "loop"),
+        ("EPOLL_CREATE1", "loop"),
+        ("PIPE2", "spawn"),
+    ],
+)
+def test_a_filter_that_refuses_what_a_start_needs(call: str, how: str, tmp_path: Path) -> None:
+    """The error names the call, and nothing has run."""
+    marker = tmp_path / "marker"
+    command = ["touch", str(marker)]
+    output = fresh.run(
+        f"""
+        loop = asyncio.new_event_loop()
+        seccomp.install((seccomp.{call}, errno.EPERM))
+        try:
+            if {how!r} == "loop":
+                loop.run_until_complete(aiopidfd.run_process({command!r}, stdout=None, stderr=None))
+            else:
+                aiopidfd.spawn({command!r})
+        except OSError as exc:
+            print(exc)
+        loop.close()
+        """
+    )
+    name = call.lower()
+    assert f"{name}(2)" in output
+    assert "[Errno 1]" in output or "EPERM" in output
+    assert not marker.exists()
+
+
+# --- Descriptors that the host closes, and puts its own files where they were
+
+DAEMON = """def be_a_daemon():
+            os.closerange(3, 4096)
+            files = []
+            for number in range(40):
+                path = f"{directory}/{number}"
+                fd = os.open(path, os.O_RDWR | os.O_CREAT)
+                os.write(fd, b"ours")
+                files.append((fd, os.fstat(fd).st_ino, path))
+            return files
+
+        def check(files):
+            for fd, inode, path in files:
+                assert os.fstat(fd).st_ino == inode, fd
+                with open(path, "rb") as file:
+                    assert file.read() == b"ours", path
+"""
+
+
+@pytest.mark.parametrize("then", ["poll", "fork", "drop", "signal"])
+def test_a_daemon_while_a_program_runs(then: str, tmp_path: Path) -> None:
+    """Not a record is freed that a guardian still uses, nothing is closed that is not ours."""
+    if not aiopidfd.kernel().exit_info:
+        pytest.skip("before Linux 6.15 nobody can tell how a program ended whose pidfd was closed")
+    fresh.run(
+        f"""
+        directory = {str(tmp_path)!r}
+        {DAEMON}
+        child = aiopidfd.spawn("sleep 0.3; exit 7", shell=True)
+        files = be_a_daemon()
+        if {then!r} == "poll":
+            for _ in range(100):
+                assert child.poll() is None
+            assert child.wait(30) == 7
+        elif {then!r} == "fork":
+            pid = os.fork()
+            if pid == 0:
+                check(files)
+                assert aiopidfd.spawn("exit 5", shell=True).wait() == 5
+                check(files)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert child.wait(30) == 7
+        elif {then!r} == "drop":
+            del child
+            while _native.sweep():
+                time.sleep(0.01)
+        else:
+            child.kill()  # by a pidfd of the same process, opened anew
+            assert child.wait(30) == -9
+        check(files)
+        bound = aiopidfd.spawn("sleep 0.2; exit 4", shell=True, contain=True)
+        os.closerange(bound.pidfd + 1, 4096)
+        for status in range(3):
+            assert aiopidfd.spawn(f"exit {{status}}", shell=True).wait() == status
+        check(files)
+        assert bound.wait() == 4
+        while _native.sweep():
+            pass
+        assert _native.records() == 0
+        """
+    )
+
+
+@pytest.mark.parametrize("bond", ["contain", "die_with_parent"])
+def test_a_daemon_and_what_is_bound_to_it(bond: str) -> None:
+    """That it has closed our lifeline does not look as if it had exec'd."""
+    output = fresh.run(
+        f"""
+        child = aiopidfd.spawn("sleep 1.5; exit 7", shell=True, {bond}=True)
+        guardian = child.guardian_pid
+        os.closerange(3, 4096)
+        assert child.wait() == 7
+        child = aiopidfd.spawn(["sleep", "1000"], {bond}=True, stdin=-3, stdout=-3, stderr=-3)
+        print(child.pid, flush=True)
+        os.closerange(3, 4096)
+        time.sleep(0.3)
+        os.execv("/bin/sleep", ["sleep", "0"])  # and this is not overlooked
+        """
+    )
+    pid = int(output)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_daemon_while_a_program_is_started(tmp_path: Path) -> None:
+    """What the guardian writes to is looked at before: it may be the host's by then."""
+    fresh.run(
+        f"""
+        directory = {str(tmp_path)!r}
+        {DAEMON}
+        for number in range(20):
+            pid = os.fork()
+            if pid == 0:
+                async def main():
+                    task = asyncio.create_task(aiopidfd.create_subprocess_exec("true"))
+                    await asyncio.sleep(0)
+                    for _ in range(number * 50):
+                        pass
+                    files = be_a_daemon()
+                    time.sleep(0.02)
+                    _native.sweep()
+                    check(files)
+                    os._exit(0)  # the loop is in no state to go on
+
+                asyncio.run(main())
+            assert os.waitpid(pid, 0)[1] == 0, number
+        """
+    )
+
+
+# --- Limits
+
+
+@pytest.mark.parametrize("closed", [[0], [0, 1], [0, 1, 2]])
+def test_no_descriptor_for_our_end_and_a_standard_one_is_closed(
+    closed: list[int], tmp_path: Path
+) -> None:
+    """A start that raises has run nothing."""
+    fresh.run(
+        f"""
+        assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+        saved = os.dup(2)
+        for fd in {closed}:
+            os.close(fd)
+        failed = 0
+        for number in range(100):
+            path = f"{tmp_path}/{{number}}"
+            # So many are free as are closed below 3, and some.
+            limit = max(open_fds()) + 1 + number % 4
+            used = set(open_fds())
+            fillers = []
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 4096))
+            try:
+                try:
+                    while True:
+                        fillers.append(os.dup(saved))
+                except OSError:
+                    pass
+                for fd in fillers[:number % 5]:
+                    os.close(fd)
+                try:
+                    child = aiopidfd.spawn(["/bin/touch", path])
+                except OSError as exc:
+                    assert exc.errno in (errno.EMFILE, errno.EBADF), exc
+                    failed += 1
+                    child = None
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+                for fd in fillers[number % 5:]:
+                    os.close(fd)
+            if child is not None:
+                child.wait()
+            else:
+                time.sleep(0.005)
+                assert not os.path.exists(path), number
+        os.dup2(saved, 2)
+        assert failed
+        """
+    )
+
+
+def test_no_descriptor_is_allowed_any_more() -> None:
+    """poll(2) then refuses even one: exits are told all the same, and no loop spins."""
+    fresh.run(
+        """
+        async def main():
+            async with asyncio.timeout(30):
+                process = await aiopidfd.create_subprocess_exec("sleep", "0.3")
+                alone = await aiopidfd.create_subprocess_exec("sleep", "0.3")
+                process.children()
+                child = aiopidfd.spawn("sleep 0.3; exit 3", shell=True)
+                os.kill(alone.guardian_pid, signal.SIGKILL)
+                hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+                resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+                turns = 0
+
+                async def count():
+                    nonlocal turns
+                    while True:
+                        await asyncio.sleep(0.01)
+                        turns += 1
+
+                counting = asyncio.create_task(count())
+                before = time.process_time()
+                assert await process.wait() == 0
+                assert child.wait(30) == 3
+                await alone.wait()
+                assert time.process_time() - before < 0.25  # it has slept
+                counting.cancel()
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+        import logging
+        logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
+        asyncio.run(main())
+        """
+    )
+
+
+async def test_300_with_three_pipes_at_the_usual_limit() -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, limits[1]))
+    pipe = aiopidfd.PIPE
+
+    async def one(number: int) -> tuple[bytes | None, int | None]:
+        process = await aiopidfd.create_subprocess_exec("cat", stdin=pipe, stdout=pipe, stderr=pipe)
+        out, _ = await process.communicate(b"%d" % number)
+        return out, process.returncode
+
+    try:
+        with hang_guard(120):
+            results = await asyncio.gather(*(one(number) for number in range(300)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert results == [(b"%d" % number, 0) for number in range(300)]
+
+
+async def test_what_a_running_program_costs() -> None:
+    """Two descriptors: its pidfd, and its guardian's."""
+    before = len(open_fds())
+    processes = [await aiopidfd.create_subprocess_exec("sleep", "1000") for _ in range(20)]
+    try:
+        assert len(open_fds()) - before <= 2 * 20
+    finally:
+        for process in processes:
+            process.kill()
+            await process.wait()
+
+
+# --- Guardians that somebody has stopped, killed, or traces
+
+
+async def test_a_stopped_guardian_does_not_hide_an_exit() -> None:
+    process = await aiopidfd.create_subprocess_shell("sleep 0.2; exit 5")
+    os.kill(process.guardian_pid, signal.SIGSTOP)
+    with hang_guard():
+        assert await process.wait() == 5
+
+
+def test_a_stopped_guardian_does_not_hide_an_exit_from_a_thread() -> None:
+    child = aiopidfd.spawn("sleep 0.2; exit 5", shell=True)
+    os.kill(child.guardian_pid, signal.SIGSTOP)
+    assert child.wait(30) == 5
+
+
+def test_a_guardian_killed_while_oom_score_adj_is_written() -> None:
+    """The kernel writes it to all that share the memory, unless one of them waits in vfork."""
+    fresh.run(
+        """
+        import logging
+        logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
+        before = read("/proc/self/oom_score_adj")
+        for number in range(150):
+            child = begin(["true"], oom_score_adj=700)
+            for _ in range(number * 40 % 3000):
+                pass
+            os.kill(child.guardian_pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                child.wait()
+            assert read("/proc/self/oom_score_adj") == before, number
+        """
+    )
+
+
+def test_a_guardian_that_is_traced_for_ever() -> None:
+    """It cannot be reaped: the status is told all the same, and nothing spins."""
+    fresh.run(
+        """
+        PTRACE_SEIZE = 0x4206
+        async def main():
+            process = await aiopidfd.create_subprocess_shell("sleep 0.3; exit 6")
+            tracer = os.fork()
+            if tracer == 0:
+                if libc.ptrace(PTRACE_SEIZE, process.guardian_pid, None, None) != 0:
+                    os._exit(1)
+                os.write(write, b"x")
+                time.sleep(1000)
+            assert os.read(read, 1) == b"x"
+            assert await process.wait() == 6
+            before = time.process_time()
+            await asyncio.sleep(0.5)
+            assert time.process_time() - before < 0.1
+            assert aiopidfd.spawn(["true"]).wait() == 0
+            os.kill(tracer, 9)
+            os.waitpid(tracer, 0)
+            while _native.sweep() or child_pids():
+                await asyncio.sleep(0.01)
+
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        read, write = os.pipe()
+        asyncio.run(main())
+        """
+    )
+
+
+# --- What a guardian holds
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid():
+        pytest.skip("mount(2) is root's")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=True)
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=False, stderr=subprocess.DEVNULL)
+
+
+async def test_the_directory_of_the_start_can_be_unmounted(mounted: Path) -> None:
+    here = os.getcwd()
+    os.chdir(mounted)
+    try:
+        process = await aiopidfd.create_subprocess_exec("sleep", "1000", cwd="/")
+    finally:
+        os.chdir(here)
+    async with process:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+async def test_a_guardian_has_left_our_table_when_the_start_is_told() -> None:
+    null = [os.open("/dev/null", os.O_RDONLY) for _ in range(500)]
+    try:
+        for _ in range(20):
+            read, write = os.pipe()
+            process = await aiopidfd.create_subprocess_exec("sleep", "1000")
+            fds = Path(f"/proc/{process.guardian_pid}/fd")
+            assert len(list(fds.iterdir())) <= 4
+            os.close(write)
+            assert os.read(read, 1) == b""
+            os.close(read)
+            process.kill()
+            await process.wait()
+    finally:
+        for fd in null:
+            os.close(fd)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_a_program_just_written_is_not_busy(loop: str, tmp_path: Path) -> None:
+    """Nobody holds a duplicate of a file that was closed (golang#22315), whatever is under way."""
+    fresh.run(
+        f"""
+        directory, tasks, rounds = {str(tmp_path)!r}, 20, 100
+        async def writer(number):
+            path = f"{{directory}}/program-{{number}}"
+            for _ in range(rounds):
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
+                os.write(fd, pathlib.Path("/bin/true").read_bytes())
+                os.close(fd)
+                if {loop!r} == "trio":
+                    process = await aiopidfd.anyio.open_process(
+                        [path], stdin=None, stdout=None, stderr=None)
+                else:
+                    process = await aiopidfd.create_subprocess_exec(path)
+                assert await process.wait() == 0
+
+        async def main():
+            async with asyncio.TaskGroup() as group:
+                for number in range(tasks):
+                    group.create_task(writer(number))
+
+        async def trio_main():
+            async with trio.open_nursery() as nursery:
+                for number in range(tasks):
+                    nursery.start_soon(writer, number)
+
+        if {loop!r} == "trio":
+            import trio
+            trio.run(trio_main)
+        else:
+            import uvloop
+            factory = uvloop.new_event_loop if {loop!r} == "uvloop" else None
+            with asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(main())
+        """
+    )
+
+
+async def test_locks_and_ports_are_free_at_once(tmp_path: Path) -> None:
+    """With thousands of descriptors open too: neither child nor guardian has a duplicate."""
+    import fcntl
+    import resource
+    import socket
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    null = [os.open("/dev/null", os.O_RDONLY) for _ in range(5000)]
+    processes = []
+    try:
+        for _ in range(50):
+            lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            listener = socket.create_server(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+            processes.append(await aiopidfd.create_subprocess_exec("sleep", "1000"))
+            os.close(lock)
+            listener.close()
+            lock = os.open(tmp_path / "lock", os.O_RDWR)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(lock)
+            socket.create_server(("127.0.0.1", port)).close()
+    finally:
+        for fd in null:
+            os.close(fd)
+        for process in processes:
+            process.kill()
+            await process.wait()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+# --- Our own exec
+
+
+def test_guardians_do_not_add_up_when_we_exec_ourselves() -> None:
+    code = """
+        left = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+        def zombies():
+            return [pid for pid in child_pids()
+                    if read(f"/proc/{pid}/comm") == "aiopidfd-guard\\n"
+                    and read(f"/proc/{pid}/stat").split()[2] == "Z"]
+        deadline = time.monotonic() + 30
+        while left < 4 and len(zombies()) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)  # those of the one before notice that we have exec'd
+        null = aiopidfd.DEVNULL
+        kids = [aiopidfd.spawn(["sleep", "5"], stdin=null, stdout=null, stderr=null)
+                for _ in range(5)]
+        assert not zombies()
+        if left:
+            os.execv(sys.executable, [*sys.orig_argv[:len(sys.orig_argv) - len(sys.argv[1:])],
+                                      str(left - 1)])
+        for kid in kids:
+            kid.kill()
+            kid.wait()
+        print("done")
+        sys.exit(0)
+    """
+    assert fresh.run(code) == "done\n"
+
+
+# --- A /proc that hides
+
+
+@root_only
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_a_hidden_proc_and_a_host_that_has_dropped_root(hidepid: int) -> None:
+    """earlyoom#161, systemd#16681: the program is ended; that its tree cannot be is said."""
+    mounts = f'mount -o remount,hidepid={hidepid} /proc && exec "$@"'
+    fresh.run(
+        """
+        import logging
+        told = []
+        logging.getLogger("aiopidfd").addHandler(type("H", (logging.Handler,), dict(
+            emit=lambda self, record: told.append(record.getMessage())))())
+
+        async def main():
+            os.setresgid(60001, 60001, 60001)
+            os.setresuid(60001, 60001, 60001)
+            process = await aiopidfd.create_subprocess_exec("sleep", "1000")
+            try:
+                process.children()
+            except OSError as exc:
+                assert exc.errno == errno.ENOTSUP and "hidepid" in str(exc), exc
+            else:
+                raise AssertionError
+            await process.aclose(grace=0.2)
+            assert process.returncode == -15
+            assert "hidepid" in told[0]
+            try:
+                await aiopidfd.run_process(["sleep", "1000"], timeout=0.2, grace=0.2)
+            except aiopidfd.TimeoutExpired:
+                pass
+            process = await aiopidfd.create_subprocess_exec("sleep", "1000")
+            try:
+                await process.kill_tree()
+            except OSError as exc:
+                assert exc.errno == errno.ENOTSUP
+            assert await process.wait() == -9
+            assert (await aiopidfd.run_process("exit 3", check=False, contain=True)).returncode == 3
+
+        asyncio.run(main())
+        """,
+        *("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", mounts, "sh"),
+    )
+
+
+# --- Hubs
+
+
+def test_a_loop_closed_with_programs_alive_leaves_no_hub() -> None:
+    fresh.run(
+        """
+        import gc, uvloop
+        assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+        for factory in (asyncio.new_event_loop, aiopidfd.EventLoop, uvloop.new_event_loop):
+            for _ in range(5):
+                loop = factory()
+                process = loop.run_until_complete(aiopidfd.create_subprocess_exec("sleep", "1000"))
+                loop.close()
+                gc.collect()
+                kinds = [kind for kind in open_fds().values()
+                         if kind.startswith("anon_inode:") and "pidfd" not in kind]
+                assert not kinds, kinds
+                process.kill()
+                process._program.wait()
+                process._program.abandoned = True
+        """
+    )
+
+
+async def test_a_hub_that_the_host_has_closed() -> None:
+    """The next start makes another, which may get the same numbers; the old one leaves it alone."""
+    process = await aiopidfd.create_subprocess_exec(*sh("exit 3"))
+    assert await process.wait() == 3
+    hub = current_hub()
+    for number, kind in open_fds().items():
+        if number in (hub.number - 1, hub.number) and kind.startswith("anon_inode:[event"):
+            os.close(number)
+    del hub
+    with hang_guard():
+        for status in range(5):
+            process = await aiopidfd.create_subprocess_exec(*sh(f"exit {status}"))
+            assert await process.wait() == status
+
+
+def test_ctrl_c_between_two_news_loses_neither() -> None:
+    fresh.run(
+        """
+        def interrupt():
+            raise KeyboardInterrupt
+
+        loop = asyncio.new_event_loop()
+
+        async def start():
+            processes = [await aiopidfd.create_subprocess_exec("sleep", "0.3") for _ in range(10)]
+            waits = [asyncio.create_task(process.wait()) for process in processes]
+            await asyncio.sleep(0)
+            return processes, waits
+
+        processes, waits = loop.run_until_complete(start())
+        processes[4]._watch.on_exit(interrupt)
+        time.sleep(0.5)  # all ten are over, and told of at once
+        for _ in range(3):
+            with contextlib.suppress(KeyboardInterrupt):
+                assert loop.run_until_complete(asyncio.gather(*waits)) == [0] * 10
+                break
+        else:
+            raise AssertionError
+        loop.close()
+        """
+    )
+
+
+def test_a_cancelled_start_gives_its_turn_before_its_grace_is_over() -> None:
+    fresh.run(
+        """
+        async def main():
+            deaf = "trap '' TERM; echo; while :; do sleep 0.1; done"
+            tasks = [asyncio.create_task(aiopidfd.run_process(deaf, grace=60)) for _ in range(16)]
+            await asyncio.sleep(0.0005)
+            for task in tasks:
+                task.cancel()
+            async with asyncio.timeout(30):
+                assert (await aiopidfd.run_process("exit 3", check=False)).returncode == 3
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run(main())
+        """
+    )
+
+
+def test_spawn_beside_loops_in_many_threads() -> None:
+    fresh.run(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        async def on_loop(number):
+            for k in range(20):
+                process = await aiopidfd.create_subprocess_shell(f"exit {(number + k) % 256}")
+                assert await process.wait() == (number + k) % 256
+
+        def blocking(number):
+            for k in range(20):
+                assert aiopidfd.spawn(f"exit {(number + k) % 256}", shell=True).wait() == (
+                    number + k) % 256
+
+        with ThreadPoolExecutor(8) as pool:
+            done = [pool.submit(blocking, n) for n in range(4)]
+            done += [pool.submit(asyncio.run, on_loop(n)) for n in range(4)]
+            for each in done:
+                each.result()
+        while _native.sweep():
+            pass
+        assert _native.records() == 0
+        """
+    )
+
+
+async def test_a_start_that_waits_for_its_turn_can_be_cancelled() -> None:
+    tasks = [asyncio.create_task(aiopidfd.run_process(["true"])) for _ in range(60)]
+    await asyncio.sleep(0)
+    for task in tasks[10:50]:
+        task.cancel()
+    with hang_guard():
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[20:50])
+    assert all(getattr(result, "returncode", None) == 0 for result in results[50:])
+    assert (await aiopidfd.run_process("exit 3", check=False)).returncode == 3
+
+
+# --- Ids in a memory map of one's own
+
+
+def test_none_is_counted_right_on_311() -> None:
+    """None is no immortal object there, whatever headers the module was compiled with."""
+    child = aiopidfd.spawn(["sleep", "1000"])
+    try:
+        before = sys.getrefcount(None)
+        for _ in range(1000):
+            child._program.native.send_signal(0)
+        assert sys.getrefcount(None) > before - 500
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_poll_alone_hears_of_each_exit() -> None:
+    """The guardian ends between any two of our looks at it."""
+    for _ in range(300):
+        child = aiopidfd.spawn(["/bin/true"])
+        while child.poll() is None:
+            pass
+        assert child.returncode == 0
+
+
+async def test_the_records_are_gone_with_the_programs() -> None:
+    for options in ({}, {"user": os.getuid()}, {"contain": True}):
+        process = await aiopidfd.create_subprocess_exec(*sh("exit 2"), **options)
+        assert await process.wait() == 2
+    with hang_guard():
+        await until(lambda: _native.sweep() == 0 and _native.records() == 0)
+
+
+def test_errors_name_the_descriptor_table() -> None:
+    """The child's own first call is refused."""
+    output = fresh.run(
+        """
+        assert aiopidfd.spawn(["true"]).wait() == 0
+        seccomp.install((seccomp.CLOSE_RANGE, errno.EPERM))
+        try:
+            aiopidfd.spawn(["true"])
+        except OSError as exc:
+            print(errno.errorcode[exc.errno], exc)
+        """
+    )
+    assert output.startswith(errno.errorcode[errno.EPERM])
+    assert "close_range(2)" in output

@@ -1,0 +1,545 @@
+"""The guardian's hazards, one by one: each test fails without its answer in native/."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopidfd
+
+from .. import fresh
+from ..conftest import child_pids
+from ..held_exec import HeldExec, held_exec
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[HeldExec]:
+    with held_exec(tmp_path) as held:
+        yield held
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def kill_quietly(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+async def gone(pid: int) -> None:
+    """Wait until the process is a zombie or no more."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                if status_of(pid)["State"].startswith(("Z", "X")):
+                    return
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            await asyncio.sleep(0.005)
+
+
+# --- Hazard 2: signal handlers
+
+
+async def test_no_handler_of_ours_runs_in_the_guardian() -> None:
+    ran = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: ran.append(1))
+    try:
+        process = await aiopidfd.create_subprocess_shell("sleep 0.2; exit 4")
+        status = status_of(process.guardian_pid)
+        assert int(status["SigCgt"], 16) == 0
+        assert int(status["SigBlk"], 16) | 0x40100 == 2**64 - 1  # SIGKILL and SIGSTOP cannot be
+        for _ in range(20):
+            os.kill(process.guardian_pid, signal.SIGUSR1)
+        assert await process.wait() == 4
+        assert not ran
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+async def test_no_handler_of_ours_runs_in_the_child_before_exec(held: HeldExec) -> None:
+    ran = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: ran.append(1))
+    try:
+        starting = asyncio.create_task(aiopidfd.create_subprocess_exec(held.path, "-c", "exit 3"))
+        pid = await asyncio.to_thread(held.wait_until_held)
+        assert int(status_of(pid)["SigCgt"], 16) == 0
+        os.kill(pid, signal.SIGUSR1)  # it still shares our memory
+        await gone(pid)
+        process = await starting
+        assert await process.wait() == -signal.SIGUSR1
+        assert not ran
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+# --- Hazard 3: our files
+
+
+async def test_a_pipe_that_we_close_ends_although_a_child_runs() -> None:
+    read, write = os.pipe()
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000") as process:
+        os.close(write)
+        assert await asyncio.to_thread(os.read, read, 1) == b""
+        os.close(read)
+        assert process.returncode is None
+
+
+async def test_a_listening_socket_that_we_close_is_closed() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000"):
+        listener.close()
+        async with asyncio.timeout(30):
+            while True:  # the guardian leaves our table a moment after the program is there
+                with socket.socket() as client:
+                    if client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+                        break
+                await asyncio.sleep(0.01)
+
+
+async def test_the_guardian_keeps_what_it_waits_on_and_tells_by_alone() -> None:
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000") as process:
+        async with asyncio.timeout(30):
+            while len(fds := os.listdir(f"/proc/{process.guardian_pid}/fd")) > 4:
+                await asyncio.sleep(0.01)
+        kinds = sorted(os.readlink(f"/proc/{process.guardian_pid}/fd/{fd}") for fd in fds)
+        assert kinds[0].startswith("anon_inode:[eventfd]")
+        assert kinds[1:3] == ["anon_inode:[pidfd]", "anon_inode:[signalfd]"]
+        assert kinds[3].startswith("pipe:")
+
+
+# --- Hazard 4: we die, or exec something else
+
+HOST = """
+    copy = {copy!r}
+
+    async def main():
+        processes = [await aiopidfd.create_subprocess_exec("sleep", "1000") for _ in range(3)]
+        if copy == "os.fork":
+            copies = [os.fork()]
+        elif copy == "libc fork":
+            copies = [libc.fork()]
+        elif copy == "raw fork":
+            copies = [libc.syscall(57) if os.uname().machine == "x86_64" else libc.fork()]
+        else:
+            copies = []
+        if copies == [0]:
+            time.sleep(1000)
+        print(*(process.guardian_pid for process in processes))
+        print(*(process.pid for process in processes))
+        print(*copies, flush=True)
+        {end}
+        sys.exit(0)
+
+    asyncio.run(main())
+"""
+ENDS = {
+    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
+    "_exit": "os._exit(0)",
+    "exec": "os.execv('/bin/sleep', ['sleep', '1000'])",
+}
+
+
+@pytest.mark.parametrize("copy", ["none", "os.fork", "libc fork", "raw fork"])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_guardians_go_when_we_do(end: str, copy: str) -> None:
+    if (end, copy) == ("exec", "raw fork"):
+        pytest.skip("a fork past the C library runs no at-fork handler: it keeps the life pipe")
+    host = await aiopidfd.create_subprocess_exec(
+        *fresh.command(HOST.format(end=ENDS[end], copy=copy)), stdout=aiopidfd.PIPE
+    )
+    assert host.stdout is not None
+    guardians, programs, copies = [
+        [int(pid) for pid in (await host.stdout.readline()).split()] for _ in range(3)
+    ]
+    try:
+        assert len(guardians) == 3
+        for pid in guardians:
+            await gone(pid)
+        for pid in programs:
+            assert status_of(pid)["State"][0] in "SRD"  # an orphan like any other
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            host.kill()
+        for pid in (*programs, *copies):
+            os.kill(pid, signal.SIGKILL)
+        await host.wait()
+        host.stdout.close()
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_a_server_that_execs_itself_binds_its_port_again() -> None:
+    code = """
+        import socket
+        port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+        listener = socket.socket()  # close-on-exec, and no SO_REUSEADDR
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                listener.bind(("127.0.0.1", port))
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        listener.listen()
+        if port:
+            print("bound again")
+            listener.close()
+            sys.exit(0)
+        null = aiopidfd.DEVNULL
+        child = aiopidfd.spawn(["sleep", "5"], stdout=null, stderr=null)
+        port = listener.getsockname()[1]
+        os.execv(sys.executable, [*sys.orig_argv, str(port)])
+    """
+    output = await asyncio.to_thread(fresh.run, code)
+    assert output == "bound again\n"
+
+
+# --- Hazard 5: we fork
+
+
+@pytest.mark.parametrize("fork", ["os.fork", "libc.fork"])
+def test_a_forked_copy_owns_no_child_and_spawns_its_own(fork: str) -> None:
+    fresh.run(
+        f"""
+        async def main():
+            PIPE = aiopidfd.PIPE
+            before = set(open_fds())
+            process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+            pid = {fork}()
+            if pid == 0:
+                left = set(open_fds()) - before if {fork!r} == "os.fork" else set()
+                assert not left, left
+                try:
+                    process.send_signal(0)
+                    assert False, "the copy can signal it"
+                except ChildProcessError:
+                    pass
+                assert aiopidfd.spawn("exit 9", shell=True).wait() == 9
+                del process
+                os._exit(21)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 21
+            process.stdin.close()
+            assert await process.wait() == 0
+            process.stdout.close()
+
+        asyncio.run(main())
+        """
+    )
+
+
+def test_waiting_in_a_forked_copy_is_an_error() -> None:
+    fresh.run(
+        """
+        child = aiopidfd.spawn(["sleep", "0.2"])
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child.wait()
+            except ChildProcessError:
+                os._exit(21)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 21
+        assert child.wait() == 0
+        """
+    )
+
+
+def test_forks_at_any_moment_from_another_thread() -> None:
+    fresh.run(
+        """
+        done = threading.Event()
+
+        def fork():
+            while not done.is_set():
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0 if aiopidfd.spawn(["/bin/true"]).wait() == 0 else 1)
+                assert os.waitpid(pid, 0)[1] == 0
+
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of such forks
+        thread = threading.Thread(target=fork)
+        thread.start()
+        try:
+            for n in range(300):
+                assert aiopidfd.spawn(f"exit {n % 256}", shell=True).wait() == n % 256
+        finally:
+            done.set()
+            thread.join()
+        assert not child_pids()
+        """
+    )
+
+
+# --- Hazard 6: the guardian is killed
+
+
+async def test_a_killed_guardian_does_not_lose_the_status() -> None:
+    if not aiopidfd.kernel().exit_info:
+        pytest.skip("the kernel (before 6.15) cannot tell: see the test without exit info")
+    process = await aiopidfd.create_subprocess_shell("read line; exit 7", stdin=aiopidfd.PIPE)
+    os.kill(process.guardian_pid, signal.SIGKILL)
+    await gone(process.guardian_pid)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert await process.wait() == 7
+    assert process.rusage is None
+
+
+async def test_a_signal_reaches_a_program_without_guardian() -> None:
+    process = await aiopidfd.create_subprocess_exec("sleep", "1000")
+    os.kill(process.guardian_pid, signal.SIGKILL)
+    await gone(process.guardian_pid)
+    await asyncio.sleep(0.05)
+    process.terminate()
+    expected = -signal.SIGTERM if aiopidfd.kernel().exit_info else 255
+    assert await process.wait() == expected
+
+
+WITHOUT_EXIT_INFO = """
+    import logging
+    warned = []
+    logging.getLogger("aiopidfd").addHandler(type("H", (logging.Handler,), dict(
+        emit=lambda self, record: warned.append(record.getMessage())))())
+
+    async def main():
+        process = await aiopidfd.create_subprocess_shell("sleep 0.2; exit 7")
+        os.kill(process.guardian_pid, signal.SIGKILL)
+        print(await process.wait())
+
+    seccomp.no_exit_info()
+    asyncio.run(main())
+    child = aiopidfd.spawn("sleep 0.2; exit 7", shell=True)
+    os.kill(child.guardian_pid, signal.SIGKILL)
+    print(child.wait(), len(warned))
+    assert all("255" in text for text in warned), warned
+"""
+
+
+def test_where_the_kernel_cannot_tell_it_is_255_and_a_warning() -> None:
+    without_proc = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
+    assert fresh.run(WITHOUT_EXIT_INFO, *without_proc) == "255\n255 2\n"
+
+
+def test_a_zombie_s_status_is_read_from_proc() -> None:
+    """Before 6.15, or while whoever adopted it does not reap it."""
+    fresh.run(
+        """
+        # A subreaper above us adopts the orphans and never reaps them.
+        assert libc.prctl(36, 1, 0, 0, 0) == 0
+        pid = os.fork()
+        if pid:
+            assert os.waitpid(pid, 0)[1] == 0
+            os._exit(0)
+        seccomp.no_exit_info()
+
+        async def main():
+            for command, status in {"exit 7": 7, "exit 0": 0, "kill -9 $$": -9}.items():
+                process = await aiopidfd.create_subprocess_shell("sleep 0.1; " + command)
+                os.kill(process.guardian_pid, signal.SIGKILL)
+                assert await process.wait() == status
+
+        asyncio.run(main())
+        """
+    )
+
+
+def test_where_the_orphan_becomes_our_child_it_is_known_all_the_same() -> None:
+    become_subreaper = "    assert libc.prctl(36, 1, 0, 0, 0) == 0\n"
+    assert fresh.run(become_subreaper + WITHOUT_EXIT_INFO) == "7\n7 0\n"
+
+
+async def test_killed_while_it_starts_the_program(held: HeldExec) -> None:
+    starting = asyncio.create_task(aiopidfd.create_subprocess_exec(held.path, "-c", "exit 3"))
+    pid = await asyncio.to_thread(held.wait_until_held)
+    guardian = int(status_of(pid)["PPid"])
+    os.kill(guardian, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match="guardian"):
+        await starting
+    await gone(pid)
+
+
+@pytest.mark.parametrize("filtered", ["clone3", "clone"])
+@pytest.mark.heavy
+def test_killed_at_any_moment_blocking(filtered: str) -> None:
+    fresh.run(
+        f"""
+        import logging
+        logging.getLogger("aiopidfd").addHandler(logging.NullHandler())
+        if {filtered!r} == "clone":
+            seccomp.like_docker()
+        assert aiopidfd.kernel().method == {filtered!r}
+        before, lost = None, 0
+        for n in range(0, 400, 2):
+            null = aiopidfd.DEVNULL
+            child = begin("exit 7", shell=True)
+            for _ in range(n * 3):
+                pass
+            os.kill(child.guardian_pid, signal.SIGKILL)
+            try:
+                child._program.wait_started()
+                status = child.wait()
+                # Before 6.15 the kernel cannot tell once whoever adopted it has reaped it.
+                assert status == 7 or (status == 255 and not aiopidfd.kernel().exit_info), status
+            except ChildProcessError:
+                lost += 1
+            child = None
+            deadline = time.monotonic() + 30
+            while child_pids() and time.monotonic() < deadline:
+                _native.sweep()  # the guardian is on its way out
+            before = before or set(open_fds())
+            assert set(open_fds()) == before, (n, open_fds())
+        # With clone(2) it can be unknown whether there is a child: then its record is kept for it.
+        assert _native.records() <= (0 if {filtered!r} == "clone3" else lost), _native.records()
+        """
+    )
+
+
+async def test_killed_at_any_moment(caplog: pytest.LogCaptureFixture) -> None:
+    """Either the start fails, or the program's status is right; nothing hangs, nothing is left."""
+    chance = random.Random(1)
+    outcomes: dict[Any, int] = {}
+
+    async def one(delay: float) -> None:
+        task = asyncio.create_task(aiopidfd.create_subprocess_shell("exit 7"))
+        await asyncio.sleep(0)
+        for guardian in child_pids():
+            asyncio.get_running_loop().call_later(delay, kill_quietly, guardian)
+        try:
+            process = await task
+            outcome: Any = await process.wait()
+        except ChildProcessError as exc:
+            outcome = exc.errno
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    for _ in range(300):
+        await one(chance.uniform(0, 0.0015))
+    allowed = {7, errno.ECHILD}
+    if not aiopidfd.kernel().exit_info:
+        allowed.add(255)
+    assert set(outcomes) <= allowed, outcomes
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_stopped_guardian_does_not_hide_a_kill() -> None:
+    child = aiopidfd.spawn(["sleep", "1000"])
+    os.kill(child.guardian_pid, signal.SIGSTOP)
+    child.kill()
+    assert child.wait(30) == -signal.SIGKILL
+
+
+# --- The guardian outlives our privileges
+
+
+async def test_the_guardian_has_locked_itself_in() -> None:
+    """It keeps the ids that we may drop later, in memory that we can write: it can do nothing."""
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000") as process:
+        async with asyncio.timeout(30):
+            while status_of(process.guardian_pid)["Seccomp"] != "2":
+                await asyncio.sleep(0.01)
+        assert status_of(process.guardian_pid)["NoNewPrivs"] == "1"
+        assert status_of(process.pid)["Seccomp"] == status_of(os.getpid())["Seccomp"]
+        assert status_of(process.pid)["NoNewPrivs"] == status_of(os.getpid())["NoNewPrivs"]
+
+
+# --- Pid namespaces
+
+
+def test_after_unshare_of_the_pid_namespace_the_pid_is_ours() -> None:
+    fresh.run(
+        """
+        CLONE_NEWPID = 0x20000000
+        assert libc.unshare(CLONE_NEWPID) == 0
+        child = aiopidfd.spawn(["sleep", "1000"])
+        with open(f"/proc/{child.pid}/status") as status:
+            assert "Name:\tsleep" in status.read()
+        child.kill()
+        assert child.wait(30) == -9
+        """
+    )
+
+
+# --- What a host may do to descriptors that it does not know
+
+
+def test_a_host_that_closes_every_descriptor_and_goes_on() -> None:
+    fresh.run(
+        """
+        assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+        os.closerange(3, 4096)  # as a daemon does
+        numbers = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]  # and theirs are reused
+        for _ in range(5):
+            assert aiopidfd.spawn("sleep 0.05; exit 3", shell=True).wait() == 3
+        for number in numbers:
+            assert os.readlink(f"/proc/self/fd/{number}") == "/dev/null"
+        """
+    )
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_host_that_takes_one_lifeline_s_number(number: int) -> None:
+    fresh.run(
+        f"""
+        before = set(open_fds())
+        assert aiopidfd.spawn(["/bin/true"]).wait() == 0
+        lifelines = sorted(fd for fd, kind in open_fds().items() if fd not in before)
+        assert len(lifelines) >= 3, lifelines
+        read, write = os.pipe()
+        os.write(write, b"theirs" * 100)
+        os.dup2(read, lifelines[{number}])
+        for _ in range(5):
+            assert aiopidfd.spawn("sleep 0.05; exit 3", shell=True).wait(30) == 3
+        assert os.read(lifelines[{number}], 1000) == b"theirs" * 100
+        """
+    )
+
+
+def test_a_host_without_standard_descriptors() -> None:
+    """Ours never lie on 0 to 2, where a daemon opens /dev/null later."""
+    fresh.run(
+        """
+        saved = os.dup(2)
+        os.closerange(0, 3)
+        child = aiopidfd.spawn("sleep 0.3; exit 3", shell=True)
+        for fd in range(3):
+            null = os.open("/dev/null", os.O_RDWR)
+            assert null == fd, null
+        assert child.wait(30) == 3
+        os.dup2(saved, 2)
+        """
+    )
+
+
+def test_a_copy_made_past_the_at_fork_handlers_touches_nothing() -> None:
+    fresh.run(
+        """
+        for _ in range(50):
+            child = begin("exit 7", shell=True)
+            pid = libc._Fork()  # async-signal-safe: runs no handler
+            if pid == 0:
+                child.poll()
+                try:
+                    child.kill()
+                except ChildProcessError:
+                    child._program.abandon()
+                    os._exit(0)
+                os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert child.wait(30) == 7
+        """
+    )

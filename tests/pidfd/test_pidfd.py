@@ -1,0 +1,557 @@
+"""`PidFd`: any process, by its descriptor."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import aiopidfd
+from aiopidfd import PidFd
+from aiopidfd._pidfd import info as pidinfo
+
+from .. import fresh
+from ..support import exists, gate, hang_guard, sh
+
+knows_status = pytest.mark.skipif(
+    not aiopidfd.kernel().exit_info,
+    reason="before Linux 6.15 no one but the parent is told how a process ended",
+)
+
+
+def linux() -> tuple[int, int]:
+    major, minor, *_ = os.uname().release.split(".")
+    return int(major), int(minor)
+
+
+has_scopes = pytest.mark.skipif(linux() < (6, 9), reason="PIDFD_SIGNAL_*, PIDFD_THREAD: Linux 6.9")
+
+
+def start(command: str, stdin: int = 0) -> int:
+    dup = (os.POSIX_SPAWN_DUP2, stdin, 0)
+    return os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ, file_actions=[dup])
+
+
+@contextlib.contextmanager
+def sleeper(*, session: bool = False) -> Iterator[int]:
+    """A child that sleeps until it is killed; reaped if nobody has done so."""
+    process = subprocess.Popen(["sleep", "60"], start_new_session=session)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+# How to come by one
+
+
+def test_open() -> None:
+    with sleeper() as pid, PidFd.open(pid) as handle:
+        assert handle.getpid() == pid
+        assert handle.fileno() > 2
+        assert fcntl.fcntl(handle.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+        assert repr(handle) == f"<PidFd pid={pid} running fd={handle.fileno()}>"
+        assert not handle.closed
+    assert handle.closed
+    assert handle.fileno() == -1
+    assert repr(handle) == "<PidFd closed>"
+
+
+def test_no_such_process() -> None:
+    pid = start("exit 0")
+    os.waitpid(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        PidFd.open(pid)
+
+
+def test_a_descriptor_of_one_s_own_is_taken_over() -> None:
+    with sleeper() as pid:
+        fd = os.pidfd_open(pid)
+        os.set_inheritable(fd, True)
+        with PidFd(fd) as handle:
+            assert handle.fileno() == fd
+            assert not os.get_inheritable(fd)
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+
+
+def test_from_fd_leaves_the_descriptor() -> None:
+    with sleeper() as pid:
+        fd = os.pidfd_open(pid)
+        with PidFd.from_fd(fd) as handle:
+            assert handle.fileno() != fd
+            assert handle.getpid() == pid
+        os.close(fd)
+
+
+@pytest.mark.parametrize("make", [PidFd, PidFd.from_fd])
+def test_what_is_no_pidfd(make: Any) -> None:
+    with open(os.devnull) as file:
+        with pytest.raises(OSError, match="not a pidfd") as caught:
+            make(file.fileno())
+        assert caught.value.errno == errno.EBADF
+        os.fstat(file.fileno())  # it is still the caller's
+    for closed in (-1, 1_000_000):
+        with pytest.raises(OSError, match="not a pidfd"):
+            make(closed)
+    with pytest.raises(TypeError, match="a descriptor is an integer, not str"):
+        make("3")
+
+
+def test_from_a_proc_directory() -> None:
+    with sleeper() as pid:
+        directory = os.open(f"/proc/{pid}", os.O_RDONLY)
+        with PidFd.from_proc(directory) as handle:
+            assert handle.getpid() == pid
+            handle.kill()
+            assert handle.wait_blocking(30) == -9
+        with pytest.raises(ProcessLookupError):
+            PidFd.from_proc(directory)
+        os.close(directory)
+
+
+def test_from_a_directory_of_something_else(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(OSError, match="not a directory of the /proc"):
+        PidFd.from_proc(directory)
+    os.close(directory)
+    directory = os.open("/proc/sys", os.O_RDONLY)
+    with pytest.raises(ProcessLookupError):
+        PidFd.from_proc(directory)
+    os.close(directory)
+
+
+async def test_from_a_process_which_it_outlives() -> None:
+    process = await aiopidfd.create_subprocess_exec("sleep", "60")
+    handle = PidFd.from_process(process)
+    handle.terminate()
+    assert await process.wait() == -15
+    with pytest.raises(aiopidfd.NoHandleError, match="the program has exited"):
+        PidFd.from_process(process)
+    with pytest.raises(ProcessLookupError):
+        handle.terminate()
+    if aiopidfd.kernel().exit_info:
+        assert await handle.wait() == -15
+    handle.close()
+
+
+def test_sent_to_another_process_and_back() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, sleeper() as pid, PidFd.open(pid) as handle:
+        code = """if True:
+            import socket, sys, aiopidfd
+            with socket.socket(fileno=0) as us, aiopidfd.PidFd.receive(us) as handle:
+                handle.kill()
+                handle.send(us)
+        """
+        environment = {**os.environ, "PYTHONPATH": str(Path(aiopidfd.__file__).parents[1])}
+        helper = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, env=environment)
+        handle.send(ours)
+        with PidFd.receive(ours) as back:
+            assert back.getpid() == pid
+            assert back.wait_blocking(30, reap=False) == -9
+        assert helper.wait() == 0
+
+
+def test_receive_what_is_none() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        with pytest.raises(OSError, match="no descriptor came"):
+            PidFd.receive(ours)
+        socket.send_fds(theirs, [b"x"], [0])
+        with pytest.raises(OSError, match="not a pidfd"):
+            PidFd.receive(ours)
+        theirs.close()
+        with pytest.raises(EOFError):
+            PidFd.receive(ours)
+
+
+# Closing
+
+
+def test_close_again_and_use_after_it() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid)
+        handle.close()
+        handle.close()
+        for use in (
+            handle.getpid,
+            handle.info,
+            handle.kill,
+            handle.open_proc,
+            handle.wait_blocking,
+            lambda: handle.getfd(0),
+        ):
+            with pytest.raises(ValueError, match="the PidFd is closed"):
+                use()
+
+
+async def test_a_waiter_is_woken_by_the_close() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid)
+        tasks = [asyncio.ensure_future(handle.wait()) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        handle.close()
+        with hang_guard():
+            for task in tasks:
+                with pytest.raises(ValueError, match="the PidFd was closed"):
+                    await task
+
+
+def test_a_blocked_thread_is_woken_by_the_close() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid)
+        errors: list[Exception] = []
+
+        def wait() -> None:
+            try:
+                handle.wait_blocking()
+            except ValueError as exc:
+                errors.append(exc)
+
+        threads = [threading.Thread(target=wait) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while handle._users < 4:
+            time.sleep(0.001)
+        handle.close()
+        for thread in threads:
+            thread.join()
+        assert len(errors) == 4
+
+
+def test_the_number_is_not_reused_under_a_caller() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid)
+        with handle.hold() as fd:
+            handle.close()
+            with open(os.devnull) as other:
+                assert other.fileno() != fd
+            signal.pidfd_send_signal(fd, 0)  # it is still the process's
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+
+
+def test_many_threads_use_and_close() -> None:
+    with sleeper() as pid:
+        for _ in range(100):
+            handle = PidFd.open(pid)
+            errors: list[BaseException] = []
+
+            def use(handle: PidFd = handle, errors: list[BaseException] = errors) -> None:
+                try:
+                    while True:
+                        assert handle.getpid() == pid
+                        handle.send_signal(0)
+                except ValueError:
+                    pass
+                except BaseException as exc:
+                    errors.append(exc)
+
+            threads = [threading.Thread(target=use) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            handle.close()
+            for thread in threads:
+                thread.join()
+            assert errors == []
+
+
+def test_dropped() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid)
+        del handle  # the fixture counts descriptors
+
+
+def test_kill_on_close() -> None:
+    for make in (PidFd.open, lambda pid, **options: PidFd(os.pidfd_open(pid), **options)):
+        pid = start("sleep 60")
+        handle = make(pid, kill_on_close=True)
+        handle.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+
+
+def test_a_forked_copy_does_not_kill_on_close() -> None:
+    with sleeper() as pid:
+        handle = PidFd.open(pid, kill_on_close=True)
+        copy = os.fork()
+        if copy == 0:
+            handle.close()
+            os._exit(0)
+        assert os.waitpid(copy, 0)[1] == 0
+        with pytest.raises(TimeoutError):
+            handle.wait_blocking(0.02, reap=False)
+        handle.close()
+
+
+# Signals
+
+
+def test_signals() -> None:
+    for send, status in (
+        (lambda handle: handle.terminate(), -15),
+        (lambda handle: handle.kill(), -9),
+        (lambda handle: handle.send_signal(signal.SIGUSR1), -signal.SIGUSR1),
+    ):
+        pid = start("exec sleep 60")
+        with PidFd.open(pid) as handle:
+            send(handle)
+            assert handle.wait_blocking(30) == status
+            with pytest.raises(ProcessLookupError):
+                send(handle)
+
+
+def test_a_signal_that_does_not_exist() -> None:
+    with sleeper() as pid, PidFd.open(pid) as handle:
+        with pytest.raises(OSError, match="Invalid argument"):
+            handle.send_signal(1000)
+        nowhere: Any = "nowhere"
+        with pytest.raises(ValueError, match="to must be one of handle, thread, process, group"):
+            handle.send_signal(0, to=nowhere)
+
+
+@has_scopes
+def test_a_signal_to_a_group() -> None:
+    leader = subprocess.Popen(sh("sleep 60 & echo $!; exec sleep 60"), stdout=-1, process_group=0)
+    assert leader.stdout is not None
+    member = int(leader.stdout.readline())
+    with PidFd.open(leader.pid) as handle, PidFd.open(member) as other:
+        handle.send_signal(signal.SIGTERM, to="group")
+        assert handle.wait_blocking(30, reap=False) == -15
+        assert other.wait_blocking(30) in (-15, None)
+    assert leader.wait() == -15
+    leader.stdout.close()
+
+
+@has_scopes
+def test_a_signal_to_a_thread_and_the_wait_for_one() -> None:
+    ended = threading.Event()
+    tids: list[int] = []
+    got: list[tuple[int, int]] = []
+
+    def work() -> None:
+        tids.append(threading.get_native_id())
+        ended.wait()
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: got.append((os.getpid(), 1)))
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not tids:
+        time.sleep(0.001)
+    with PidFd.open(tids[0], thread=True) as handle:
+        assert handle.getpid() == tids[0]
+        assert handle.info().tgid == os.getpid()
+        handle.send_signal(signal.SIGUSR1)
+        while not got:
+            time.sleep(0.001)
+        with pytest.raises(TimeoutError):
+            handle.wait_blocking(0.01)
+        ended.set()
+        thread.join()
+        handle.wait_blocking(30)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_process_that_we_may_not_signal() -> None:
+    if os.geteuid():
+        pytest.skip("only root can become nobody and look at root's process")
+    fresh.run("""
+        handle = aiopidfd.PidFd.open(os.getppid())
+        os.setresuid(65534, 65534, 65534)
+        try:
+            handle.terminate()
+        except PermissionError:
+            pass
+        else:
+            raise AssertionError("we may")
+        assert handle.getpid() == os.getppid()
+    """)
+
+
+# Its end
+
+
+async def test_the_exit_of_a_child() -> None:
+    with gate() as (held, release, _), PidFd.open(start("read x; exit 3", held)) as handle:
+        waits = [asyncio.ensure_future(handle.wait(reap=False)) for _ in range(5)]
+        await asyncio.sleep(0.005)
+        assert not any(task.done() for task in waits)
+        release()
+        assert await asyncio.gather(*waits) == [3] * 5
+        assert await handle.wait() == 3
+
+
+def test_the_exit_on_trio() -> None:
+    async def main() -> None:
+        with PidFd.open(start("exit 3")) as handle:
+            assert await handle.wait() == 3
+
+    trio.run(main)
+
+
+@knows_status
+async def test_the_exit_of_a_stranger() -> None:
+    """Polled and asked by who is not its parent."""
+    process = await aiopidfd.create_subprocess_exec("sleep", "60")
+    with PidFd.open(process.pid) as handle:
+        process.kill()
+        await process.wait()
+        assert await handle.wait() == -9
+        assert handle.wait_blocking() == -9
+
+
+async def test_unknown_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exit_status(fd: int) -> Any:
+        raise OSError(errno.EOPNOTSUPP, "as before Linux 6.15")
+
+    pid = start("exit 3")
+    with PidFd.open(pid) as handle:
+        os.waitpid(pid, 0)
+        monkeypatch.setattr(aiopidfd._native, "exit_status", exit_status)
+        assert await handle.wait() is None
+        assert handle.wait_blocking() is None
+
+
+def test_timeout() -> None:
+    with sleeper() as pid, PidFd.open(pid) as handle:
+        for timeout in (0, 0.01):
+            with pytest.raises(TimeoutError, match="the process still runs"):
+                handle.wait_blocking(timeout)
+
+
+# What it is
+
+
+@pytest.mark.parametrize("kernel", ["this one", "as before Linux 6.13"])
+def test_info(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernel != "this one":
+        monkeypatch.setattr(pidinfo, "_GET_INFO", 0)  # ENOTTY
+    with sleeper() as pid, PidFd.open(pid) as handle:
+        info = handle.info()
+        assert (info.pid, info.tgid, info.ppid) == (pid, pid, os.getpid())
+        assert info.uid == aiopidfd.Ids(*os.getresuid(), os.geteuid())
+        assert info.gid == aiopidfd.Ids(*os.getresgid(), os.getegid())
+        assert info.returncode is None
+        assert info.core_dumped is None
+        if info.cgroup_id is not None:
+            paths = Path("/proc/self/cgroup").read_text().splitlines()
+            (unified,) = (line[3:] for line in paths if line.startswith("0::"))
+            roots = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")]
+            inodes = [os.stat(f"{root}{unified}").st_ino for root in roots if root.exists()]
+            assert info.cgroup_id in inodes
+
+
+@knows_status
+def test_info_of_what_is_gone() -> None:
+    for command, returncode in (("exit 3", 3), ("kill -9 $$", -9)):
+        pid = start(command)
+        with PidFd.open(pid) as handle:
+            os.waitpid(pid, 0)
+            info = handle.info()
+            assert (info.pid, info.uid) == (None, None)
+            assert (info.returncode, info.core_dumped) == (returncode, False)
+
+
+def test_info_of_what_is_gone_on_an_older_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pidinfo, "_GET_INFO", 0)
+    pid = start("exit 3")
+    with PidFd.open(pid) as handle:
+        os.waitpid(pid, 0)
+        with pytest.raises(ProcessLookupError):
+            handle.info()
+
+
+def test_getpid_of_what_is_gone_and_of_what_has_none() -> None:
+    pid = start("exit 3")
+    with PidFd.open(pid) as handle:
+        os.waitpid(pid, 0)
+        for use in (handle.getpid, handle.open_proc):
+            with pytest.raises(ProcessLookupError):
+                use()
+
+
+def test_a_process_outside_of_our_pid_namespace() -> None:
+    """EREMOTE, as glibc's pidfd_getpid(3)."""
+    if os.geteuid():
+        pytest.skip("a pid namespace needs root")
+    fresh.run("""
+        ours, theirs = __import__("socket").socketpair()
+        outside = aiopidfd.PidFd.open(os.getpid())
+        outside.send(ours)
+        import subprocess
+        code = '''if True:
+            import errno, socket, aiopidfd
+            with socket.socket(fileno=0) as us, aiopidfd.PidFd.receive(us) as handle:
+                for use in handle.getpid, handle.open_proc:
+                    try:
+                        use()
+                    except OSError as exc:
+                        assert exc.errno == errno.EREMOTE, exc
+                    else:
+                        raise AssertionError
+        '''
+        package = os.path.dirname(aiopidfd.__file__)
+        environment = dict(os.environ, PYTHONPATH=os.path.dirname(package))
+        subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code],
+            stdin=theirs, check=True, env=environment,
+        )
+        ours.close(), theirs.close(), outside.close()
+    """)
+
+
+def test_a_descriptor_of_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("what it has open")
+    with path.open() as file:
+        process = subprocess.Popen(["sleep", "60"], stdin=file)
+    with PidFd.open(process.pid) as handle:
+        fd = handle.getfd(0)
+        assert not os.get_inheritable(fd)
+        assert os.pread(fd, 100, 0) == b"what it has open"
+        os.close(fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            handle.getfd(1000)
+        process.kill()
+        process.wait()
+        with pytest.raises(ProcessLookupError):
+            handle.getfd(0)
+
+
+def test_its_proc_directory() -> None:
+    with sleeper() as pid, PidFd.open(pid) as handle:
+        directory = handle.open_proc()
+        with open(os.open("stat", os.O_RDONLY, dir_fd=directory)) as file:
+            assert int(file.read().split()[0]) == pid
+        os.close(directory)
+
+
+# The handle of a Process
+
+
+async def test_a_handle_for_a_block() -> None:
+    process = await aiopidfd.create_subprocess_exec("sleep", "60")
+    with process.handle() as fd:
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        assert await process.wait() == -15
+        assert process.pidfd == -1
+        with pytest.raises(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGTERM)  # not a reused number: still its own
+    with pytest.raises(aiopidfd.NoHandleError), process.handle():
+        pass
+    assert issubclass(aiopidfd.NoHandleError, ProcessLookupError)
+    assert not exists(process.pid)
