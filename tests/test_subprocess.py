@@ -144,8 +144,7 @@ def test_statuses_are_right_and_nothing_is_seen(host: str) -> None:
 @pytest.mark.parametrize("host", ["blocking reaper", "polling reaper", "ignored", "SA_NOCLDWAIT"])
 def test_there_the_standard_one_reads_0(host: str) -> None:
     with HOSTS[host](Seen()):
-        codes = {standard.run(["false"]).returncode for _ in range(30)}
-    assert 0 in codes
+        assert any(standard.run(["false"]).returncode == 0 for _ in range(3000))
 
 
 # ---- As the standard one ----
