@@ -218,7 +218,7 @@ class Program:
         while (state := self.advance()) in (_native.STARTING, _native.DYING):
             self.native.block(state, -1)
         if state in (_native.FAILED, _native.FOREIGN):
-            self.native.close()
+            self.close()
             raise self.failure()
 
     @contextlib.contextmanager
