@@ -41,6 +41,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
 
+
 def forget_overloads(app: Sphinx, obj: Any, bound_method: bool) -> None:
     """Show the signature with all parameters, once: types stand in the list below it."""
     with contextlib.suppress(AttributeError, PycodeError):  # it has no module, or no source

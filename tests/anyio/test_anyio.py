@@ -474,6 +474,7 @@ def test_the_waiter_that_watches_is_cancelled_and_another_takes_over(backend: Ba
     backend.run(body)
 
 
+@pytest.mark.heavy
 def test_asking_for_the_returncode_does_not_rob_a_waiter(backend: Backend) -> None:
     async def body() -> None:
         for _ in range(30):

@@ -210,6 +210,7 @@ def test_a_loop_closed_under_a_running_program() -> None:
     assert _native.sweep() == 0
 
 
+@pytest.mark.heavy
 def test_interrupted_at_any_moment() -> None:
     """Ctrl-C comes anywhere: no foreign descriptor is closed, no program runs on unknown."""
     fresh.run(

@@ -800,6 +800,7 @@ async def test_the_other_timeout_is_no_silence() -> None:
     assert (caught.value.stdout, caught.value.stderr) == (b"x\n", None)
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_a_program_that_says_something_is_not_silent(host: Host) -> None:
     """Either output counts, though the whole takes longer than the silence that is allowed."""

@@ -345,6 +345,7 @@ async def test_one_timeout_for_all() -> None:
     assert (caught.value.stdout, caught.value.stderr) == (b"out\n", b"err\n")
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_silence_of_all(host: Host) -> None:
     async def body() -> None:

@@ -363,6 +363,7 @@ async def test_a_second_cancel_kills_at_once(tmp_path: Path) -> None:
     assert not exists(pid)
 
 
+@pytest.mark.heavy
 async def test_a_cancel_during_the_grace_of_a_timeout_kills_at_once(tmp_path: Path) -> None:
     script = f'trap "touch {tmp_path}/asked" TERM; while :; do sleep 0.02; done'
     with hang_guard(60):

@@ -1176,7 +1176,7 @@ def test_seconds_of_a_join(ctx: Context) -> None:
 
 def test_a_handle_to_a_worker(ctx: Context) -> None:
     worker = ctx.Process(target=time.sleep, args=(1000,))
-    with pytest.raises(ValueError, match="the worker was not started"):
+    with pytest.raises(ValueError, match="process not started"):
         aiopidfd.PidFd.from_process(worker)
     worker.start()
     with aiopidfd.PidFd.from_process(worker) as handle:

@@ -142,6 +142,7 @@ def test_a_daemon_while_a_program_runs(then: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("bond", ["contain", "die_with_parent"])
 def test_a_daemon_and_what_is_bound_to_it(bond: str) -> None:
     """That it has closed our lifeline does not look as if it had exec'd."""

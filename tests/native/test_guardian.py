@@ -331,6 +331,7 @@ WITHOUT_EXIT_INFO = """
 """
 
 
+@pytest.mark.heavy
 def test_where_the_kernel_cannot_tell_it_is_255_and_a_warning() -> None:
     without_proc = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
     assert fresh.run(WITHOUT_EXIT_INFO, *without_proc) == "255\n255 2\n"

@@ -49,6 +49,7 @@ async def round_of_programs() -> None:
     raise AssertionError
 
 
+@pytest.mark.heavy
 async def test_nothing_grows() -> None:
     for _ in range(30):
         await round_of_programs()

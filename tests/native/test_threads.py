@@ -32,6 +32,7 @@ def test_many_loops_in_many_threads(loop: str) -> None:
     assert (seen.sigchld, seen.pids) == (0, [])
 
 
+@pytest.mark.heavy
 def test_signals_and_waits_from_many_threads() -> None:
     """The pidfd is closed under the signallers' hands, and its number reused, all the time."""
     for _ in range(30):

@@ -166,6 +166,7 @@ def run_one_line(folder: Path) -> list[list[str]]:
     return [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
 
 
+@pytest.mark.heavy
 def test_one_line(tmp_path: Path) -> None:
     robbed = set()
     for _ in range(5):  # the thieves need not win every time
@@ -288,6 +289,7 @@ def test_task_group(tmp_path: Path) -> None:
     assert lines[-1] == "the server has ended: -15"
 
 
+@pytest.mark.heavy
 def test_watched(tmp_path: Path) -> None:
     result = run("watched.py", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (124, "")

@@ -175,7 +175,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cpu_affinity": [-1]}, ValueError, "cpu_affinity must be between 0 and"),
     ({"scheduler": 3}, TypeError, "scheduler must be a pair of integers, not 3"),
     ({"ioprio": (4, 0)}, ValueError, "ioprio's class must be between 0 and 3"),
-    ({"ioprio": (2, 8)}, ValueError, "its level must be between 0 and 7"),
+    ({"ioprio": (2, 8)}, ValueError, "ioprio's level must be between 0 and 7"),
     ({"die_with_parent": 99}, ValueError, "die_with_parent must be between 1 and"),
     ({"die_with_parent": "x"}, TypeError, "die_with_parent must be an integer, not str"),
 ]

@@ -262,6 +262,7 @@ def test_a_process_with_one_thread(call: str) -> None:
     """)
 
 
+@pytest.mark.heavy
 def test_stress() -> None:
     assert stress(300) == (300, 0)
 

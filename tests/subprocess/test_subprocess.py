@@ -531,6 +531,7 @@ def test_ctrl_c_in_wait_leaves_the_program_alone() -> None:
     )
 
 
+@pytest.mark.heavy
 def test_interrupted_at_any_moment() -> None:
     """Ctrl-C comes anywhere in `run`: no foreign descriptor is closed."""
     fresh.run(
