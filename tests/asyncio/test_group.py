@@ -190,7 +190,8 @@ async def test_the_group_ends_before_the_program_began() -> None:
 async def test_a_cancelled_start_leaves_nothing_but_the_group(count: int) -> None:
     async with asyncio.TaskGroup() as group:
         other = await start_in(group, ["cat"], stdin=PIPE)
-        task = asyncio.create_task(start_in(group, ["sleep", "1000"], stdin=PIPE, stdout=print))
+        start = start_in(group, ["sleep", "1000"], stdin=PIPE, stdout=print, check=False)
+        task = asyncio.create_task(start)
         await turns(count)
         task.cancel()
         (result,) = await asyncio.gather(task, return_exceptions=True)
@@ -224,10 +225,12 @@ async def test_cancelled_it_is_asked_to_end(grace: float) -> None:
 
 
 async def test_cancelled_the_whole_tree_is_ended_with_its_grace(tmp_path: Path) -> None:
-    tidied, ready = tmp_path / "tidied", tmp_path / "ready"
-    child = f'(trap "sleep 0.1; touch {tidied}; exit" TERM; while :; do sleep 0.02; done) & '
+    tidied, ready, child_ready = (tmp_path / name for name in ("tidied", "ready", "child"))
+    trap = f'trap "sleep 0.1; touch {tidied}; exit" TERM; touch {child_ready}'
+    child = f"({trap}; while :; do sleep 0.02; done) & "
     task = asyncio.create_task(supervise(child + trapping(ready, ""), grace=0.5, stdout=DEVNULL))
     await until(ready_in(ready))
+    await until(child_ready.exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
