@@ -98,13 +98,17 @@ def main_ps(arguments: list[str]) -> int:
     return ps(chosen.pid, chosen.json)
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """The command line; returns its exit status. Whoever reads us, `head` say, may have enough."""
     try:
         try:
-            status = main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main()
+            return main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads us, `head` for one, has had enough
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 128 + signal.SIGPIPE
-    sys.exit(status)
+        return 128 + signal.SIGPIPE
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
-from .._spawn.options import Command, OutputChoice, PipelineOptions, Stdio
+from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, Stdio
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
@@ -36,10 +36,20 @@ async def run_pipeline(
 async def run_pipeline(
     *commands: Command,
     input: bytes | str | None = ...,
+    stdin: Stdio = ...,
+    stdout: OutputChoice = ...,
+    stderr: OutputChoice = ...,
+    output_limit: int | None = ...,
+    on_limit: OnLimit = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    idle_timeout: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[PipelineOptions],
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
 ) -> CompletedPipeline[Any]: ...
 async def run_pipeline(
     *commands: Command,

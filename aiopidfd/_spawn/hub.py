@@ -76,7 +76,7 @@ class Hub:
         self._queue: deque[Flag] = deque()
         self._shutdowns = 0
         self.programs: dict[int, Program] = {}
-        self.trees = WeakPrograms()
+        self.trees: WeakPrograms = WeakPrograms()
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         """Call `listener` whenever the state of `child` has changed, or may have."""

@@ -72,8 +72,8 @@ class Program:
 
     def __init__(self, native: _native.Child, plan: Plan, hub: Hub | None = None) -> None:
         """Take what the native spawner returned. `hub` is that of the loop it is started on."""
-        self.begun = monotonic()
-        self.started = time.time()
+        self.begun: float = monotonic()
+        self.started: float = time.time()
         self.native: _native.Child = native
         self._plan = plan
         self._pid = 0

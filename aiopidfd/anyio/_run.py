@@ -48,9 +48,20 @@ async def run_process(
 async def run_process(
     command: Command,
     *,
+    input: bytes | None = ...,
+    stdin: Stdio = ...,
+    stdout: OutputChoice | OutputStream = ...,
+    stderr: OutputChoice | OutputStream = ...,
+    on_output: OnOutput | None = ...,
     output_limit: int | None = ...,
     on_limit: OnLimit = ...,
-    **options: Unpack[RunOptions],
+    check: bool = ...,
+    idle_timeout: float | None = ...,
+    startupinfo: Any = ...,
+    creationflags: int = ...,
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
 ) -> CompletedProcess[bytes]: ...
 async def run_process(
     command: Command,
