@@ -358,7 +358,7 @@ async def start_process(
     """Start a program on the running loop and wait for its exec.
 
     If the call is cancelled and the program runs by then, the program is ended. With a `grace` of
-    more than 0 it gets SIGTERM first.
+    more than 0 it first gets SIGTERM and that many seconds.
     """
     if limit <= 0:
         raise ValueError("Limit cannot be <= 0")

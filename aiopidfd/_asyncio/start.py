@@ -34,7 +34,7 @@ async def start_on_loop(request: Request, descriptors: Descriptors, grace: float
 
     Afterwards `descriptors` holds our ends of the pipes; whoever has entered it takes them from it.
     If the call is cancelled and the program runs by then, the program is ended. With a `grace` of
-    more than 0 it gets SIGTERM first.
+    more than 0 it first gets SIGTERM and that many seconds.
 
     Raises:
         OSError, TypeError, ValueError: as `create_subprocess_exec`. Nothing of the start is left.
