@@ -127,8 +127,8 @@ async def run_process(
     """Run a command to its end, on the running loop.
 
     On timeout or cancellation the program, and all that it has started, gets SIGTERM, `grace`
-    seconds, SIGKILL, and is reaped before this raises. A second cancellation kills at once. This
-    never waits for ever because a grandchild holds a pipe.
+    seconds, SIGKILL, and is reaped before this raises. A second cancellation kills at once. A
+    grandchild that holds a pipe cannot make this wait for ever.
 
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.

@@ -11,7 +11,7 @@ __all__ = ["end", "end_all"]
 
 
 async def end(watch: Watch, grace: float) -> None:
-    """SIGTERM, `grace` seconds, SIGKILL, reap. Returns when that is done, or the kernel delays it.
+    """SIGTERM, `grace` seconds, SIGKILL, reap. Returns when done, or if the kernel holds it.
 
     A cancellation kills at once. It is raised after the kill.
 

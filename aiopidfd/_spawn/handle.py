@@ -90,7 +90,7 @@ class TreeHandle:
         """Send SIGTERM to the program and to all that it has started, each by its pidfd.
 
         The signal is sent once: what is started meanwhile may not get it. `kill_tree` leaves
-            nothing.
+        nothing.
 
         Raises:
             ProcessLookupError: as `children`.

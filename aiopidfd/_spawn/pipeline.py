@@ -47,7 +47,7 @@ class CompletedPipeline(Generic[T]):
 
     @property
     def returncode(self) -> int:
-        """The return code of the last program that failed, or 0, as a shell has it with `pipefail`.
+        """The return code of the last program that failed, or 0: as with `set -o pipefail`.
 
         A program before the last that ended by SIGPIPE, or with 141, has not failed: the program
         that reads from it stopped reading.
@@ -147,7 +147,7 @@ class Stages:
     def requests(
         self, function: Callable[..., object], stdin: Stdio, options: Mapping[str, Any]
     ) -> Iterator[list[Request]]:
-        """For the block, what is to be started. When it is left, our ends of the pipes are closed.
+        """What is to be started. When the block is left, our ends of the pipes are closed.
 
         A sequence runs a program, and a string is run by the shell.
 

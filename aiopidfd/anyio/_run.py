@@ -73,8 +73,8 @@ async def run_process(
     """Run a program to its end; else as `anyio.run_process`.
 
     If the call is cancelled, it sends SIGTERM to the program and to all that it has started, waits
-    `grace` seconds, sends SIGKILL and reaps the program before it goes on. It never waits for ever
-    because a grandchild holds a pipe.
+    `grace` seconds, sends SIGKILL and reaps the program before it goes on. A grandchild that
+    holds a pipe cannot make it wait for ever.
 
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
