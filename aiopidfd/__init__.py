@@ -6,11 +6,11 @@
     result = await aiopidfd.run_process(["git", "status"], text=True, timeout=10)
 
 For code that cannot be changed there are event loops (`EventLoop`, `UvloopEventLoop`, their
-policies, `install` for a loop that runs), a child watcher (`PidfdChildWatcher`, up to Python 3.13),
-and the await of any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is for anyio and trio,
-`aiopidfd.multiprocessing` for worker processes, `aiopidfd.subprocess` for code without a loop.
-`run_in_fork` runs a Python function in a forked process, `fork` is below it. `running` tells what
-runs, `shutdown` ends all programs of a loop.
+policies, and `install` for a loop that already runs), a child watcher (`PidfdChildWatcher`, up to
+Python 3.13), and functions that await any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is
+for anyio and trio, `aiopidfd.multiprocessing` for worker processes, and `aiopidfd.subprocess` for
+code without a loop. `run_in_fork` runs a Python function in a forked process; it is built on
+`fork`. `running` lists the programs that run, and `shutdown` ends all programs of a loop.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.
@@ -141,8 +141,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# What needs an extra, or a Python that still has it, or much that few need: imported when it is
-# asked for.
+# These names are imported when they are first used: they need an extra, or a Python that still has
+# what they build on, or a lot of code that few users need.
 _LATER = {
     "EventLoopPolicy": "_asyncio.policies",
     "NoResultError": "_asyncio.run_in_fork",
@@ -162,7 +162,7 @@ _EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyi
 
 def _get_later(name: str) -> Any:
     if name == "PidfdChildWatcher" and sys.version_info >= (3, 14):
-        # Not an AttributeError, whose text `from aiopidfd import ...` would drop.
+        # An AttributeError would be wrong: `from aiopidfd import ...` would drop its text.
         raise ImportError(
             "Python 3.14 has removed child watchers. For invisible children use "
             "loop_factory=aiopidfd.EventLoop; for a child that you made by other means "
@@ -178,12 +178,12 @@ def _get_later(name: str) -> Any:
     return getattr(module, name) if _LATER[name] else module
 
 
-if not TYPE_CHECKING:  # to a type checker it would say that every name exists
+if not TYPE_CHECKING:  # A type checker would conclude from this that every name exists.
     _names = __all__
     del __all__
 
     def _names_here():
-        """What `from aiopidfd import *` gives: what can be had here, and no error for the rest."""
+        """The names that `from aiopidfd import *` imports: only those that are available."""
         from importlib.util import find_spec
 
         absent = {name for name, extra in _EXTRAS.items() if find_spec(extra) is None}

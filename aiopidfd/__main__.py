@@ -1,6 +1,6 @@
-"""`python -m aiopidfd`: what this kernel offers, and which way programs will be started.
+"""`python -m aiopidfd` prints what this kernel offers and how programs will be started.
 
-`python -m aiopidfd ps [PID] [--json]`: the guardians that there are.
+`python -m aiopidfd ps [PID] [--json]` lists the guardians that run now.
 """
 
 import argparse
@@ -17,7 +17,7 @@ _HOW = {"clone3": "clone3(2)", "clone": "clone(2), because clone3 is blocked"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print what is found; 0 where programs can be started, 1 where not."""
+    """Print what was found. Returns 0 if programs can be started, else 1."""
     options = _parser().parse_args(arguments)
     here = kernel(again=True)
     print(json.dumps(_as_json(here), indent=2) if options.json else _as_text(here))
@@ -85,7 +85,7 @@ def _as_text(here: Kernel) -> str:
 
 
 def main_ps(arguments: list[str]) -> int:
-    """`ps [PID] [--json]`."""
+    """Run the command `ps [PID] [--json]`."""
     from ._spawn.ps import ps
 
     parser = argparse.ArgumentParser(
@@ -105,7 +105,7 @@ def run() -> int:
             return main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except BrokenPipeError:  # our reader (`head`, for example) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

@@ -1,4 +1,4 @@
-"""Programs are seen to their end: their output is carried to its sinks until they have exited."""
+"""Attending programs to their end: their output is carried to its sinks until they have exited."""
 
 import asyncio
 import contextlib
@@ -23,9 +23,9 @@ _CHUNK: Final = 64 * 1024
 
 
 class _Writer(Sink):
-    """Writes to a stream of asyncio's, a socket or another program's stdin; closes it at the end.
+    """Writes to an asyncio stream (a socket, or another program's stdin), and closes it at the end.
 
-    One that takes its time makes the program wait.
+    A slow stream makes the program wait.
     """
 
     def __init__(self, writer: asyncio.StreamWriter | TextWriter, decode: Decoder) -> None:
@@ -51,7 +51,7 @@ class _Writer(Sink):
 
 
 def stream_sink(choice: object, decode: Decoder) -> Sink | None:
-    """A sink for what is a stream to send to, on asyncio; else None."""
+    """A sink for an object that is an asyncio stream to write to; None for any other object."""
     if isinstance(choice, TextWriter):
         return _Writer(choice, decode)
     if isinstance(choice, asyncio.StreamWriter):
@@ -60,7 +60,7 @@ def stream_sink(choice: object, decode: Decoder) -> Sink | None:
 
 
 class Pump:
-    """Carries one output of a program to its sink, up to its end or until that is not awaited."""
+    """Carries one output of a program to its sink, until it ends or `stop_reading` is called."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class Pump:
         silence: Silence | None = None,
         turn: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
-        """Carry what comes out of `reader` to `sink`.
+        """Carry what `reader` reads to `sink`.
 
         Args:
-            reader: nobody else reads it meanwhile.
-            sink: what takes it.
+            reader: nobody else may read it meanwhile.
+            sink: gets the output.
             silence: is told of each chunk.
             turn: a lock that is held for each chunk, for sinks that several outputs share.
         """
@@ -84,7 +84,7 @@ class Pump:
         self.discarding = False
 
     async def run(self) -> None:
-        """Do it. Raises whatever the sink does. A cancelled call loses nothing but a sink's own."""
+        """Carry the output. Raises what the sink raises. Cancelled, at most the sink loses data."""
         while data := await self._reader.read(_CHUNK):
             async with self._turn:
                 with self._broken():
@@ -93,20 +93,20 @@ class Pump:
             await self._sink.end()
 
     async def discard(self) -> None:
-        """For a sink that has failed: read on, or the program that is to end would block."""
+        """Read on after the sink has failed: a full pipe would block a program that must end."""
         self.discarding = True
         while await self._reader.read(_CHUNK):
             pass
 
     def stop_reading(self) -> None:
-        """Wait no longer for the pipe. What it holds now is still carried, however slow the sink.
+        """Stop waiting for the pipe. What it holds now is still carried, however slow the sink is.
 
-        A grandchild may hold its other end; that loses its reader.
+        A grandchild may hold the other end of the pipe. It then has no reader any more.
         """
         try:
-            with self._reader.gathering():  # a reader that is full would not look
+            with self._reader.gathering():  # a full reader would not look into the pipe
                 self._reader.drain()
-        except RuntimeError:  # the pump waits for data: it is not full
+        except RuntimeError:  # the pump already waits for data, so the reader is not full
             self._reader.drain()
         self._reader.close()
 
@@ -117,7 +117,7 @@ def make_pumps(
     outputs: Outputs,
     silence: Silence | None = None,
 ) -> list[Pump]:
-    """What carries a program's outputs to their sinks; none for one that the caller reads."""
+    """The pumps that carry a program's outputs to their sinks; none for one without a sink."""
     turn = asyncio.Lock() if outputs.shared else None
     return [
         Pump(reader, sink, silence, turn)
@@ -127,7 +127,7 @@ def make_pumps(
 
 
 class _Attendance:
-    """Some programs that run, and what carries their output."""
+    """Some programs that run, and the pumps that carry their output."""
 
     def __init__(self, watches: Sequence[Watch], pumps: Sequence[Pump]) -> None:
         self._watches = watches
@@ -144,8 +144,8 @@ class _Attendance:
         return not any(watch.alive for watch in self._watches)
 
     def fail(self, exc: Exception) -> None:
-        """Something went wrong: the programs are to be ended."""
-        # What a program writes while it is being ended is no second reason.
+        """Record that something went wrong, so that the programs will be ended."""
+        # A limit that is broken while a program is being ended is not a second error.
         if not (self.failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
             self.failures.append(exc)
         self._wake()
@@ -166,7 +166,7 @@ class _Attendance:
         await self._changed
 
     async def finish(self, drain: float | None) -> None:
-        """Carry on for so long while others hold the pipes; then what these hold, to its end."""
+        """Wait `drain` seconds for the pipes to close; then carry all that they still hold."""
         for pump in self._pumps:
             if pump.discarding:
                 pump.stop_reading()
@@ -177,12 +177,12 @@ class _Attendance:
             await self._wait(None)
 
     async def finish_soon(self, drain: float | None) -> None:
-        """The same for a caller who wants to go: not for ever, whatever `drain` is."""
+        """As `finish`, for a caller who wants to leave: never for ever, whatever `drain` is."""
         if await self._wait(DRAIN if drain is None else drain):
             await self.stop()
 
     async def stop(self) -> None:
-        """Carry no more. A cancellation is raised when that is so."""
+        """Stop carrying the output. A cancellation is raised once the pumps have stopped."""
         self.stop_now()
         cancelled: asyncio.CancelledError | None = None
         while any(not task.done() for task in self._tasks):
@@ -194,21 +194,21 @@ class _Attendance:
             raise cancelled
 
     def stop_now(self) -> None:
-        """Carry no more, for who cannot wait for that."""
+        """Stop carrying the output, for a caller who cannot await the end of the pumps."""
         self._stopped = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
             for task in self._tasks:
                 task.cancel()
 
     def close(self) -> None:
-        """Stop the clock, and hear no more of the programs."""
+        """Stop the timer, and listen to the programs no longer."""
         if self._timer is not None:
             self._timer.cancel()
         for watch in self._watches:
             watch.forget_exit(self._look)
 
     async def _wait(self, seconds: float | None) -> bool:
-        """Wait for the pumps; whether some are left."""
+        """Wait for the pumps, at most `seconds`. Returns whether some of them still run."""
         if not self._tasks:
             return False
         seconds = None if seconds == math.inf else seconds
@@ -248,20 +248,21 @@ async def attend(
     silence: Silence | None = None,
     ends: bool = True,
 ) -> None:
-    """See programs to their end: carry their output, end them if something goes wrong.
+    """Attend programs to their end: carry their output, and end them if something goes wrong.
 
     Args:
-        watches: the programs. They have their grace together.
-        pumps: what carries their output.
-        grace, drain: seconds, as `run_process`.
-        silence: how silent they are, and may be.
-        ends: whether a cancellation ends them. If not, they and what was not read yet are left.
+        watches: the programs. They share one period of grace.
+        pumps: carry the output of the programs.
+        grace, drain: seconds, as in `run_process`.
+        silence: measures how long the programs have been silent, and how long they may be.
+        ends: whether a cancellation ends the programs. If not, the programs go on, and the output
+            that was not read yet stays where it is.
 
     Raises:
-        Exception: what a sink raised; the programs are ended.
-        OutputLimitError, IdleTimeoutError: likewise.
-        PermissionError: we may not end one of them.
-        ExceptionGroup: several of these.
+        Exception: what a sink raised; the programs were ended.
+        OutputLimitError, IdleTimeoutError: a limit was broken; the programs were ended.
+        PermissionError: we may not end one of the programs.
+        ExceptionGroup: several of these errors.
     """
     attendance = _Attendance(watches, pumps)
     failures = attendance.failures
@@ -276,7 +277,7 @@ async def attend(
             except PermissionError as exc:
                 failures.append(exc)
         await attendance.finish(drain)
-    except GeneratorExit:  # thrown away: nothing can be awaited any more
+    except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)
         attendance.stop_now()
@@ -297,11 +298,11 @@ async def attend(
 
 
 def raise_all(failures: list[Exception]) -> None:
-    """Raise the one that there is, or a group of several. They are taken out of the list."""
+    """Raise the only error, or a group of several errors. The list is emptied."""
     try:
         if len(failures) == 1:
             raise failures[0]
         if failures:
             raise ExceptionGroup("several things went wrong with a program", failures)
     finally:
-        failures.clear()  # who raises them has the list: it would be a reference cycle
+        failures.clear()  # a raising frame holds the list: it would be a reference cycle

@@ -1,4 +1,4 @@
-"""A child watcher, for asyncio up to Python 3.13: for children that others made with Popen."""
+"""A child watcher for asyncio up to Python 3.13: for children that other code made with Popen."""
 
 import asyncio
 import contextlib
@@ -16,32 +16,32 @@ from .._spawn.program import UNKNOWN_RETURNCODE
 
 __all__ = ["PidfdChildWatcher"]
 
-_log = logging.getLogger("asyncio")  # the warning is asyncio's own, and users look for it there
+_log = logging.getLogger("asyncio")  # asyncio logs this warning there, too
 
 with warnings.catch_warnings():
-    # Python 3.12 and 3.13 warn whoever sets a watcher, and that is who should know.
+    # Python 3.12 and 3.13 warn when a watcher is set: that warning is for the user who sets one.
     warnings.simplefilter("ignore", DeprecationWarning)
     _Base = asyncio.AbstractChildWatcher
 
 
 class _Quiet:
-    """Goes before asyncio's base class, which would warn of each class that is made of it."""
+    """A base class that comes before asyncio's, which would warn of each class derived from it."""
 
     def __init_subclass__(cls) -> None:
         pass
 
 
 class PidfdChildWatcher(Owner, _Quiet, _Base):
-    """Tells of the exit of children by their pidfds: in any thread, on any loop, without SIGCHLD.
+    """Tells of the exits of children by their pidfds: in any thread, on any loop, without SIGCHLD.
 
         asyncio.set_child_watcher(aiopidfd.PidfdChildWatcher())
 
-    A status that a foreign reaper has taken, or that was lost to an ignored SIGCHLD, is still
-    reported where the kernel can tell it (Linux 6.15, PIDFD_GET_INFO). Else it is 255, with
-    asyncio's warning in the log.
+    If a thief has taken the status, or an ignored SIGCHLD has lost it, the watcher still reports
+    the status where the kernel can tell it (Linux 6.15, PIDFD_GET_INFO). Elsewhere it reports 255,
+    and asyncio's warning is logged.
 
-    Python 3.11 to 3.13. Later ones have no watchers: use `aiopidfd.EventLoop`, whose children
-    cannot be reaped by others at all, or `aiopidfd.wait_pid`.
+    For Python 3.11 to 3.13. Later versions have no watchers: use `aiopidfd.EventLoop`, whose
+    programs nothing else can reap, or `aiopidfd.wait_pid`.
     """
 
     def __init__(self) -> None:
@@ -66,26 +66,27 @@ class PidfdChildWatcher(Owner, _Quiet, _Base):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing to do; the watcher stays active."""
+        """Do nothing: the watcher stays active."""
 
     def is_active(self) -> bool:
-        """Whether children can be added: until `close`."""
+        """Whether children can still be added. They can until `close` is called."""
         return not self._closed
 
     def attach_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Use `loop` for children that are added where no loop runs. None: for no such children.
+        """Use `loop` for children that are added in a thread where no loop runs.
 
-        Children that were added before stay with their loops.
+        With None such children cannot be added. Children that were added before stay with their
+        loops.
         """
         if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
             raise TypeError(f"not an event loop: {loop!r}")
         self._loop = loop
 
     def add_child_handler(self, pid: int, callback: Callable[..., object], *args: object) -> None:
-        """Call `callback(pid, returncode, *args)` when the child has exited; it is reaped then.
+        """Call `callback(pid, returncode, *args)` when the child has exited. That reaps the child.
 
-        It is called by the loop that runs in the calling thread, or else by the attached one. A
-        second handler for the same child replaces the first.
+        The loop that runs in the calling thread makes the call; if there is none, the attached loop
+        does. A second handler for the same child replaces the first.
 
         Args:
             pid: a child of this process.
@@ -114,7 +115,7 @@ class PidfdChildWatcher(Owner, _Quiet, _Base):
                     return
                 known.stopped = True
             else:
-                known = None  # of a child that is gone, whose pid came back: it will be told of
+                known = None  # that child is gone, but its own handler will still be called
             watched = _Watched(self._lock, self._watched, pid, loop, callback, args)
             self._watched[pid] = watched
         if known is not None:
@@ -122,7 +123,7 @@ class PidfdChildWatcher(Owner, _Quiet, _Base):
         watched.begin()
 
     def remove_child_handler(self, pid: int) -> bool:
-        """Forget a child, which is not reaped then. Returns whether it had a handler."""
+        """Forget a child; it is then not reaped. Returns whether it had a handler."""
         with self._lock:
             watched = self._watched.pop(pid, None)
             if watched is None:
@@ -132,7 +133,7 @@ class PidfdChildWatcher(Owner, _Quiet, _Base):
         return True
 
     def close(self) -> None:
-        """Forget all children and close every pidfd. For good."""
+        """Forget all children and close every pidfd. This cannot be undone."""
         with self._lock:
             self._closed = True
             forgotten = [*self._watched.values()]
@@ -156,9 +157,9 @@ class PidfdChildWatcher(Owner, _Quiet, _Base):
 class _Watched:
     """One child and its handler.
 
-    What touches the loop runs in the loop's thread. What decides about the child (it is reaped, or
-    replaced, or removed) is one step under the watcher's lock; an entry that left the watcher's
-    table is its loop's alone.
+    Everything that touches the loop runs in the loop's thread. Each decision about the child (to
+    reap, replace or remove it) is one step under the watcher's lock. Once an entry has left the
+    watcher's table, only its loop uses it.
     """
 
     def __init__(
@@ -174,19 +175,19 @@ class _Watched:
         self.loop = loop
         self.callback = callback
         self.args = args
-        self.stopped = False  # under the lock: nobody is to be told any more
+        self.stopped = False  # guarded by the lock; True: nobody is to be told any more
         self._lock = lock
         self._table = table
         self._reading = False
         self._patience = Patience()
         self._pidfd = -1
-        with contextlib.suppress(ProcessLookupError):  # reaped by others before we were asked
+        with contextlib.suppress(ProcessLookupError):  # others have reaped it already
             self._pidfd = os.pidfd_open(pid)
-        if not self.is_our_child():  # and the pid may be another process's by now
+        if not self.is_our_child():  # by now the pid may belong to another process
             self._close()
 
     def is_our_child(self) -> bool:
-        """Whether it runs, or is a zombie: then the pid is its own still. Under the lock."""
+        """Whether the child runs or is a zombie, so its pid is still its own. Needs the lock."""
         if self._pidfd < 0:
             return False
         try:
@@ -196,7 +197,7 @@ class _Watched:
         return True
 
     def begin(self) -> None:
-        """Wait for the exit. Raises what the loop does; then the child has no handler."""
+        """Begin to wait for the exit. If the loop raises an error, the handler is forgotten."""
         try:
             self._in_loop(self._begin)
         except BaseException:
@@ -204,8 +205,8 @@ class _Watched:
             raise
 
     def release(self) -> None:
-        """Once stopped: let go of the loop and close the pidfd."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: then nothing reads the pidfd
+        """Once `stopped` is set: let go of the loop and close the pidfd."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing reads the pidfd
             self._in_loop(self._release)
 
     def _in_loop(self, function: Callable[[], None]) -> None:
@@ -290,6 +291,6 @@ class _Watched:
             os.close(pidfd)
 
     def __del__(self) -> None:
-        # A loop that still read the pidfd would hold us: it is closed, or never began.
+        # No loop reads the pidfd now: a loop that did would hold this object.
         if getattr(self, "_pidfd", -1) >= 0:
             self._close()

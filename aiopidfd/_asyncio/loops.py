@@ -1,12 +1,12 @@
-"""Event loops whose `subprocess_exec` and `subprocess_shell` make invisible children.
+"""Event loops whose `subprocess_exec` and `subprocess_shell` start invisible programs.
 
 Code that uses asyncio's own functions on such a loop needs no change. One line turns it on:
 
     asyncio.run(main(), loop_factory=aiopidfd.EventLoop)  # Python 3.12 and later
     with asyncio.Runner(loop_factory=aiopidfd.EventLoop) as runner: ...
-    aiopidfd.install()  # in a coroutine: the loop that runs already
+    aiopidfd.install()  # in a coroutine, for the loop that already runs
 
-With `shutdown_grace` the end of the runner ends the programs that the loop has started, too.
+With `shutdown_grace`, the end of the runner also ends the programs that the loop has started.
 """
 
 import asyncio
@@ -39,25 +39,25 @@ _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _METHODS: Final = ("subprocess_exec", "subprocess_shell")
 
 
-# What each runner awaits before it closes its loop, and what closes it.
+# The first is what each runner awaits before it closes its loop. The second closes the loop.
 _ENDS: Final = ("shutdown_asyncgens", "close")
 
 
 class SubprocessMethods:
-    """The two methods of an event loop that start programs, and the end of those; a mixin.
+    """A mixin: an event loop's two methods that start programs, and what ends those programs.
 
     Attributes:
-        shutdown_grace: seconds between SIGTERM and SIGKILL for the programs that are still there
-            when the runner ends; None leaves them alone. May also be set on a subclass.
+        shutdown_grace: seconds between SIGTERM and SIGKILL for the programs that still run when the
+            runner ends; None leaves them alone. It may also be set on a subclass.
     """
 
     shutdown_grace: float | None = None
 
     async def shutdown_asyncgens(self: Any) -> None:
-        """End the programs of this loop if it is to do so; then as asyncio's.
+        """End the programs of this loop if `shutdown_grace` is set; then call asyncio's own method.
 
-        It is what each runner (`asyncio.Runner`, anyio's, aiohttp's, ...) awaits before it closes
-        its loop.
+        Each runner (`asyncio.Runner`, anyio's, aiohttp's, ...) awaits this before it closes its
+        loop.
 
         Raises:
             PermissionError: as `aiopidfd.shutdown`.
@@ -65,9 +65,9 @@ class SubprocessMethods:
         await _end(self.shutdown_grace, super().shutdown_asyncgens)  # type: ignore[misc]
 
     def close(self: Any) -> None:
-        """Close the loop. Programs that are still to be ended, as that was interrupted, are killed.
+        """Close the loop. If the shutdown was interrupted, kill the programs that it has left.
 
-        By Ctrl-C, for one. Without a `shutdown_grace` they are left alone.
+        Ctrl-C, for example, interrupts it. Without a `shutdown_grace` programs are left alone.
         """
         _close(self, self.shutdown_grace, super().close)  # type: ignore[misc]
 
@@ -85,14 +85,14 @@ class SubprocessMethods:
 
         Args:
             protocol_factory: makes the protocol, an `asyncio.SubprocessProtocol` as a rule.
-            program: a path, or a name that is looked for in PATH.
+            program: a path, or a name that is searched for in PATH.
             args: its arguments.
             stdin, stdout, stderr: PIPE (the default here), PTY, DEVNULL, STDOUT for stderr, a
                 descriptor, a file, or None to inherit.
             options: see `aiopidfd.Options`.
 
         Returns:
-            (transport, protocol), once the program was exec'd.
+            (transport, protocol), once the exec has succeeded.
 
         Raises:
             OSError, TypeError, ValueError: as `aiopidfd.create_subprocess_exec`.
@@ -134,7 +134,7 @@ class SubprocessMethods:
 async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None:
     try:
         if grace is not None:
-            from .._spawn.shutdown_all import shutdown  # few need it
+            from .._spawn.shutdown_all import shutdown  # few need this module
 
             await shutdown(grace=grace)
     finally:
@@ -152,7 +152,7 @@ def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[
 
 
 def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
-    """What is left to do for a new loop of ours. Closes it if its grace is no number of seconds."""
+    """Finish a new loop of ours. If its grace is not a number of seconds, the loop is closed."""
     try:
         _check_grace(shutdown_grace)
     except (TypeError, ValueError):
@@ -168,7 +168,7 @@ def _check_grace(grace: float | None) -> None:
 
 
 def prepare_early() -> None:
-    """Take what starts need while numbers are low, see `aiopidfd.prepare`; later, if that fails."""
+    """Open early what starts need, see `aiopidfd.prepare`. If this fails, a start does it later."""
     with contextlib.suppress(OSError):
         _native.prepare()
 
@@ -197,9 +197,9 @@ async def _start(
 
 
 class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
-    """asyncio's selector event loop, with invisible children. A loop factory.
+    """asyncio's selector event loop, with invisible programs. It is a loop factory.
 
-    To have the runner's end shut down the programs that are still there:
+    The runner's end can shut down the programs that still run:
 
         asyncio.run(main(), loop_factory=partial(aiopidfd.EventLoop, shutdown_grace=5))
     """
@@ -210,13 +210,13 @@ class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
         *,
         shutdown_grace: float | None = None,
     ) -> None:
-        """Make one.
+        """Make a loop.
 
         Args:
-            selector: as for asyncio's.
+            selector: as for asyncio's loop.
             shutdown_grace: seconds between SIGTERM and SIGKILL for the programs of this loop that
-                are still there when the runner ends (see `aiopidfd.shutdown`). None: as the class
-                has it, which leaves them alone.
+                still run when the runner ends (see `aiopidfd.shutdown`). None: the value of the
+                class, which by default leaves them alone.
 
         Raises:
             TypeError, ValueError: `shutdown_grace` is not a number of seconds.
@@ -230,16 +230,16 @@ def install(
 ) -> None:
     """Make the programs that are started through `loop` invisible from now on.
 
-    For a loop that exists already: asyncio's, uvloop's, or any other that allows attributes.
+    For a loop that already exists: asyncio's, uvloop's, or any other that allows new attributes.
 
     Args:
-        loop: None for the running one.
+        loop: the loop; None for the running one.
         shutdown_grace: as for `EventLoop`.
 
     Raises:
         RuntimeError: there is no running loop.
         TypeError: not an event loop, or one whose methods cannot be replaced; or `shutdown_grace`
-            is no number.
+            is not a number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
     _check_grace(shutdown_grace)
@@ -262,10 +262,10 @@ def install(
 
 
 def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Undo `install`. Programs that run are not concerned.
+    """Undo `install`. Programs that already run are not affected.
 
     Args:
-        loop: None for the running one.
+        loop: the loop; None for the running one.
 
     Raises:
         RuntimeError: there is no running loop.
@@ -285,7 +285,7 @@ def _the_loop(what: str, loop: Any) -> Any:
             if running_trio() is not None:
                 hint = "on trio use aiopidfd.anyio, or its install()"
             raise RuntimeError(f"{what} finds no running event loop of asyncio: {hint}") from None
-    if isinstance(loop, type):  # it would be changed for all loops of the class
+    if isinstance(loop, type):  # a class: the change would affect all of its loops
         raise TypeError(
             f"{what} takes an event loop, not the class {loop.__name__}: that is for loop_factory="
         )

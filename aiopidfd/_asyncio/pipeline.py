@@ -69,47 +69,49 @@ async def run_pipeline(
     drain: float | None = DRAIN,
     **options: Any,
 ) -> CompletedPipeline[Any]:
-    """Run programs at once, each of which reads what the one before it writes; to their end.
+    """Run programs to their end, all at once; each reads what the one before it writes.
 
         result = await aiopidfd.run_pipeline(["git", "log"], ["grep", "fix"], ["wc", "-l"])
 
-    Between them are pipes of the kernel: what goes through those does not come to us. On timeout or
-    cancellation they and all that they have started get SIGTERM, have `grace` seconds together, get
-    SIGKILL, and are reaped before this raises. A second cancellation kills at once.
+    Between the programs are the kernel's pipes: what goes through them does not pass through this
+    process. On timeout or cancellation the programs and all that they have started get SIGTERM,
+    have `grace` seconds together, get SIGKILL, and are reaped before this raises. A second
+    cancellation kills at once.
 
     Args:
-        commands: each a sequence, which runs a program, or a string, which `/bin/sh -c` runs.
-        input: for the first one's stdin, which is a pipe then.
-        stdin: of the first, as `create_subprocess_exec`.
-        stdout: of the last, as `run_process`; captured by default.
-        stderr: of each, as `run_process`; captured by default. STDOUT: it goes where the program's
-            stdout goes, to the next program.
-        output_limit, on_limit: as `run_process`; for each output that is captured.
+        commands: each is a sequence, which runs a program, or a string, which `/bin/sh -c` runs.
+        input: sent to the stdin of the first program, which is a pipe then.
+        stdin: of the first program, as in `create_subprocess_exec`.
+        stdout: of the last program, as in `run_process`; captured by default.
+        stderr: of each program, as in `run_process`; captured by default. STDOUT: it goes where the
+            program's stdout goes, to the next program.
+        output_limit, on_limit: as in `run_process`; for each output that is captured.
         check: raise PipelineError when the return code is not 0.
-        timeout: seconds from the call on, for all; None for no limit.
-        idle_timeout: seconds that none of them may write anything to the outputs that come to us.
+        timeout: seconds from the call on, for all programs together; None for no limit.
+        idle_timeout: how many seconds may pass in which no program writes anything to the outputs
+            that come to us.
         text, encoding, errors: any of them makes input and output str.
         grace: seconds between SIGTERM and SIGKILL.
-        drain: seconds to read on after all have exited while something else holds the pipes; None:
-            until they close.
-        options: see `aiopidfd.Options`; for each of the programs. `pipesize` also for the pipes
-            between them.
+        drain: seconds to read on after all programs have exited while something else holds the
+            pipes. None: until the pipes close.
+        options: see `aiopidfd.Options`; they apply to each program. `pipesize` applies also to the
+            pipes between the programs.
 
     Returns:
-        `CompletedPipeline`: all return codes; the last one's stdout; the stderr of each. Its
-        `returncode` is that of the last program that failed, or 0. A program that ends by SIGPIPE
-        because the next one had enough has not failed.
+        A `CompletedPipeline`: all return codes, the stdout of the last program, and the stderr of
+        each. Its `returncode` is that of the last program that failed, or 0. A program that ends by
+        SIGPIPE, because the next program stopped reading, has not failed.
 
     Raises:
         PipelineError: a CalledProcessError of the program that failed, with the `result`.
-        subprocess.TimeoutExpired: with the last one's stdout, and the stderrs one after the other,
-            as far as they were read, as bytes.
-        IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
+        subprocess.TimeoutExpired: with the stdout of the last program, and all stderrs one after
+            the other, as far as they were read, as bytes.
+        IdleTimeoutError: a TimeoutExpired; `idle_timeout` has passed.
         OutputLimitError: see `run_process`.
         Exception: what a function or a stream for an output raised; the programs were ended.
-        ExceptionGroup: several things of these went wrong.
-        OSError, TypeError, ValueError: as `create_subprocess_exec`. If one cannot be started, those
-            before it are ended.
+        ExceptionGroup: several of these errors.
+        OSError, TypeError, ValueError: as `create_subprocess_exec`. If one program cannot be
+            started, those before it are ended.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
     check_limit(output_limit, on_limit)
@@ -139,7 +141,7 @@ async def run_pipeline(
             for streams, outputs in zip(opened, stages.outputs, strict=True):
                 pumps += make_pumps(streams.stdout, streams.stderr, outputs, silence)
             await attend(watches, pumps, grace, drain, silence=silence)
-    except GeneratorExit:  # nothing can be awaited any more
+    except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)
         raise
@@ -153,7 +155,7 @@ async def run_pipeline(
             raise subprocess.TimeoutExpired(every, timeout or 0, *read) from None
         raise
     finally:
-        del timer  # it holds the task, which holds its exception, whose traceback holds us
+        del timer  # a cycle: timer, task, its exception, the traceback, this frame
         for streams in opened:
             streams.close()
 

@@ -1,4 +1,4 @@
-"""Event loop policies, for code that takes its loop from one. Python 3.14 deprecates them."""
+"""Event loop policies, for code that gets its loop from one. Python 3.14 deprecates policies."""
 
 import asyncio
 import warnings
@@ -8,13 +8,13 @@ from .loops import EventLoop
 __all__ = ["EventLoopPolicy", "LoopPolicy"]
 
 with warnings.catch_warnings():
-    # asyncio warns whoever sets one, and that is who should know.
+    # asyncio warns when a policy is set. The user who sets one should get that warning.
     warnings.simplefilter("ignore", DeprecationWarning)
     LoopPolicy = asyncio.DefaultEventLoopPolicy
 
 
 class EventLoopPolicy(LoopPolicy):
-    """`asyncio.set_event_loop_policy(EventLoopPolicy())`: new loops are `aiopidfd.EventLoop`."""
+    """Makes each new loop an `EventLoop`: `asyncio.set_event_loop_policy(EventLoopPolicy())`."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A new `EventLoop`."""

@@ -44,12 +44,12 @@ __all__ = [
     "start_process",
 ]
 
-LIMIT: Final = 2**16  # asyncio's: at twice as many bytes a reader lets the child wait
+LIMIT: Final = 2**16  # asyncio's: a reader that holds twice as many bytes stops reading
 GRACE: Final = 5.0  # seconds
 
 
 class Streams(NamedTuple):
-    """Our ends of the pipes that were asked for."""
+    """Our ends of the program's pipes."""
 
     stdin: PipeWriter | None
     stdout: OutputReader | None
@@ -57,11 +57,11 @@ class Streams(NamedTuple):
     terminal: Terminal | None
 
     def readers(self) -> list[OutputReader]:
-        """The outputs that are pipes."""
+        """The readers of those outputs that are pipes."""
         return [reader for reader in (self.stdout, self.stderr) if reader is not None]
 
     def close(self) -> None:
-        """Close them all; what was not written to stdin yet is lost."""
+        """Close them all. Input that was not written yet is lost."""
         if self.stdin is not None:
             self.stdin.transport.abort()
         for reader in self.readers():
@@ -74,7 +74,7 @@ NO_STREAMS: Final = Streams(None, None, None, None)
 
 
 class BaseProcess(HasTerminal, AsyncHandle):
-    """What `Process` and `TextProcess` have in common: all but the streams."""
+    """What `Process` and `TextProcess` have in common: everything but the streams."""
 
     def __init__(self, watch: Watch, streams: Streams, grace: float = GRACE) -> None:
         """Internal: the functions of this module make processes."""
@@ -84,9 +84,9 @@ class BaseProcess(HasTerminal, AsyncHandle):
         self._streams = streams
         self._terminal = streams.terminal
         self._communicating = False
-        self._bounded: Outputs | None = None  # it stays when a call of communicate is cancelled
+        self._bounded: Outputs | None = None  # kept when a call of communicate() is cancelled
         self._limits: tuple[int | None, OnLimit] = (None, "raise")
-        watch.keep = streams  # they live while the program does, even if this handle is dropped
+        watch.keep = streams  # they live while the program runs, even if this handle is dropped
 
     def _described(self) -> str:
         named = zip(("stdin", "stdout", "stderr"), self._streams[:3], strict=True)
@@ -94,12 +94,12 @@ class BaseProcess(HasTerminal, AsyncHandle):
         return " ".join([super()._described(), *pipes])
 
     async def wait(self) -> int:
-        """Wait until the program has exited, whoever still holds its pipes.
+        """Wait until the program has exited, even if others still hold its pipes.
 
         Any number of tasks may wait. A cancelled wait leaves the program alone.
 
-        A program whose PIPE nobody reads stops when that is full, and never exits: read it
-        meanwhile, or use `communicate`.
+        If nobody reads a program's PIPE, the program stops when the pipe is full, and never exits.
+        Read the pipe meanwhile, or use `communicate`.
 
         Returns:
             The return code.
@@ -110,21 +110,22 @@ class BaseProcess(HasTerminal, AsyncHandle):
         return await self._watch.returncode()
 
     async def aclose(self, *, grace: float | None = None) -> None:
-        """End the program if it runs, and its tree; reap it; close the pipes. `async with` does so.
+        """End the program and its tree, reap it, and close the pipes. `async with` does this too.
 
-        What it left behind when it exited by itself is ended too if its guardian has stayed for
-        that: if it was contained, or its tree was dealt with before (docs/trees.md).
+        If the program has exited by itself, what it has left behind is ended too, provided that its
+        guardian has stayed for the tree: because the program was contained, or because a call dealt
+        with its tree before (docs/trees.md).
 
         Args:
-            grace: seconds between SIGTERM and SIGKILL; 0 kills at once. None: what the start was
-                given, 5 seconds by default.
+            grace: seconds between SIGTERM and SIGKILL; 0 kills at once. None: the grace that was
+                given at the start, 5 seconds by default.
 
-        A cancelled call kills at once, and is done within seconds: a program in uninterruptible
-        sleep is left to be reaped when it wakes.
+        A cancelled call kills at once, and ends within seconds: a program in uninterruptible sleep
+        is reaped later, when it wakes.
 
         Raises:
-            PermissionError: we may not signal it, or what is left of its tree. The pipes are closed
-                all the same.
+            PermissionError: we may not signal the program, or what is left of its tree. The pipes
+                are closed nevertheless.
         """
         grace = self._grace if grace is None else grace
         check_seconds(grace=grace)
@@ -143,21 +144,21 @@ class BaseProcess(HasTerminal, AsyncHandle):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the program, see `aclose`."""
+        """End the program, as `aclose` does."""
         await self.aclose()
 
     def __del__(self) -> None:
-        """Warn if it still runs. It lives on, and the loop still reaps it."""
+        """Warn if the program still runs. The program goes on, and the loop still reaps it."""
         watch: Watch | None = getattr(self, "_watch", None)
         if watch is None or watch.program.abandoned or not watch.alive:
             return
-        if watch.program.poll() is None:  # which the loop has not heard of yet, perhaps
+        if watch.program.poll() is None:  # the loop may not have heard of the exit yet
             message = f"subprocess {self.pid} is still running"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     @property
     def dropped(self) -> tuple[int, int]:
-        """Bytes of (stdout, stderr) that `communicate` did not keep, because of its limit."""
+        """How many bytes of (stdout, stderr) `communicate` did not keep because of its limit."""
         return (0, 0) if self._bounded is None else self._bounded.dropped()
 
     async def _communicate(
@@ -187,7 +188,7 @@ class BaseProcess(HasTerminal, AsyncHandle):
         if (output_limit, on_limit) not in (self._limits, (None, "raise")):
             raise ValueError("communicate() was called before with another limit")
         for reader in self._streams.readers():
-            with reader.gathering():  # RuntimeError, if somebody else reads it
+            with reader.gathering():  # raises RuntimeError if another task is reading
                 pass
         self._communicating = True
         send_input(self._streams, input)
@@ -202,20 +203,20 @@ class BaseProcess(HasTerminal, AsyncHandle):
 
 
 def send_input(streams: Streams, input: bytes | None) -> None:
-    """Write the input, if there is any, and close stdin; the loop does both when it can."""
+    """Write the input, if any, and close stdin. The loop completes both in the background."""
     if streams.stdin is not None:
         if input:
             streams.stdin.write(input)
-        streams.stdin.close()  # once all is written, which the loop sees to
+        streams.stdin.close()  # the loop closes it once everything is written
 
 
 async def communicate(
     watch: Watch, streams: Streams, input: bytes | None, drain: float | None
 ) -> tuple[bytes | None, bytes | None]:
-    """Send input, close stdin, take all output, wait for the exit. See `Process.communicate`."""
+    """Send input, close stdin, read all output, wait for the exit. See `Process.communicate`."""
     send_input(streams, input)
 
-    # The loop gathers the output while we wait: nothing is lost if we are cancelled.
+    # The loop gathers the output while we wait, so a cancellation loses nothing.
     readers = streams.readers()
     with contextlib.ExitStack() as gathering:
         for reader in readers:
@@ -230,7 +231,7 @@ async def communicate(
 
 
 def check_bytes(input: object) -> None:
-    """Refuse input that is no bytes. Raises TypeError."""
+    """Raise TypeError if the input is not bytes."""
     if not isinstance(input, (bytes, bytearray, memoryview)):
         raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
 
@@ -238,7 +239,8 @@ def check_bytes(input: object) -> None:
 async def _read_to_end(readers: list[OutputReader], drain: float | None) -> None:
     """Wait for the end of the output; after the exit, for `drain` seconds at most.
 
-    What the program itself wrote is in the pipes by then. A grandchild may hold them open for ever.
+    By then the pipes hold all that the program itself wrote. A grandchild may hold them open for
+    ever.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(drain):
@@ -249,12 +251,13 @@ async def _read_to_end(readers: list[OutputReader], drain: float | None) -> None
 
 
 class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override]
-    """A running program: everything `asyncio.subprocess.Process` has, and more.
+    """A running program. It has everything that `asyncio.subprocess.Process` has, and more.
 
     Attributes:
-        stdin: `asyncio.StreamWriter` to the program, or None unless PIPE or PTY was asked for.
-        stdout: `asyncio.StreamReader` of what it writes, or None. Also has `close()` and `lines()`.
-        stderr: likewise; None with PTY for both, which are one stream.
+        stdin: an `asyncio.StreamWriter` to the program; None unless it is PIPE or PTY.
+        stdout: an `asyncio.StreamReader` of the program's output, or None. It also has `close()`
+            and `lines()`.
+        stderr: the same for stderr. None if stdout and stderr are both PTY: they are one stream.
         pid: its process id.
     """
 
@@ -282,28 +285,29 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
         Args:
             input: bytes for stdin, which must be PIPE or PTY.
             drain: seconds to go on reading after the program has exited while something else, a
-                grandchild, holds its pipes open; then they are closed. None: until that ends too,
-                as asyncio does. What the program itself wrote is always there.
-            output_limit, on_limit: as `run_process`; `dropped` tells what was not kept. A later
-                call, after a cancelled one, goes on with the same limit.
+                grandchild, holds its pipes open; then they are closed. None: until the grandchild
+                closes them, as in asyncio. What the program itself wrote is always read.
+            output_limit, on_limit: as in `run_process`; `dropped` tells what was not kept. A call
+                that follows a cancelled one goes on with the same limit, and may not give another.
 
         Returns:
-            (stdout, stderr), each None unless it is PIPE or PTY.
+            (stdout, stderr), each of which is None unless it is PIPE or PTY.
 
         Raises:
-            ValueError: input without a pipe for it, or input for the second time.
-            OutputLimitError: it wrote more than `output_limit`; it was ended, see `aclose`.
+            ValueError: input was given without a pipe for it, or for the second time.
+            OutputLimitError: the program wrote more than `output_limit`, and was ended; see
+                `aclose`.
         """
         return await self._communicate(input, drain, output_limit, on_limit)
 
 
 class TextProcess(BaseProcess):
-    """A running program whose streams are text. Otherwise a `Process`.
+    """A running program whose streams are text. Everything else is as in `Process`.
 
     Attributes:
-        stdin: `TextWriter` to the program, or None unless PIPE or PTY was asked for.
-        stdout: `TextReader` of what it writes, or None.
-        stderr: likewise.
+        stdin: a `TextWriter` to the program; None unless it is PIPE or PTY.
+        stdout: a `TextReader` of the program's output, or None.
+        stderr: the same for stderr.
         pid: its process id.
     """
 
@@ -334,7 +338,7 @@ class TextProcess(BaseProcess):
         output_limit: int | None = None,
         on_limit: OnLimit = "raise",
     ) -> tuple[str | None, str | None]:
-        """As `Process.communicate`, in text."""
+        """As `Process.communicate`, but with text."""
         if input is not None and not isinstance(input, str):
             raise TypeError(f"input must be str, not {type(input).__name__}")
         data = None if input is None else input.encode(self._encoding, self._errors or "strict")
@@ -351,9 +355,10 @@ class TextProcess(BaseProcess):
 async def start_process(
     request: Request, *, limit: int = LIMIT, grace: float = 0
 ) -> tuple[Watch, Streams]:
-    """Start a program on the running loop and wait until it was exec'd.
+    """Start a program on the running loop and wait for its exec.
 
-    Cancelled, it ends a program that runs by then: after SIGTERM and `grace` seconds, if any.
+    If the call is cancelled and the program runs by then, the program is ended. With a `grace` of
+    more than 0 it first gets SIGTERM and that many seconds.
     """
     if limit <= 0:
         raise ValueError("Limit cannot be <= 0")
@@ -368,7 +373,7 @@ async def start_process(
 
 
 def _open_streams(program: Program, descriptors: Descriptors, limit: int) -> Streams:
-    """Our ends of a program's pipes. If they cannot be opened the program is killed."""
+    """Open our ends of a program's pipes. If that fails, the program is killed."""
     loop = asyncio.get_running_loop()
     streams = NO_STREAMS
     try:
@@ -388,7 +393,7 @@ def _open_streams(program: Program, descriptors: Descriptors, limit: int) -> Str
         if streams.terminal is not None and not descriptors.reads_terminal:
             streams.terminal.drop_output(loop, descriptors.watches.pop())
     except BaseException:
-        program.abandon()  # first: it must not read the end of file
+        program.abandon()  # first of all: the program must not read the end of file
         streams.close()
         raise
     return streams
@@ -481,30 +486,32 @@ async def create_subprocess_exec(
 ) -> Process | TextProcess:
     """Start a program that nothing else in this process can notice, reap or lose.
 
-    A drop-in for `asyncio.create_subprocess_exec`, on any running loop with `add_reader`. Returns
-    once the program was exec'd; the loop is free meanwhile. A cancelled call leaves no child.
+    A drop-in for `asyncio.create_subprocess_exec`, on any running loop with `add_reader`. It
+    returns after the exec, and the loop is free meanwhile. A cancelled call leaves no program
+    behind.
 
     Args:
-        program: a path, or a name to be looked for in PATH (that of `env` where that is given).
-        args: its arguments.
-        stdin, stdout, stderr: None to inherit ours, `subprocess.PIPE`, DEVNULL, a descriptor, an
-            object with a `fileno()`; STDOUT for stderr. Pipes are pipes, never sockets. Those that
-            are `aiopidfd.PTY` are one terminal, the program's controlling one.
-        limit: bytes that a reader buffers; twice as much stops the reading. See `PipeReader`.
-        grace: seconds between SIGTERM and SIGKILL where the program is ended for you: by
+        program: a path, or a name that is searched for in PATH (the PATH of `env`, if given).
+        args: the program's arguments.
+        stdin, stdout, stderr: None to inherit ours, `subprocess.PIPE`, DEVNULL, a descriptor, or an
+            object with a `fileno()`; for stderr also STDOUT. Pipes are real pipes, never sockets.
+            Those that are `aiopidfd.PTY` are one terminal, the program's controlling one.
+        limit: the size of a reader's buffer in bytes. A reader that holds twice as many stops
+            reading. See `PipeReader`.
+        grace: seconds between SIGTERM and SIGKILL when the program is ended for you: by
             `async with`, by `aclose()`, and when this call is cancelled while the program runs.
-            None: 5, and for a cancelled call 0.
-        text, encoding, errors: any of them makes the streams text: `TextProcess`.
-        options: see `aiopidfd.Options`; their meaning is that of `subprocess.Popen`.
+            None: 5 seconds, but 0 for a cancelled call.
+        text, encoding, errors: any of them makes the streams text, and the result a `TextProcess`.
+        options: see `aiopidfd.Options`; they mean the same as in `subprocess.Popen`.
 
     Returns:
         The process.
 
     Raises:
-        FileNotFoundError, PermissionError, NotADirectoryError: as subprocess: `filename` is the
-            program, or the cwd if that is at fault.
-        TypeError, ValueError: bad arguments, before anything is started.
-        OSError: EMFILE, EAGAIN and the like; or this kernel cannot (see `aiopidfd.kernel`).
+        FileNotFoundError, PermissionError, NotADirectoryError: as in subprocess: `filename` is the
+            program, or the cwd if the cwd is the cause.
+        TypeError, ValueError: bad arguments; raised before anything is started.
+        OSError: EMFILE, EAGAIN and the like; or the kernel lacks a call (see `aiopidfd.kernel`).
     """
     return await _create(
         create_subprocess_exec,
@@ -581,7 +588,7 @@ async def create_subprocess_shell(
     errors: str | None = None,
     **options: Any,
 ) -> Process | TextProcess:
-    """Run a command by `/bin/sh -c`. Otherwise as `create_subprocess_exec`.
+    """Run a command by `/bin/sh -c`. Everything else is as in `create_subprocess_exec`.
 
     Raises:
         ValueError: cmd is not a string.

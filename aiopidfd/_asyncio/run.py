@@ -1,4 +1,4 @@
-"""`run_process`: run a command to its end and return what it said."""
+"""`run_process`: run a command to its end and return its output."""
 
 import asyncio
 import subprocess
@@ -129,46 +129,47 @@ async def run_process(
     """Run a command to its end, on the running loop.
 
     On timeout or cancellation the program, and all that it has started, gets SIGTERM, `grace`
-    seconds, SIGKILL, and is reaped before this raises. A second cancellation kills at once. Never
-    waits for ever because a grandchild holds a pipe.
+    seconds, SIGKILL, and is reaped before this raises. A second cancellation kills at once. A
+    grandchild that holds a pipe cannot make this wait for ever.
 
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.
-        input: for stdin, which is a pipe then unless it is PTY.
-        stdin: as `create_subprocess_exec`.
-        stdout, stderr: as `create_subprocess_exec`; captured by default. Or a function, which is
-            called with each line, without its line end, and awaited if it is asynchronous; or an
-            `asyncio.StreamWriter`, which gets chunks as they come and is closed at their end. Or a
-            list of these, of PIPE (or PTY) to capture it too, and of files:
-            `[PIPE, sys.stdout]`. A slow one makes the program wait, one that raises ends it.
-        on_output: a function that is called with "stdout" or "stderr" and a line of it, in the
-            order in which they arrive, beside what else the outputs go to.
-        output_limit: bytes that are captured of each output; None for no limit.
-        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError
+        input: sent to stdin, which is then a pipe, unless it is PTY.
+        stdin: as in `create_subprocess_exec`.
+        stdout, stderr: as in `create_subprocess_exec`; captured by default. Or a function, which is
+            called with each line, without its line end, and awaited if it is asynchronous. Or an
+            `asyncio.StreamWriter`, which gets chunks as they come and is closed at the end. Or a
+            list of these, of files, and of PIPE (or PTY) to capture the output as well:
+            `[PIPE, sys.stdout]`. A slow sink makes the program wait. A sink that raises ends it.
+        on_output: a function that is called with "stdout" or "stderr" and one line of that output,
+            in the order of arrival. The outputs still go to their other sinks, too.
+        output_limit: how many bytes of each output are captured; None for no limit.
+        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError is
             raised. "head", "tail": it runs on, and the first or the last bytes are kept.
         check: raise CalledProcessError when the return code is not 0.
         timeout: seconds from the call on; None for no limit.
-        idle_timeout: seconds that it may write nothing to the outputs that come to us.
+        idle_timeout: how many seconds may pass in which the program writes nothing to the outputs
+            that come to us.
         text, encoding, errors: any of them makes input and output str.
-        shell: decide the matter of the shell yourself, as with `subprocess.run`.
+        shell: say yourself whether a shell runs the command, as with `subprocess.run`.
         grace: seconds between SIGTERM and SIGKILL.
-        drain: seconds to read on after the exit while something else holds the pipes; None: until
-            they close.
+        drain: seconds to read on after the exit while something else holds the pipes. None: until
+            the pipes close.
         options: see `aiopidfd.Options`.
 
     Returns:
-        `subprocess.CompletedProcess`, with output where it was captured; with `output_limit` a
-        `BoundedProcess`, which tells how many bytes were not kept.
+        A `subprocess.CompletedProcess` with the output that was captured. With `output_limit` it is
+        a `BoundedProcess`, which tells how many bytes were not kept.
 
     Raises:
         subprocess.CalledProcessError: with the output.
-        subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
-        IdleTimeoutError: a TimeoutExpired, for `idle_timeout`.
+        subprocess.TimeoutExpired: with what was read so far, always as bytes, as in subprocess.
+        IdleTimeoutError: a TimeoutExpired; `idle_timeout` has passed.
         OutputLimitError: see `on_limit`.
         Exception: what a function or a stream for an output raised; the program was ended.
-        ExceptionGroup: several things of these went wrong.
+        ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
-        RuntimeError: no asyncio loop runs; it says what to use on trio, and in plain code.
+        RuntimeError: no asyncio loop runs. The text says what to use on trio and in plain code.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
     check_limit(output_limit, on_limit)
@@ -184,7 +185,7 @@ async def run_process(
     choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=True)
     stdio = (stdin, choices[0].stdio, choices[1].stdio)
     request = make_request(run_process, command, shell, stdio, options)
-    # Without any of these the loop itself gathers the output.
+    # Without any of these options the loop itself gathers the output.
     plain = output_limit is None and idle_timeout is None and not any(c.sinks for c in choices)
     outputs = NO_OUTPUTS
     if not plain:
@@ -215,7 +216,7 @@ async def run_process(
         await end(watch, grace)
         out, err = _what_was_read(streams) if plain else outputs.values()
         raise subprocess.TimeoutExpired(command, timeout or 0, out or None, err or None) from None
-    except GeneratorExit:  # nothing can be awaited any more
+    except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:
             kill_now(watch.program)
         raise
@@ -226,7 +227,7 @@ async def run_process(
         outputs.tell(exc)
         raise
     finally:
-        del timer  # it holds the task, which holds its exception, whose traceback holds us
+        del timer  # a cycle: timer, task, its exception, the traceback, this frame
         streams.close()
 
     code = await watch.returncode()
@@ -242,7 +243,7 @@ async def run_process(
 
 
 def input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
-    """The input as bytes, encoded if it is to be text. Raises TypeError for the other kind."""
+    """The input as bytes; text is encoded first. Raises TypeError for input of the wrong type."""
     if input is None:
         return None
     if encoding is None:

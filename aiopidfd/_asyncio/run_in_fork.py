@@ -1,4 +1,4 @@
-"""`run_in_fork`: a Python function in an invisible forked process, its result awaited."""
+"""`run_in_fork`: call a Python function in an invisible forked process, and await its result."""
 
 import contextlib
 import errno
@@ -27,28 +27,28 @@ __all__ = ["NoResultError", "run_in_fork"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_HEADER: Final = struct.Struct("=Q")  # how many bytes of a pickle follow
+_HEADER: Final = struct.Struct("=Q")  # the number of bytes of the pickle that follows
 _CHUNK: Final = 1 << 20
 
 
 class NoResultError(ChildProcessError):
-    """The forked process ended before the function had returned or raised.
+    """The forked process ended before the function returned or raised.
 
     Attributes:
-        pid: the process id that it had.
+        pid: the process id of the forked process.
         returncode: its exit status, or minus the number of the signal that ended it.
     """
 
     __module__ = "aiopidfd"
 
     def __init__(self, pid: int, returncode: int) -> None:
-        """Say how process `pid` ended."""
+        """Store how process `pid` ended."""
         super().__init__(pid, returncode)
         self.pid = pid
         self.returncode = returncode
 
     def __str__(self) -> str:
-        """How it ended."""
+        """Say how the process ended."""
         how = f"exited with status {self.returncode}"
         if self.returncode < 0:
             how = f"was killed by signal {-self.returncode}"
@@ -58,38 +58,41 @@ class NoResultError(ChildProcessError):
 async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function in a forked process, which nothing else in this one can see, and await it.
 
-    On any asyncio loop and on trio. The function starts with a copy of all that is here, so neither
-    it nor its arguments are pickled; what it returns or raises is. Then the process ends by
-    `os._exit`, after sys.stdout and sys.stderr were flushed: no atexit function runs, and threads
-    that the function leaves behind end with it. docs/fork.md says what is safe in such a process.
+    This works on any asyncio loop and on trio. The function starts with a copy of everything in
+    this process, so the function and its arguments are not pickled. What it returns or raises is
+    pickled. Then sys.stdout and sys.stderr are flushed and the process ends by `os._exit`: no
+    atexit function runs, and threads that the function has left behind end. docs/fork.md says what
+    is safe in such a process.
 
-    The loop that runs here does not run there; `asyncio.run` works there. Signals that had a
-    handler in Python are at their defaults there, SIGINT at Python's. Descriptors are inherited.
-    The loop here is blocked while the process is forked (as by `os.fork`: the longer the more
-    memory there is) and while the result is unpickled.
+    The loop that runs here does not run in the new process; `asyncio.run` works in it. Signals that
+    had a handler in Python have their default actions in it, and SIGINT has Python's default
+    handler. Descriptors are inherited. The loop here is blocked while the process is forked (as by
+    `os.fork`: the more memory there is, the longer it takes) and while the result is unpickled.
 
-    Cancelled, this kills the process and what it has started (SIGKILL), and reaps it.
+    If the call is cancelled, it kills the process and what that has started (SIGKILL), and reaps
+    it.
 
     Args:
-        func: what to call; no coroutine function.
+        func: the function to call, which must not be a coroutine function.
         args, kwargs: its arguments.
 
     Returns:
         What the function returned.
 
     Raises:
-        Exception: what the function raised, with the traceback from there as a note; or, if the
-            result or the exception cannot be pickled, the error that pickle has for it.
-        NoResultError: the process ended before: it was killed, or called `os._exit` or `sys.exit`.
+        Exception: what the function raised, with its traceback as a note. If the result or the
+            exception cannot be pickled: pickle's error.
+        NoResultError: the process ended before the function did: it was killed, or called
+            `os._exit` or `sys.exit`.
         TypeError: `func` cannot be called so.
-        OSError, RuntimeError: it could not be forked; see `fork`.
+        OSError, RuntimeError: the process could not be forked; see `fork`.
     """
     if not callable(func) or inspect.iscoroutinefunction(func):
         raise TypeError(f"a function is needed that is no coroutine function, not {func!r}")
-    _flush()  # or both processes would write what is in the buffers
+    _flush()  # else both processes would write what is in the buffers
     with contextlib.ExitStack() as stack:
         news = stack.enter_context(contextlib.closing(epoll_above_stdio()))
-        read, write = pipe_above_stdio()  # lest the function prints into it
+        read, write = pipe_above_stdio()  # else a print() of the function could write into it
         stack.callback(os.close, read)
         with contextlib.ExitStack() as the_childs:
             the_childs.callback(os.close, write)
@@ -97,7 +100,7 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
             program = _fork_to_call(hub, lambda: _send(read, write, func, args, kwargs))
         try:
             message = await _message(program, hub, read, news)
-        except GeneratorExit:  # thrown away: nothing can be awaited any more
+        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
             kill_now(program)
             raise
         except BaseException:
@@ -114,8 +117,8 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 
 
 def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
-    # No signal's exception may come in the new process before it is ready for one: it would be
-    # raised into the copy of whatever awaits us here.
+    # A signal must not raise its exception in the new process before that is ready: the exception
+    # would be raised in the copy of the code that awaits us here.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = None
     try:
@@ -123,7 +126,7 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
         if program is None:
             _be_the_child(mask, call)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    except BaseException:  # a signal's, from the line above, or there is no child
+    except BaseException:  # raised by a signal after the line above, or by fork_on()
         if program is not None:
             program.abandon()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -132,9 +135,9 @@ def _fork_to_call(hub: Hub, call: Callable[[], object]) -> Program:
 
 
 async def _message(program: Program, hub: Hub, read: int, news: unpatched.epoll) -> bytearray:
-    """What the process has written by its exit. Whoever else holds the pipe is not waited for."""
+    """What the process has written by its exit. Others that hold the pipe are not waited for."""
     os.set_blocking(read, False)
-    # One descriptor that tells of both: a loop waits for one.
+    # One descriptor tells of both events, because a loop can wait for one only.
     news.register(read, unpatched.EPOLLIN)
     news.register(program.pidfd, unpatched.EPOLLIN)
     data = bytearray()
@@ -145,7 +148,7 @@ async def _message(program: Program, hub: Hub, read: int, news: unpatched.epoll)
         else:
             await readable(news.fileno())
         if _read(read, data) == b"":
-            with contextlib.suppress(FileNotFoundError):  # done before
+            with contextlib.suppress(FileNotFoundError):  # it was unregistered before
                 news.unregister(read)
     while not _is_complete(data) and _read(read, data):
         pass
@@ -153,7 +156,7 @@ async def _message(program: Program, hub: Hub, read: int, news: unpatched.epoll)
 
 
 def _read(read: int, data: bytearray) -> bytes | None:
-    """Add to `data` what there is now: b"" at the end, None if there is nothing yet."""
+    """Add to `data` what the pipe holds now. Returns b"" at the end, None if there is nothing."""
     try:
         chunk = unpatched.read(read, _CHUNK)
     except BlockingIOError:
@@ -173,7 +176,7 @@ async def _until_over(program: Program, hub: Hub) -> None:
 
 
 async def _be_patient(program: Program, hub: Hub, patience: Patience) -> None:
-    """Wait for news; or a while, if its guardian was killed and nobody has reaped it yet."""
+    """Wait for news. If the guardian was killed and nobody has reaped the process yet, sleep."""
     if program.advance() != _native.ORPHANED or not program.has_exited():
         if program.advance() not in FINAL:
             await news_of(program.native, hub)
@@ -191,7 +194,7 @@ def _outcome(program: Program, message: bytearray) -> Any:
     returned, value, text = pickle.loads(memoryview(message)[_HEADER.size :])  # our own function's
     if returned:
         return value
-    with contextlib.suppress(Exception):  # a frozen dataclass takes none
+    with contextlib.suppress(Exception):  # e.g. a frozen dataclass takes no notes
         value.add_note(f"In the forked process {program.pid}:\n{text}")
     raise value
 
@@ -200,7 +203,7 @@ def _outcome(program: Program, message: bytearray) -> Any:
 
 
 def _be_the_child(mask: set[signal.Signals | int], call: Callable[[], object]) -> NoReturn:
-    """Whatever happens, the process ends here, and nothing of the copied program goes on."""
+    """Run `call` and end the process, whatever happens: the copied code must not go on here."""
     status = 1
     try:
         _forget_handlers()
@@ -212,7 +215,7 @@ def _be_the_child(mask: set[signal.Signals | int], call: Callable[[], object]) -
     except KeyboardInterrupt:
         _end_by_sigint()
     except BrokenPipeError:
-        pass  # nobody wants the result any more
+        pass  # the reader has gone: the result is not wanted any more
     except BaseException:
         traceback.print_exc()
     finally:
@@ -222,7 +225,7 @@ def _be_the_child(mask: set[signal.Signals | int], call: Callable[[], object]) -
 
 
 def _forget_handlers() -> None:
-    """A loop's handlers would tell the parent's loop, through a descriptor that both have."""
+    """Drop the handlers: a loop's handlers would wake the parent's loop by a shared descriptor."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
@@ -234,7 +237,7 @@ def _forget_handlers() -> None:
 def _send(
     read: int, write: int, func: Callable[..., object], args: Any, kwargs: dict[str, Any]
 ) -> None:
-    os.close(read)  # so that a write fails once our parent is gone
+    os.close(read)  # then a write fails once our parent is gone
     pid, pipe = os.getpid(), os.fstat(write)
     try:
         data = pickle.dumps((True, func(*args, **kwargs), ""), pickle.HIGHEST_PROTOCOL)
@@ -242,9 +245,9 @@ def _send(
         if os.getpid() != pid:
             raise
         data = _pickled_exception(exc)
-    if os.getpid() != pid:  # a process that the function forked has come here too
+    if os.getpid() != pid:  # the function has forked, and this is the other process
         return
-    if not os.path.samestat(pipe, os.fstat(write)):  # it closed all that it did not know
+    if not os.path.samestat(pipe, os.fstat(write)):  # the function has closed our descriptor
         raise OSError(errno.EBADF, "the function has closed the descriptor for its result")
     for part in (_HEADER.pack(len(data)), data):
         view = memoryview(part)
@@ -256,7 +259,7 @@ def _pickled_exception(exc: Exception) -> bytes:
     text = "".join(traceback.format_exception(exc)).rstrip()
     try:
         data = pickle.dumps((False, exc, text), pickle.HIGHEST_PROTOCOL)
-        _, again, _ = pickle.loads(data)  # many can be pickled and not be made again of that
+        _, again, _ = pickle.loads(data)  # many exceptions can be pickled, but not unpickled
         if not isinstance(again, BaseException):
             raise TypeError(f"it is made again as {type(again).__name__}")
     except Exception as why:
@@ -277,7 +280,7 @@ def _exit_status(exc: SystemExit) -> int:
     if exc.code is None:
         return 0
     if isinstance(exc.code, int):
-        return exc.code & 0xFF if -(2**63) <= exc.code < 2**63 else 255  # as Python's own
+        return exc.code & 0xFF if -(2**63) <= exc.code < 2**63 else 255  # as Python itself does
     print(exc.code, file=sys.stderr)
     return 1
 
@@ -293,5 +296,5 @@ def _end_by_sigint() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # there is none, or it is closed
+        with contextlib.suppress(AttributeError, ValueError):  # the stream is None or closed
             stream.flush()

@@ -1,4 +1,4 @@
-"""How a program is brought to its end on an asyncio loop, whatever becomes of the caller."""
+"""How a program is ended on an asyncio loop, whatever happens to the caller."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ __all__ = ["end", "end_all"]
 
 
 async def end(watch: Watch, grace: float) -> None:
-    """SIGTERM, `grace` seconds, SIGKILL, reap; returns when it is over or the kernel holds it.
+    """SIGTERM, `grace` seconds, SIGKILL, reap. Returns when done, or if the kernel holds it.
 
-    A cancellation kills at once; it is raised when that is done.
+    A cancellation kills at once. It is raised after the kill.
 
     Raises:
         PermissionError: we may not signal the program, or what is left of its tree.
@@ -22,10 +22,10 @@ async def end(watch: Watch, grace: float) -> None:
 
 
 async def end_all(watches: Iterable[Watch], grace: float) -> None:
-    """The same for several programs at once, which have their grace together.
+    """As `end`, for several programs at once. They have `grace` seconds together.
 
     Raises:
-        PermissionError: as `end`, of the first of them; the others are ended.
+        PermissionError: as `end`, for the first such program; the others were ended.
     """
     held: list[Watch] = []
     for watch in watches:
@@ -42,12 +42,12 @@ async def end_all(watches: Iterable[Watch], grace: float) -> None:
         except asyncio.CancelledError as exc:
             cancelled = exc
             _kill_all(held)
-        except GeneratorExit:  # thrown away: nothing can be awaited any more
+        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
             _kill_all(held)
             raise
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # retrieved: a cancellation of ours goes first
+            task.exception()  # now asyncio does not report it: a cancellation goes first
     if cancelled is not None:
         raise cancelled
     for task in tasks:
@@ -64,6 +64,6 @@ async def _end(watch: Watch, grace: float) -> None:
         await end_tree(watch.program, grace)
         await watch.exited(timeout=KILL_DEADLINE)
         watch.program.reap_guardian()
-    except asyncio.CancelledError:  # the loop itself is going down
+    except asyncio.CancelledError:  # the loop itself is shutting down
         kill_now(watch.program)
         raise

@@ -1,4 +1,4 @@
-"""A program is started on the running loop: what happens until it was exec'd."""
+"""Starting a program on the running loop: everything up to the exec."""
 
 import asyncio
 
@@ -15,10 +15,10 @@ __all__ = ["running_loop", "start_on_loop"]
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
-    """The loop of asyncio's kind that runs here; `what` needs one.
+    """The running loop, which must be of asyncio's kind, because `what` needs one.
 
     Raises:
-        RuntimeError: there is none, and what to use then.
+        RuntimeError: there is no such loop. The text says what to use instead.
     """
     try:
         return asyncio.get_running_loop()
@@ -30,16 +30,17 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
 
 
 async def start_on_loop(request: Request, descriptors: Descriptors, grace: float = 0) -> Watch:
-    """Start a program and wait until it was exec'd.
+    """Start a program and wait for its exec.
 
-    `descriptors` holds our ends of the pipes afterwards; who entered it takes them from there.
-    Cancelled, this ends a program that runs by then: after SIGTERM and `grace` seconds, if any.
+    Afterwards `descriptors` holds our ends of the pipes; whoever has entered it takes them from it.
+    If the call is cancelled and the program runs by then, the program is ended. With a `grace` of
+    more than 0 it first gets SIGTERM and that many seconds.
 
     Raises:
-        OSError, TypeError, ValueError: as `create_subprocess_exec`; nothing is left of it.
+        OSError, TypeError, ValueError: as `create_subprocess_exec`. Nothing of the start is left.
     """
     loop = running_loop("a start")
-    clone_call()  # says what is missing here, before anything is opened
+    clone_call()  # raises an error that names what is missing, before anything is opened
     hub = current_hub()
     await hub.take_turn()
     watch = None

@@ -41,35 +41,36 @@ async def supervise(
     started: Callable[[Process], object] | None = None,
     **options: Unpack[Options],
 ) -> int:
-    """Run a program from its start to its end, as a task: a member of a task group, mostly.
+    """Run a program from its start to its end, as a task, usually a member of a task group.
 
         async with asyncio.TaskGroup() as group:
             group.create_task(aiopidfd.supervise(["worker"], stdout=print, text=True))
-            server = await aiopidfd.start_in(group, ["server"])  # once it was exec'd
+            server = await aiopidfd.start_in(group, ["server"])  # returns after the exec
 
     When the task is cancelled the program, and all that it has started, gets SIGTERM, `grace`
-    seconds, SIGKILL, and is reaped before this raises; what it still writes meanwhile goes to its
-    sinks. A second cancellation kills at once.
+    seconds, SIGKILL, and is reaped before this raises. What the program writes meanwhile still goes
+    to its sinks. A second cancellation kills at once.
 
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.
-        input: for its stdin, which is PIPE or PTY, and is closed then.
-        stdin: as `create_subprocess_exec`; None, to inherit, by default.
-        stdout, stderr: as `create_subprocess_exec`; None, to inherit, by default. With PIPE you
+        input: sent to the program's stdin, which must be PIPE or PTY, and is then closed.
+        stdin: as in `create_subprocess_exec`; inherited (None) by default.
+        stdout, stderr: as in `create_subprocess_exec`; inherited (None) by default. With PIPE you
             read the stream of the Process that `start_in` returns, while it runs. Or a sink: a
             function, an `asyncio.StreamWriter`, or a list of these and of files: see `run_process`.
-        on_output: a function that is called with "stdout" or "stderr" and a line of it, in the
-            order in which they arrive, beside the other sinks. An output that would be inherited
-            goes to it alone.
-        check: raise CalledProcessError, which cancels the group, if the return code is not 0; also
-            if you have ended the program yourself, by a signal. (Not if the group is cancelled.)
-        idle_timeout: seconds that it may write nothing to its sinks.
+        on_output: a function that is called with "stdout" or "stderr" and one line of that output,
+            in the order of arrival. The other sinks get the output, too. An output that would be
+            inherited goes to the function alone.
+        check: raise CalledProcessError, which cancels the group, if the return code is not 0. This
+            is also raised if you have ended the program yourself by a signal, but not if the group
+            is cancelled.
+        idle_timeout: how many seconds may pass in which the program writes nothing to its sinks.
         grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
-        drain: seconds to go on reading after the exit while something else holds the pipes; None:
-            until they close.
-        text, encoding, errors: with any of them input is str, and functions get str; the streams of
-            the Process are bytes all the same.
-        started: is called with the Process once the program was exec'd. `start_in` awaits that.
+        drain: seconds to go on reading after the exit while something else holds the pipes. None:
+            until the pipes close.
+        text, encoding, errors: with any of them input is str, and functions get str. The streams of
+            the Process still carry bytes.
+        started: called with the Process after the exec. `start_in` waits for this call.
         options: see `aiopidfd.Options`.
 
     Returns:
@@ -79,9 +80,10 @@ async def supervise(
         subprocess.CalledProcessError: see `check`.
         IdleTimeoutError: a subprocess.TimeoutExpired: see `idle_timeout`; the program was ended.
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
-        PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
+        PermissionError: the program had to be ended, but runs with ids that we may not signal
+            (kill(2)).
         Exception: what a sink raised; the program was ended because of it.
-        ExceptionGroup: several things of these went wrong.
+        ExceptionGroup: several of these errors.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)
@@ -99,7 +101,7 @@ async def supervise(
     streams = NO_STREAMS
     try:
         watch, streams = await start_process(request, grace=grace)
-        process = Process(watch, streams, grace)  # which warns if it is dropped while it runs
+        process = Process(watch, streams, grace)  # it warns if it is dropped while the program runs
         if started is not None:
             started(process)
         if data is not None and streams.stdin is not None:
@@ -111,7 +113,7 @@ async def supervise(
         code = await watch.returncode()
         if check and code:
             raise CalledProcessError(code, command)
-    except GeneratorExit:  # thrown away: nothing can be awaited any more
+    except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:
             kill_now(watch.program)
         streams.close()
@@ -132,27 +134,28 @@ async def supervise(
 async def start_in(
     group: asyncio.TaskGroup, command: Command, /, **options: Unpack[SuperviseOptions]
 ) -> Process:
-    """Start a program as a member of a task group, and wait until it was exec'd.
+    """Start a program as a member of a task group, and wait for its exec.
 
         async with asyncio.TaskGroup() as group:
             server = await aiopidfd.start_in(group, ["server"], on_output=print, text=True)
-            ...  # it runs; the block waits for it
-            server.terminate()  # with check=False
+            ...  # the program runs, and the block waits for its end
+            server.terminate()  # needs check=False
 
-    From then on it is a member: the group waits for it, ends it when it is cancelled, and is
-    cancelled by its failure. A cancelled call ends the program, too; the group waits for that.
+    From then on the program is a member: the group waits for it, and ends it when the group is
+    cancelled. A failure of the program cancels the group. If this call is cancelled, the program is
+    ended, too, and the group waits for that.
 
     Args:
         group: an `asyncio.TaskGroup` that has been entered.
         command: see `supervise`.
-        options: see `supervise`; `group` among them is that of the program.
+        options: see `supervise`. The option `group` is still that of the program.
 
     Returns:
         The process.
 
     Raises:
-        OSError, TypeError, ValueError: as `create_subprocess_exec`. The group does not notice.
-        RuntimeError: the group takes no more members, or has ended before the program began.
+        OSError, TypeError, ValueError: as `create_subprocess_exec`. The group is not affected.
+        RuntimeError: the group takes no more members, or it ended before the program began.
     """
     if not isinstance(group, asyncio.TaskGroup):
         kind = type(group).__name__
@@ -161,7 +164,7 @@ async def start_in(
             "aiopidfd.anyio.supervise"
         )
     if not options.keys() <= _TAKEN:
-        from .._spawn.keywords import refuse  # only an error needs it
+        from .._spawn.keywords import refuse  # only an error needs this module
 
         refuse(start_in, {**options}, _TAKEN)
     begun: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
@@ -191,7 +194,7 @@ async def start_in(
     except BaseException:
         coroutine.close()
         raise
-    task.add_done_callback(lambda _: begun.cancel())  # it was cancelled before it began
+    task.add_done_callback(lambda _: begun.cancel())  # the task was cancelled before it began
     try:
         process = await begun
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""An `asyncio.SubprocessTransport` on an invisible child, for any protocol and on any loop."""
+"""An `asyncio.SubprocessTransport` on an invisible program, for any protocol and on any loop."""
 
 import asyncio
 import contextlib
@@ -23,9 +23,9 @@ __all__ = ["PopenView", "SubprocessTransport", "connect"]
 
 
 class PopenView(Owner):
-    """A running program as `subprocess.Popen` shows one; the transport's "subprocess".
+    """A running program as a `subprocess.Popen` would show it: the transport's "subprocess".
 
-    It has no streams: those are the transport's.
+    It has no streams, because the transport has them.
     """
 
     stdin = stdout = stderr = None
@@ -36,7 +36,7 @@ class PopenView(Owner):
         self.pid: int = program.pid
 
     def __repr__(self) -> str:
-        """The return code and the command, as Popen's."""
+        """The return code and the command, as in Popen's repr."""
         return f"<{type(self).__name__}: returncode: {self.returncode} args: {self.args!r}>"
 
     @property
@@ -46,20 +46,20 @@ class PopenView(Owner):
 
     @property
     def returncode(self) -> int | None:
-        """None as long as the exit is not known."""
+        """The return code, or None as long as the exit is not known."""
         return self._program.returncode
 
     def poll(self) -> int | None:
-        """Look whether it has exited; returns `returncode`. The transport is told all the same."""
+        """Look whether the program has exited; returns `returncode`. The transport is told, too."""
         return self._program.poll()
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Block until it has exited. Raises subprocess.TimeoutExpired after `timeout` seconds."""
+        """Block until the exit. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         self._program.block(timeout)
         return self._program.returncode
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal by pidfd; as Popen's, silent if it has exited."""
+        """Send a signal by pidfd. As with Popen, nothing happens if the program has exited."""
         with contextlib.suppress(ProcessLookupError):
             self._program.send_signal(sig)
 
@@ -75,13 +75,14 @@ class PopenView(Owner):
 
 
 class SubprocessTransport(Owner, asyncio.SubprocessTransport):
-    """Connects a protocol with a program. Calls it in asyncio's order.
+    """Connects a protocol with a program, and calls the protocol in asyncio's order.
 
-    First `connection_made`; then, as it comes, `pipe_data_received`, `pipe_connection_lost` for
-    each pipe, and `process_exited`; after all of those `connection_lost`.
+    First it calls `connection_made`. Then it calls `pipe_data_received`, `pipe_connection_lost` for
+    each pipe, and `process_exited`, as these events come. After all of them it calls
+    `connection_lost`.
 
-    Dropped while the program runs on a loop that was closed, it warns (ResourceWarning) and leaves
-    the program alone: it never calls a loop that it may not.
+    If the transport is dropped while the program runs on a closed loop, it warns (ResourceWarning)
+    and leaves the program alone. It never calls a loop that it may not call.
     """
 
     def __init__(
@@ -91,9 +92,9 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         watch: Watch,
         descriptors: Descriptors,
     ) -> None:
-        """Internal: `connect` makes transports. Takes over our ends of the pipes.
+        """Internal: `connect` makes transports. The transport takes over our ends of the pipes.
 
-        If that fails, nothing is left of the pipes and the program is killed.
+        If this fails, the pipes are closed and the program is killed.
         """
         super().__init__()
         self._loop = loop
@@ -114,18 +115,18 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
                     self._connected.add(number)
             if self._terminal is not None and not descriptors.reads_terminal:
                 self._terminal.drop_output(loop, descriptors.watches.pop())
-            # Before anything can come of the pipes: some loops look at them before they call what
-            # call_soon() was given.
+            # This comes before the pipes can deliver anything: some loops look at the pipes before
+            # they call what was given to call_soon().
             self._tell("connection_made", self)
         except BaseException:
             self._closed = True
-            watch.program.abandon()  # first: it must not read the end of file
+            watch.program.abandon()  # first of all: the program must not read the end of file
             self._close_pipes()
             raise
         watch.on_exit(self._on_exit)
 
     def __repr__(self) -> str:
-        """The pid, how it stands, and the pipes."""
+        """The pid, the state, and the pipes."""
         code = self.get_returncode()
         state = ["closed"] if self._closed else []
         state.append(f"pid={self._popen.pid}")
@@ -139,7 +140,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         return self._popen.pid
 
     def get_returncode(self) -> int | None:
-        """None until the loop knows of the exit; then as `Process.returncode`."""
+        """None until the loop knows of the exit; after that as `Process.returncode`."""
         return self._watch.program.returncode if self._watch.over else None
 
     def handle(self) -> AbstractContextManager[int]:
@@ -147,24 +148,24 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         return self._watch.program.handle()
 
     def get_pipe_transport(self, fd: int) -> ReadPipe | WritePipe | None:
-        """The transport of stdin (0), stdout (1) or stderr (2), or None if it is no pipe."""
+        """The transport of stdin (0), stdout (1) or stderr (2), or None if that is not a pipe."""
         return self._pipes.get(fd)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Under "subprocess" a `PopenView`, under "terminal" a `Terminal` if there is one.
+        """For "subprocess" a `PopenView`; for "terminal" a `Terminal`, if there is one.
 
-        That has `window_size` and `set_window_size`. Under other names the default.
+        The `Terminal` has `window_size` and `set_window_size`. For other names the default.
         """
         if name == "terminal":
             return default if self._terminal is None else self._terminal
         return self._popen if name == "subprocess" else default
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Tell another protocol from now on."""
+        """Use another protocol from now on."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol that is told; None after its `connection_lost`."""
+        """The protocol in use; None after its `connection_lost`."""
         return self._protocol  # type: ignore[no-any-return]
 
     def is_closing(self) -> bool:
@@ -175,8 +176,8 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         """Send a signal, by pidfd.
 
         Raises:
-            ProcessLookupError: the program has exited and that is known.
-            PermissionError: it runs with ids that we may not signal (kill(2)).
+            ProcessLookupError: the program has exited, and its exit is known.
+            PermissionError: the program runs with ids that we may not signal (kill(2)).
         """
         if self.get_returncode() is not None:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
@@ -191,19 +192,20 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         self.send_signal(SIGKILL)
 
     def close(self) -> None:
-        """Kill the program if it runs, and close the pipes. It is still reaped."""
+        """Kill the program if it runs, and close the pipes. The program is still reaped."""
         if self._closed:
             return
         self._closed = True
-        # First: it must not read the end of file, and take half of its input for the whole.
-        # Through the view, so that whoever instruments that one sees it, as with asyncio's Popen.
+        # The kill comes first: the program must not read the end of file, and take half of its
+        # input for the whole. It goes through the view, so that tools which instrument asyncio's
+        # Popen see it too.
         if self._popen.poll() is None and self._watch.alive:
-            with contextlib.suppress(PermissionError):  # it runs with other ids: left to itself
+            with contextlib.suppress(PermissionError):  # it has other ids: it is left alone
                 self._popen.kill()
         self._close_pipes()
 
     async def _wait(self) -> int:
-        """Wait for the exit, whoever holds the pipes: asyncio.subprocess.Process calls this."""
+        """Wait for the exit, whoever holds the pipes. asyncio.subprocess.Process calls this."""
         return await self._watch.returncode()
 
     def _open_pipe(self, number: int, fd: int, descriptors: Descriptors) -> ReadPipe | WritePipe:
@@ -219,7 +221,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
     def _close_pipes(self) -> None:
         for pipe in self._pipes.values():
             if isinstance(pipe, TerminalWriter):
-                pipe.abort()  # the hang-up comes now, not an end of file before it
+                pipe.abort()  # the hang-up comes now, without an end of file before it
             else:
                 pipe.close()
         if self._terminal is not None:
@@ -228,7 +230,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
     def _on_exit(self) -> None:
         if self._terminal is not None:
             self._terminal.close()
-        if self.get_returncode() is not None:  # else we are a forked copy, and it is not ours
+        if self.get_returncode() is not None:  # None: a forked copy, and not our program
             self._tell("process_exited")
         self._finish_if_done()
 
@@ -247,7 +249,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         self._protocol = None
 
     def _tell(self, event: str, *args: object) -> None:
-        """Call the protocol; its mistakes are the loop's to report, and do no harm here."""
+        """Call the protocol. The loop reports its errors, and they do no harm here."""
         try:
             getattr(self._protocol, event)(*args)
         except (SystemExit, KeyboardInterrupt):
@@ -269,7 +271,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
 
 
 class _PipeProtocol(asyncio.Protocol):
-    """Passes on what one pipe tells, with its number."""
+    """Passes on the events of one pipe, with the pipe's number."""
 
     def __init__(
         self,
@@ -300,9 +302,9 @@ class _PipeProtocol(asyncio.Protocol):
 async def connect(
     loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, request: Request
 ) -> SubprocessTransport:
-    """Start a program and connect `protocol` to it, on the running loop, which is `loop`.
+    """Start a program and connect `protocol` to it, on `loop`, which must be the running loop.
 
-    Raises as `create_subprocess_exec`. Cancelled, it leaves no program.
+    Raises as `create_subprocess_exec`. A cancelled call leaves no program behind.
     """
     with Descriptors() as descriptors:
         watch = await start_on_loop(request, descriptors)

@@ -1,4 +1,4 @@
-"""uvloop's event loop with invisible children, and its policy. Imported only when asked for."""
+"""uvloop's event loop with invisible programs, and its policy. Imported only when asked for."""
 
 import asyncio
 
@@ -11,16 +11,16 @@ __all__ = ["UvloopEventLoop", "UvloopEventLoopPolicy"]
 
 
 class UvloopEventLoop(SubprocessMethods, uvloop.Loop):  # type: ignore[misc]
-    """uvloop's event loop, with invisible children. A loop factory. Needs uvloop."""
+    """uvloop's event loop, with invisible programs. It is a loop factory, and needs uvloop."""
 
     def __init__(self, *, shutdown_grace: float | None = None) -> None:
-        """Make one; `shutdown_grace` as for `EventLoop`."""
+        """Make a loop; `shutdown_grace` is as for `EventLoop`."""
         super().__init__()
         finish_loop(self, shutdown_grace)
 
 
 class UvloopEventLoopPolicy(LoopPolicy):
-    """`asyncio.set_event_loop_policy(UvloopEventLoopPolicy())`. Needs uvloop."""
+    """Use it by `asyncio.set_event_loop_policy(UvloopEventLoopPolicy())`. Needs uvloop."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A new `UvloopEventLoop`."""

@@ -1,8 +1,8 @@
-"""A program bound to an asyncio loop: its news come through the loop's own selector.
+"""A program bound to an asyncio loop: the loop's own selector tells the news of the program.
 
-The loop's hub holds the watch until the program has exited; so a program whose handle was dropped
-is still reaped. Of the loop only `add_reader`, `call_later` and futures are used, which asyncio's,
-uvloop's and others have alike.
+The loop's hub holds the watch until the program has exited, so a program whose handle was dropped
+is still reaped. A watch uses only `add_reader`, `call_later` and futures of the loop, which
+asyncio's loops, uvloop's and others have in common.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from .._spawn.program import FINAL, Program
 
 __all__ = ["Watch"]
 
-_GUARDIAN_ENDS: Final = 2_000_000  # nanoseconds at most that are waited for it
+_GUARDIAN_ENDS: Final = 2_000_000  # nanoseconds: the longest wait for a guardian's end
 
 
 class Watch:
@@ -48,17 +48,18 @@ class Watch:
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
-        self._hub = weakref.ref(hub)  # which the loop holds, and which holds us
+        self._hub = weakref.ref(hub)  # weak: the loop holds the hub, and the hub holds us
         hub.listen(program.native, self._on_news)
 
     async def started(self) -> None:
-        """Wait until the program was exec'd. Once.
+        """Wait for the exec. May be called once only.
 
-        A cancelled wait kills a program that is still being started; one that the loop has only
-        not heard of yet is `alive` then, and the caller's.
+        A cancelled wait kills a program that is still being started. If the exec has succeeded but
+        the loop has not heard of it yet, the program is `alive` afterwards and belongs to the
+        caller.
 
         Raises:
-            OSError: it could not be; everything of it is cleaned up.
+            OSError: the start failed; everything of it is cleaned up.
         """
         assert self._started is not None
         try:
@@ -66,32 +67,33 @@ class Watch:
         except asyncio.CancelledError:
             self._on_news()
             if self._state == _native.STARTING:
-                # The guardian sees to it even if this loop never runs again. The normal case takes
-                # a millisecond, and then nothing is left; a hanging exec is left to itself.
+                # The guardian kills the program even if this loop never runs again. Usually that
+                # takes a millisecond, and then nothing is left. If the exec hangs, we do not wait
+                # for it.
                 self.program.abandon()
                 await self.exited(timeout=1.0)
                 self.program.reap_guardian()
             raise
-        except GeneratorExit:  # the coroutine was thrown away
+        except GeneratorExit:  # the coroutine was closed
             self.program.abandon()
             raise
         finally:
-            self._started = None  # its error would hold us, by its traceback
+            self._started = None  # the error's traceback would hold this object
 
     def on_exit(self, callback: Callable[[], object]) -> None:
-        """Call back, from the loop, when the program has exited; soon, if it has already."""
+        """Call `callback` from the loop when the program has exited; soon, if it has already."""
         if self._state in FINAL:
             self._loop.call_soon(callback)
         else:
             self._exit.append(callback)
 
     def forget_exit(self, callback: Callable[[], object]) -> None:
-        """Do not call back, if that has not been done."""
+        """Do not call `callback`, if it was not called yet."""
         if callback in self._exit:
             self._exit.remove(callback)
 
     async def exited(self, *, timeout: float | None = None) -> bool:
-        """Wait for the exit, at most `timeout` seconds; whether it has come."""
+        """Wait for the exit, at most `timeout` seconds. Returns whether the program has exited."""
         if not self.alive:
             return True
         waiter: asyncio.Future[bool] = self._loop.create_future()
@@ -113,10 +115,10 @@ class Watch:
             self.forget_exit(callback)
 
     async def returncode(self) -> int:
-        """Wait for the exit; the return code.
+        """Wait for the exit. Returns the return code.
 
         Raises:
-            ChildProcessError: this process is a forked copy of the child's parent.
+            ChildProcessError: this process is a forked copy of the one that started the program.
         """
         await self.exited()
         if self.program.returncode is None:
@@ -130,11 +132,12 @@ class Watch:
 
     @property
     def alive(self) -> bool:
-        """Whether the program still runs, as a child of this process and not of its original."""
+        """Whether the program still runs, and this process has started it (no forked copy has)."""
         return not self.over and self.program.native.state != _native.FOREIGN
 
     def _on_news(self) -> None:
-        # A signal's exception may come anywhere: the state is remembered when all was told.
+        # A signal may raise its exception anywhere, so the state is stored only after all were
+        # told.
         before, state = self._state, self.program.advance()
         if state == before:
             if state == _native.ORPHANED and self.program.has_exited():
@@ -148,7 +151,7 @@ class Watch:
                 started.set_result(None)
         if state in FINAL:
             self.program.native.close()
-            # It is ending, in microseconds as a rule: so its exit needs no turn of the loop.
+            # The guardian usually ends within microseconds, so its exit needs no turn of the loop.
             self.program.native.finish(_GUARDIAN_ENDS)
         self._state = state
         if state in FINAL:
@@ -161,7 +164,7 @@ class Watch:
             self._wait_for_reaper()
 
     def _wait_for_reaper(self) -> None:
-        """An orphan has exited, but its status is known only once its new parent has reaped it."""
+        """Wait until an orphan's new parent has reaped it: only then is the status known."""
         if self._patience > PATIENCE:
             self.program.native.give_up_status()
             self._on_news()

@@ -1,1 +1,1 @@
-"""Any process, by its pidfd; on any loop or none."""
+"""Handles to any process, by its pidfd; on any loop or without one."""

@@ -1,4 +1,4 @@
-"""Waiting for a descriptor, and for time, on whatever loop runs: any asyncio loop, or trio."""
+"""Waiting for a descriptor or for time on the running loop: any asyncio loop, or trio."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,12 @@ __all__ = ["Flag", "now", "readable", "readable_within", "running_trio", "shield
 
 
 class Flag:
-    """Is set once; one task waits for that. Made on the loop that it is for."""
+    """A flag that is set once, and for which one task waits. It is for the loop that makes it."""
 
     __slots__ = ("_event", "_future")
 
     def __init__(self) -> None:
-        """Not set yet."""
+        """Make a flag that is not set yet."""
         trio = running_trio()
         self._event: Any = None if trio is None else trio.Event()
         self._future: asyncio.Future[None] | None = None
@@ -24,19 +24,19 @@ class Flag:
             self._future = asyncio.get_running_loop().create_future()
 
     def set(self) -> None:
-        """Wake who waits."""
+        """Set the flag, and wake the task that waits."""
         if self._future is None:
             self._event.set()
         elif not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
-        """Until it is set."""
+        """Wait until the flag is set."""
         await (self._event.wait() if self._future is None else self._future)
 
 
 async def readable(fd: int) -> None:
-    """Wait until `fd` is readable. No one else may wait for the same number meanwhile.
+    """Wait until `fd` is readable. No other task may wait for the same number meanwhile.
 
     Raises:
         RuntimeError: no loop runs here.
@@ -45,7 +45,7 @@ async def readable(fd: int) -> None:
 
 
 async def readable_within(fd: int, seconds: float) -> bool:
-    """The same for so long at most; whether it is readable."""
+    """Wait until `fd` is readable, at most `seconds`. Returns whether it is readable."""
     trio = running_trio()
     if trio is not None:
         with trio.move_on_after(seconds):
@@ -59,7 +59,7 @@ async def readable_within(fd: int, seconds: float) -> bool:
         if not news.done():
             news.set_result(is_readable)
 
-    # A timer and no cancellation: whose scopes we are in is not known here.
+    # A timer, not a cancellation: here we do not know which cancel scopes surround us.
     timer = None if seconds == math.inf else loop.call_later(seconds, wake, False)
     loop.add_reader(fd, wake, True)
     try:
@@ -71,20 +71,20 @@ async def readable_within(fd: int, seconds: float) -> bool:
 
 
 def now() -> float:
-    """Seconds, by the clock that the running loop has its timers by: a test may have its own."""
+    """Seconds by the clock of the running loop's timers. A test may replace that clock."""
     trio = running_trio()
     return asyncio.get_running_loop().time() if trio is None else float(trio.current_time())
 
 
 async def sleep(seconds: float) -> None:
-    """Let others run for so long."""
+    """Let other tasks run for `seconds`."""
     await (running_trio() or asyncio).sleep(seconds)
 
 
 async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> None:
-    """Await to its end, though we are cancelled, but for `timeout` seconds at most.
+    """Await `wait()` to its end even if we are cancelled, but for `timeout` seconds at most.
 
-    asyncio's own cancellation is raised afterwards.
+    If asyncio has cancelled us, the cancellation is raised afterwards.
     """
     trio = running_trio()
     if trio is not None:
@@ -109,6 +109,6 @@ async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> Non
 
 
 def running_trio() -> Any:
-    """The module trio, if a trio task runs us. It cannot if nobody has imported trio."""
+    """The module trio if a trio task runs us, else None. If nobody has imported trio, none can."""
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
     return sys.modules["trio"] if lowlevel is not None and lowlevel.in_trio_task() else None

@@ -1,4 +1,4 @@
-"""Durations: checked before anything is started, and waited for however long they are."""
+"""Durations: they are checked before anything is started, and may be of any length."""
 
 import math
 import time
@@ -7,11 +7,11 @@ from typing import Any, Final
 
 __all__ = ["Deadline", "check_seconds", "monotonic", "nanoseconds"]
 
-_YEAR: Final = 365 * 24 * 3600  # seconds; longer than that nothing waits in one go
+_YEAR: Final = 365 * 24 * 3600  # seconds; no single wait is longer than this
 
 
 def check_seconds(*, grace: Any = 0, **optional: Any) -> None:
-    """Refuse what is no number of seconds. None is one for all but `grace`: no limit.
+    """Refuse what is not a number of seconds. None means no limit, for all but `grace`.
 
     Raises:
         TypeError: neither an integer nor a float; or a bool.
@@ -33,28 +33,28 @@ def check_seconds(*, grace: Any = 0, **optional: Any) -> None:
 
 
 def nanoseconds(seconds: float) -> int:
-    """A duration as the native module takes it: no less than 0, no more than a year."""
+    """A duration as the native module takes it: at least 0 and at most a year."""
     return int(min(max(seconds, 0), _YEAR) * 1e9)
 
 
 def monotonic() -> float:
-    """As `time.monotonic`, but it goes on where a test has frozen that (freezegun)."""
+    """As `time.monotonic`, but it goes on where a test has frozen that function (freezegun)."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Deadline:
-    """The moment up to which something is waited for."""
+    """The moment at which a wait must end."""
 
     __slots__ = ("_clock", "_moment")
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = monotonic) -> None:
-        """In so many seconds from now, by `clock`; None: never."""
+        """The moment `seconds` from now, by `clock`; None: never."""
         self._clock = clock
         self._moment = math.inf if seconds is None else clock() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds until then; 0 once it is past."""
+        """Seconds until the moment; 0 once it has passed."""
         return max(0.0, self._moment - self._clock())
 
     @property

@@ -1,4 +1,4 @@
-"""A pidfd of what others have started, as long as its pid cannot have come to mean another."""
+"""A pidfd of a program that others have started, as long as its pid cannot mean another process."""
 
 import contextlib
 import errno
@@ -13,20 +13,20 @@ __all__ = ["HasHandle", "HasPid", "NoHandleError", "held_pidfd"]
 
 
 class NoHandleError(ProcessLookupError):
-    """There is no pidfd to be had: the program has exited and that is known."""
+    """There is no pidfd: the program has exited, and its exit is known."""
 
     __module__ = "aiopidfd"
 
 
 class HasHandle(Protocol):
-    """A `Process`, `Child`, or whatever else lends a pidfd of a program."""
+    """A `Process`, a `Child`, or another object that lends a pidfd of a program."""
 
     def handle(self) -> AbstractContextManager[int]:
-        """A pidfd that is valid for the block."""
+        """A pidfd that is valid inside the block."""
 
 
 class HasPid(Protocol):
-    """A child of ours that its object reaps, and nobody else: until then its pid is its own."""
+    """A child of ours that only its own object reaps, so until then its pid stays its own."""
 
     @property
     def pid(self) -> int | None:
@@ -34,8 +34,8 @@ class HasPid(Protocol):
 
 
 def held_pidfd(process: HasHandle | HasPid) -> AbstractContextManager[int]:
-    """A pidfd of a program, valid for the block. See `PidFd.from_process`."""
-    # asyncio's Process, where it was started by a loop of ours, has a transport of ours.
+    """A pidfd of a program, valid inside the block. See `PidFd.from_process`."""
+    # If a loop of ours has started asyncio's Process, its transport is one of ours.
     for owner in (process, getattr(process, "_transport", None)):
         handle = getattr(owner, "handle", None)
         if callable(handle):
@@ -72,7 +72,7 @@ def _held_by_pid(process: Any) -> Iterator[int]:
     except ProcessLookupError:
         raise NoHandleError(errno.ESRCH, "the program was reaped by somebody else") from None
     try:
-        try:  # a child of ours that is still to be reaped: so it has had this pid all the time
+        try:  # our child is not reaped yet, so the pid has been its own all the time
             os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL)
         except ChildProcessError:
             raise NoHandleError(

@@ -1,4 +1,4 @@
-"""What the kernel tells about the process of a pidfd: ioctl(PIDFD_GET_INFO), else /proc."""
+"""What the kernel tells about the process of a pidfd: by ioctl(PIDFD_GET_INFO), else by /proc."""
 
 import enum
 import errno
@@ -11,14 +11,15 @@ from typing import Final, NamedTuple
 
 __all__ = ["CoreDump", "Ids", "ProcessInfo", "process_info"]
 
-# struct pidfd_info (include/uapi/linux/pidfd.h) up to PIDFD_INFO_SIZE_VER1, Linux 6.16; older
-# kernels fill in what they know of it. Which fields a kernel has filled in, the mask of its answer
-# says. Behind them comes a mask of all that it could fill in (PIDFD_INFO_SUPPORTED_MASK, 6.19),
-# whose place has moved since, when a field was put before it: so it is not read.
+# struct pidfd_info (include/uapi/linux/pidfd.h) up to PIDFD_INFO_SIZE_VER1, Linux 6.16. Older
+# kernels fill in the fields that they know. The mask in the answer says which fields were filled
+# in. After the fields comes a mask of all that the kernel could fill in
+# (PIDFD_INFO_SUPPORTED_MASK, 6.19). It is not read, because its place has moved since: a field was
+# inserted before it.
 _LAYOUT: Final = struct.Struct("=QQ3I8IiII")
 _GET_INFO: Final = 3 << 30 | _LAYOUT.size << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, ...)
 _PID, _CREDS, _CGROUP, _EXIT, _COREDUMP, _, _COREDUMP_SIGNAL = (1 << bit for bit in range(7))
-_DUMPED: Final = 0x80  # of a wait status: WCOREDUMP
+_DUMPED: Final = 0x80  # WCOREDUMP in a wait status
 
 
 class Ids(NamedTuple):
@@ -33,31 +34,31 @@ class Ids(NamedTuple):
 class CoreDump(enum.IntFlag):
     """What is known of a process's core dump (PIDFD_COREDUMP*, Linux 6.16).
 
-    Of one that runs: with whose rights a dump of it would be made.
+    For a process that runs: with whose rights a dump of it would be made.
     """
 
-    DUMPED = 1  # it has crashed, and was dumped or handed to whoever dumps
-    SKIPPED = 2  # it has crashed, and was not dumped
+    DUMPED = 1  # it has crashed, and a dump was written or handed to a dump program
+    SKIPPED = 2  # it has crashed, and no dump was made
     AS_USER = 4
-    AS_ROOT = 8  # so the dump is for the eyes of root
+    AS_ROOT = 8  # then only root may read the dump
 
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """What the kernel tells about a process. None is what it does not tell (any more).
+    """What the kernel tells about a process. None is what it does not tell, or no longer tells.
 
     Attributes:
-        pid: its id in our pid namespace; of a thread's handle, the thread's. None once reaped.
-        tgid: the id of its thread group, the process's own.
-        ppid: its parent's.
+        pid: its id in our pid namespace; for a thread's handle, the thread's. None once reaped.
+        tgid: the id of its thread group, which is the id of the process.
+        ppid: its parent's process id.
         uid: its user ids.
         gid: its group ids.
         cgroup_id: the inode number of its cgroup's directory (Linux 6.13).
-        returncode: its exit status, or minus the number of the signal that ended it, once it was
-            reaped (Linux 6.15).
-        core_dumped: whether it left a core dump, likewise.
-        coredump: what is known of its dump (Linux 6.16), while it is being dumped too. Some
-            kernels tell it of dumps only that go to a pipe or a socket (core(5)).
+        returncode: its exit status, or minus the number of the signal that ended it; known once it
+            was reaped (Linux 6.15).
+        core_dumped: whether it left a core dump; known once it was reaped (Linux 6.15).
+        coredump: what is known of its dump (Linux 6.16), also while the dump is being made. Some
+            kernels tell it only of dumps that go to a pipe or a socket (core(5)).
         coredump_signal: the number of the signal that it crashed by, likewise (Linux 6.19).
     """
 
@@ -74,7 +75,7 @@ class ProcessInfo:
 
 
 def process_info(pidfd: int, pid_of: Callable[[int], int]) -> ProcessInfo:
-    """Ask the kernel; `pid_of` reads a pidfd's pid, or raises what is to be raised."""
+    """Ask the kernel. `pid_of` reads the pid of a pidfd, or raises the error that we then raise."""
     buffer = bytearray(_LAYOUT.size)
     wanted = _CREDS | _CGROUP | _EXIT | _COREDUMP | _COREDUMP_SIGNAL
     _LAYOUT.pack_into(buffer, 0, wanted, *[0] * 15)
@@ -82,8 +83,8 @@ def process_info(pidfd: int, pid_of: Callable[[int], int]) -> ProcessInfo:
         try:
             fcntl.ioctl(pidfd, _GET_INFO, buffer)
         except ProcessLookupError:
-            # The kernel looks for the exit first and for the process second: reaped in between, it
-            # has found neither.
+            # The kernel looks for the exit first and for the process second. If the process was
+            # reaped in between, the kernel has found neither, and a second call finds the exit.
             fcntl.ioctl(pidfd, _GET_INFO, buffer)
     except OSError as exc:
         if exc.errno not in (errno.ENOTTY, errno.EINVAL):
@@ -107,13 +108,13 @@ def process_info(pidfd: int, pid_of: Callable[[int], int]) -> ProcessInfo:
 
 
 def _from_proc(pidfd: int, pid_of: Callable[[int], int]) -> ProcessInfo:
-    """The same from /proc/PID/status, before Linux 6.13."""
+    """The same information from /proc/PID/status, before Linux 6.13."""
     pid = pid_of(pidfd)
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             fields = dict(line.split(":", 1) for line in file)
     finally:
-        pid_of(pidfd)  # it has the pid still: else what we read may be another's
+        pid_of(pidfd)  # the process must still have the pid: else the file may be another's
     return ProcessInfo(
         pid=pid,
         tgid=int(fields["Tgid"]),

@@ -1,4 +1,4 @@
-"""What owns descriptors is one of a kind: a copy would close them a second time."""
+"""An object that owns descriptors must not be copied: a copy would close them a second time."""
 
 from typing import Any, SupportsIndex
 
@@ -6,10 +6,10 @@ __all__ = ["Owner"]
 
 
 class Owner:
-    """Can be neither copied nor pickled: TypeError, as of a socket."""
+    """An object that can be neither copied nor pickled. Like a socket, it raises TypeError."""
 
     __slots__ = ()
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> Any:
-        """What `copy` and `pickle` call."""
+        """Raise TypeError: `copy` and `pickle` call this."""
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")

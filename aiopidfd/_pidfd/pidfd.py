@@ -1,4 +1,4 @@
-"""`PidFd`: a handle to any process, which never comes to mean another one."""
+"""`PidFd`: a handle to any process. It never comes to mean another process."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, unti
 __all__ = ["NoHandleError", "PidFd"]
 
 _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
-_PIDFS: Final = 0x50494446  # PID_FS_MAGIC: from Linux 6.9 on a pidfd has an inode of its own
+_PIDFS: Final = 0x50494446  # PID_FS_MAGIC: since Linux 6.9 each pidfd has an inode of its own
 _SO_PEERPIDFD: Final = 77  # socket(7), Linux 6.5
 
 # Flags of pidfd_send_signal(2), Linux 6.9.
@@ -36,12 +36,13 @@ Scope: TypeAlias = Literal["handle", "thread", "process", "group"]
 class PidFd(Owner):
     """A handle to a process: a pidfd, and what can be done with one.
 
-    A pid may come to mean another process when its own is gone; this does not. The process need not
-    be a child. All methods may be called from any thread. Closing wakes who waits, and the
-    descriptor is not closed (nor its number reused) before the last call that uses it has returned.
+    When a process is gone, its pid may come to mean another process; a handle never does. The
+    process need not be a child. All methods may be called from any thread. Closing a handle wakes
+    those who wait for it; the descriptor is closed (and its number reused) only after the last call
+    that uses it has returned.
 
-    Two handles are equal if they are of the same process (or of the same thread), see `id`. One
-    cannot be copied or pickled: `send` and `from_fd` make another one.
+    Two handles are equal if they are of the same process (or of the same thread), see `id`. A
+    handle cannot be copied or pickled: `send` and `from_fd` make another one.
 
         with PidFd.open(pid) as process:
             process.terminate()
@@ -49,15 +50,15 @@ class PidFd(Owner):
     """
 
     def __init__(self, fd: int, *, kill_on_close: bool = False) -> None:
-        """Own a pidfd.
+        """Take over a pidfd.
 
         Args:
-            fd: a pidfd; this object closes it. `from_fd` leaves it to you.
-            kill_on_close: SIGKILL the process when this is closed or dropped; not by a forked copy
-                of us, and not if we are killed ourselves.
+            fd: a pidfd; this object will close it. `from_fd` leaves it to you.
+            kill_on_close: SIGKILL the process when this is closed or dropped. A forked copy of this
+                process does not kill, and nothing is killed if this process is killed itself.
 
         Raises:
-            OSError: EBADF: it is not a pidfd, and is still yours.
+            OSError: EBADF: it is not a pidfd. It is still yours.
         """
         _check(fd)
         os.set_inheritable(fd, False)
@@ -67,25 +68,26 @@ class PidFd(Owner):
         self._owner = os.getpid()
         self._users = 0
         self._closed = False
-        self._wake: int | None = None  # an eventfd, once somebody waits
+        self._wake: int | None = None  # an eventfd, made when somebody first waits
         self._lock = threading.Lock()
 
-    # How to come by one -------------------------------------------------------------------------
+    # Making a handle ----------------------------------------------------------------------------
 
     @classmethod
     def open(cls, pid: int, *, thread: bool = False, kill_on_close: bool = False) -> Self:
         """A handle to the process with this pid (pidfd_open(2), Linux 5.3).
 
-        Only of a child that nobody else reaps is it certain that the pid means the same process
-        still; of another, check afterwards that it is the one that you mean.
+        Only for a child that nobody else reaps is it certain that the pid still means the same
+        process. For any other process, check afterwards that the handle is of the process that you
+        mean.
 
         Args:
             pid: a process id; with `thread`, a thread id.
             thread: a handle to one thread (PIDFD_THREAD, Linux 6.9).
-            kill_on_close: as above.
+            kill_on_close: as for the class.
 
         Raises:
-            ProcessLookupError: there is none.
+            ProcessLookupError: there is no such process.
             TypeError, ValueError, OverflowError: not a process id.
             OSError: EINVAL: the kernel has no handles to threads; EMFILE and the like.
         """
@@ -93,7 +95,7 @@ class PidFd(Owner):
 
     @classmethod
     def from_fd(cls, fd: int, *, kill_on_close: bool = False) -> Self:
-        """A handle by a pidfd that stays yours: this has a duplicate.
+        """A handle made from a pidfd. The pidfd stays yours; the handle has a duplicate of it.
 
         Raises:
             OSError: EBADF: it is not a pidfd.
@@ -103,11 +105,11 @@ class PidFd(Owner):
 
     @classmethod
     def from_proc(cls, directory: int, *, kill_on_close: bool = False) -> Self:
-        """A handle by an open /proc/PID directory, which stays yours. Without a race.
+        """A handle made from an open /proc/PID directory, which stays yours. There is no race.
 
         Raises:
-            ProcessLookupError: the process is gone, or it is no such directory.
-            OSError: EXDEV: it is not of the /proc that is mounted here; ENOTDIR.
+            ProcessLookupError: the process is gone, or this is not such a directory.
+            OSError: EXDEV: the directory is not of the /proc that is mounted here; ENOTDIR.
         """
         found = os.fstat(directory)
         if found.st_dev != os.stat("/proc").st_dev:
@@ -121,7 +123,7 @@ class PidFd(Owner):
                 pid = int(text.read().split(b" ", 1)[0])
             fd = os.pidfd_open(pid)
             try:
-                os.stat("stat", dir_fd=directory)  # it lives: so the pid was its own until now
+                os.stat("stat", dir_fd=directory)  # it lives, so the pid was its own until now
             except BaseException:
                 os.close(fd)
                 raise
@@ -133,13 +135,13 @@ class PidFd(Owner):
     def from_peer(cls, connection: socket.socket, *, kill_on_close: bool = False) -> Self:
         """A handle to the process at the other end of a Unix socket (SO_PEERPIDFD, Linux 6.5).
 
-        That is who connected, or listened, or made the pair; as with SO_PEERCRED, it may have
-        handed its end over to another since (unix(7)).
+        This is the process that connected, or listened, or made the pair. As with SO_PEERCRED, it
+        may have given its end to another process since (unix(7)).
 
         Raises:
-            ProcessLookupError: it has exited and was reaped.
-            OSError: ENODATA: nobody is connected; ENOPROTOOPT: an earlier kernel, or another kind
-                of socket.
+            ProcessLookupError: the process has exited and was reaped.
+            OSError: ENODATA: nobody is connected; ENOPROTOOPT: the kernel is older, or it is
+                another kind of socket.
             TypeError: not a socket.
         """
         if not isinstance(connection, socket.socket):
@@ -149,13 +151,13 @@ class PidFd(Owner):
 
     @classmethod
     def from_process(cls, process: HasHandle | HasPid, *, kill_on_close: bool = False) -> Self:
-        """A handle to the program of a `Process` that runs, which outlives the `Process`.
+        """A handle to the running program of a `Process`. The handle outlives the `Process`.
 
         Args:
-            process: a `Process` or `Child` of ours, a transport of ours; or a `subprocess.Popen`,
-                an `asyncio.subprocess.Process`, a `multiprocessing.Process` whose child nobody has
-                reaped yet: so its pid is its own still.
-            kill_on_close: as above.
+            process: a `Process`, a `Child` or a transport of ours; or a `subprocess.Popen`, an
+                `asyncio.subprocess.Process` or a `multiprocessing.Process` whose child nobody has
+                reaped yet, so that its pid is still its own.
+            kill_on_close: as for the class.
 
         Raises:
             NoHandleError: the program has exited, or somebody has reaped it.
@@ -167,7 +169,7 @@ class PidFd(Owner):
 
     @classmethod
     def receive(cls, connection: socket.socket) -> Self:
-        """A handle that another process has sent by `send`, over a Unix socket (SCM_RIGHTS).
+        """A handle that another process has sent by `send` over a Unix socket (SCM_RIGHTS).
 
         Raises:
             EOFError: the connection has ended.
@@ -203,10 +205,10 @@ class PidFd(Owner):
 
     @property
     def id(self) -> int:
-        """The number of the process: no other one has it until the next boot (pidfs, Linux 6.9).
+        """The number of the process: no other one gets it until the next boot (pidfs, Linux 6.9).
 
-        It is there after the process's end, and after `close`. Two handles with the same number are
-        of the same process; or one of them is of its first thread.
+        It stays available after the process's end, and after `close`. If two handles have the same
+        number, they are of the same process; or one of them is of the first thread of that process.
 
         Raises:
             OSError: ENOTSUP: the kernel is older.
@@ -220,7 +222,7 @@ class PidFd(Owner):
         return self is other or self._required_key() == other._required_key()
 
     def __hash__(self) -> int:
-        """The same for handles that are equal. Raises OSError as `id`."""
+        """A hash that equal handles have in common. Raises OSError as `id`."""
         return hash(self._required_key())
 
     def _required_key(self) -> tuple[int, bool]:
@@ -229,9 +231,10 @@ class PidFd(Owner):
         return self._key
 
     def fileno(self) -> int:
-        """The descriptor, close-on-exec, or -1 once closed.
+        """The descriptor, which is close-on-exec; -1 once it is closed.
 
-        It is readable when the process is over. Another thread may close it: `hold` keeps it open.
+        It becomes readable when the process is over. Another thread may close it; `hold` prevents
+        that.
         """
         return -1 if self._closed else self._fd
 
@@ -242,10 +245,10 @@ class PidFd(Owner):
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[int]:
-        """The descriptor, which stays open and the same for the block, whoever closes this.
+        """The descriptor. Inside the block it stays open and the same, even if this is closed.
 
         Raises:
-            ValueError: it is closed already.
+            ValueError: the handle is closed already.
         """
         with self._lock:
             if self._closed:
@@ -259,7 +262,7 @@ class PidFd(Owner):
                 self._close_if_unused()
 
     def close(self) -> None:
-        """Close it: who waits is woken first, with a ValueError. Again: nothing happens."""
+        """Close the handle. Those who wait get a ValueError first. A second call does nothing."""
         with self._lock:
             if self._closed:
                 return
@@ -296,7 +299,7 @@ class PidFd(Owner):
             self.close()
 
     def send(self, connection: socket.socket) -> None:
-        """Hand the handle to another process, over a Unix socket. This one stays as it is."""
+        """Send the handle to another process, over a Unix socket. This handle stays as it is."""
         with self.hold() as fd:
             socket.send_fds(connection, [b"\0"], [fd])
 
@@ -307,15 +310,15 @@ class PidFd(Owner):
 
         Args:
             sig: its number; 0 only checks.
-            to: "handle": what the handle is of, a process or a thread. "thread", "process",
-                "group": the thread, its whole process, or the process group that it leads (Linux
-                6.9, PIDFD_SIGNAL_*).
+            to: who gets it. "handle": the process or the thread that the handle is of. "thread",
+                "process", "group": the thread, its whole process, or the process group that it
+                leads (Linux 6.9, PIDFD_SIGNAL_*).
 
         Raises:
-            ProcessLookupError: it has exited and was reaped, or there is no such group.
-            PermissionError: it runs with ids that we may not signal.
-            OSError: EINVAL: no such signal, or the kernel knows no `to`.
-            ValueError: no such `to`; or the handle is closed.
+            ProcessLookupError: the process has exited and was reaped, or there is no such group.
+            PermissionError: the process runs with ids that we may not signal.
+            OSError: EINVAL: there is no such signal, or the kernel does not know `to`.
+            ValueError: there is no such `to`; or the handle is closed.
         """
         if to not in _SCOPES:
             raise ValueError(f"to must be one of {', '.join(_SCOPES)}, not {to!r}")
@@ -330,36 +333,36 @@ class PidFd(Owner):
         """Send SIGKILL. Raises as `send_signal`."""
         self.send_signal(signal.SIGKILL)
 
-    # Its end ------------------------------------------------------------------------------------
+    # The end of the process ---------------------------------------------------------------------
 
     async def wait(self, *, reap: bool = True) -> int | None:
-        """Wait until the process has exited; on any asyncio loop and on trio.
+        """Wait until the process has exited. This works on any asyncio loop and on trio.
 
         Args:
-            reap: if it is a child of ours, reap it, as waitid(2) does.
+            reap: whether to reap it, as waitid(2) does, if it is a child of ours.
 
         Returns:
-            Its exit status, or minus the number of the signal that ended it: of a child of ours,
-            and of any process on Linux 6.15 and later (PIDFD_INFO_EXIT). None: it has ended, and it
-            cannot be known how.
+            Its exit status, or minus the number of the signal that ended it. This is known for a
+            child of ours, and on Linux 6.15 and later for any process (PIDFD_INFO_EXIT). None: the
+            process has ended, and nobody can tell how.
 
         Raises:
-            ValueError: the handle is closed, perhaps while this waits.
+            ValueError: the handle is closed, or was closed during the wait.
         """
         with self._waiting() as (fd, news):
             return await until_settled(lambda: self._status(fd, reap), news.fileno())
 
     def wait_blocking(self, timeout: float | None = None, *, reap: bool = True) -> int | None:
-        """Wait as `wait` does, blocking this thread. The GIL is not held meanwhile.
+        """Wait as `wait` does, but block this thread. The GIL is released meanwhile.
 
         Args:
             timeout: seconds; None waits for ever.
             reap: as in `wait`.
 
         Raises:
-            TimeoutError: it still runs.
-            ValueError: the handle is closed, perhaps while this waits; or not a number (NaN).
-            TypeError: no number of seconds.
+            TimeoutError: the process still runs.
+            ValueError: the handle is closed, or was closed during the wait; or not a number (NaN).
+            TypeError: not a number of seconds.
         """
         check_seconds(timeout=timeout)
         deadline = Deadline(timeout)
@@ -383,7 +386,7 @@ class PidFd(Owner):
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[tuple[int, epoll]]:
-        """What becomes ready when the process is over, and when we are closed: for one waiter."""
+        """An epoll set for one waiter: ready when the process is over or the handle is closed."""
         with self.hold() as fd, epoll() as news:
             with self._lock:
                 if self._wake is None:
@@ -392,25 +395,25 @@ class PidFd(Owner):
             news.register(self._wake, EPOLLIN)
             yield fd, news
 
-    # What it is ---------------------------------------------------------------------------------
+    # What the process is ------------------------------------------------------------------------
 
     def getpid(self) -> int:
-        """The process id in our pid namespace, as glibc's pidfd_getpid(3).
+        """The process id in our pid namespace, as pidfd_getpid(3) of glibc tells it.
 
         Raises:
-            ProcessLookupError: it has exited and was reaped (ESRCH).
-            OSError: EREMOTE: it has no id in our pid namespace.
+            ProcessLookupError: the process has exited and was reaped (ESRCH).
+            OSError: EREMOTE: the process has no id in our pid namespace.
             ValueError: the handle is closed.
         """
         with self.hold() as fd:
             return _pid_of(fd)
 
     def info(self) -> ProcessInfo:
-        """Who it is, and how it ended, as far as the kernel tells (PIDFD_GET_INFO, Linux 6.13).
+        """What the kernel tells of the process and of its end (PIDFD_GET_INFO, Linux 6.13).
 
         Raises:
-            ProcessLookupError: it is gone, and the kernel has kept nothing of it (before 6.15).
-            OSError: EREMOTE: it has no id in our pid namespace.
+            ProcessLookupError: the process is gone, and the kernel has kept nothing (before 6.15).
+            OSError: EREMOTE: the process has no id in our pid namespace.
             ValueError: the handle is closed.
         """
         with self.hold() as fd:
@@ -423,27 +426,28 @@ class PidFd(Owner):
             number: the descriptor's number in the process.
 
         Returns:
-            Ours, close-on-exec, which you close.
+            Our duplicate, which is close-on-exec. You must close it.
 
         Raises:
-            OSError: EBADF: it has no such descriptor; EPERM: we may not ptrace(2) it; ESRCH.
+            OSError: EBADF: the process has no such descriptor; EPERM: we may not ptrace(2) it;
+                ESRCH.
             ValueError: the handle is closed.
         """
         with self.hold() as fd:
             return _native.pidfd_getfd(fd, number)
 
     def open_proc(self) -> int:
-        """Its /proc/PID directory, opened; certainly its own. You close it.
+        """Open the process's own /proc/PID directory, never another's. You must close it.
 
         Raises:
-            ProcessLookupError: it has exited and was reaped.
-            OSError: EREMOTE: it has no id in our pid namespace.
+            ProcessLookupError: the process has exited and was reaped.
+            OSError: EREMOTE: the process has no id in our pid namespace.
             ValueError: the handle is closed.
         """
         with self.hold() as fd:
             directory = os.open(f"/proc/{_pid_of(fd)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                _pid_of(fd)  # it has the pid still, so it had it when we opened
+                _pid_of(fd)  # the process still has the pid, so it had it when we opened
             except BaseException:
                 os.close(directory)
                 raise
@@ -451,24 +455,24 @@ class PidFd(Owner):
 
 
 def _check(fd: int) -> None:
-    """Raises OSError, EBADF, if it is not a pidfd."""
+    """Raise OSError, EBADF, if `fd` is not a pidfd."""
     if not isinstance(fd, int):
         raise TypeError(f"a descriptor is an integer, not {type(fd).__name__}")
     _fdinfo_pid(fd)
 
 
 def _key(fd: int) -> tuple[int, bool] | None:
-    """The inode of a pidfd, and whether it is of a thread; None where inodes say nothing."""
+    """The inode of a pidfd, and whether it is of a thread; None if the inode says nothing."""
     if _native.filesystem(fd) != _PIDFS:
         return None
     return os.fstat(fd).st_ino, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & _PIDFD_THREAD)
 
 
 def _check_process_directory(directory: int) -> None:
-    """Raises ProcessLookupError if it is not a process's in /proc, or of one that is gone."""
+    """Raise ProcessLookupError if this is no process's directory in /proc, or that is gone."""
     try:
-        signal.pidfd_send_signal(directory, 0)  # which such a directory will do for, too
-    except PermissionError:  # it is one
+        signal.pidfd_send_signal(directory, 0)  # this call takes such a directory, too
+    except PermissionError:  # then it is such a directory
         pass
     except OSError as exc:
         if exc.errno != errno.EBADF:

@@ -1,7 +1,7 @@
 """The kernel's own calls, which gevent and eventlet take away or replace (`monkey.patch_all()`).
 
-Before our import or after it: gevent and eventlet take `epoll` out of `select`. eventlet's
-`os.read` and `os.write`, where they would block, wait in a loop that is not the one that calls us.
+They may do so before our import or after it. Both take `epoll` out of `select`. eventlet's
+`os.read` and `os.write` wait, where they would block, in another loop than the one that calls us.
 """
 
 import select
@@ -15,7 +15,7 @@ EPOLLET: Final = select.EPOLLET
 
 if TYPE_CHECKING or hasattr(select, "epoll"):
     from select import epoll
-else:  # the module made once more has what was taken out of the first one
+else:  # a second copy of the module still has what was removed from the first
     import importlib.util
 
     _spec = importlib.util.find_spec("select")

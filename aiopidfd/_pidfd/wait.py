@@ -1,4 +1,4 @@
-"""The exit of any process: a child of ours or not, made by whomever, told by its pidfd."""
+"""The exit of any process, told by its pidfd. The process may be a child of ours or not."""
 
 import contextlib
 import enum
@@ -26,15 +26,15 @@ __all__ = [
     "wait_pidfd",
 ]
 
-# Seconds, in all, until whoever reaps a process that has exited has done so: only then can others
-# be told its status (ioctl PIDFD_GET_INFO, Linux 6.15). One that reaps at all does so at once.
+# Seconds, in all, to wait until the parent of a process that has exited has reaped it. Only then
+# can others learn its status (ioctl PIDFD_GET_INFO, Linux 6.15). A parent that reaps does so soon.
 PATIENCE: Final = 2.0
 
-WALL: Final = 0x40000000  # _WALL of waitpid(2): whatever the child's exit signal is
+WALL: Final = 0x40000000  # __WALL of waitpid(2): any child, whatever its exit signal is
 
 
 class Unsettled(enum.Enum):
-    """Why there is no status."""
+    """The reasons why there is no status."""
 
     RUNS = "it runs"
     NOT_YET = "it has exited, and its parent has not reaped it"
@@ -42,19 +42,19 @@ class Unsettled(enum.Enum):
 
 
 class Patience:
-    """How long to sleep until whoever reaps a process has done so: ever longer, not for ever."""
+    """How long to sleep until a process's parent has reaped it: longer each time, with a limit."""
 
     def __init__(self) -> None:
-        """None was needed yet."""
+        """Begin with the shortest sleep."""
         self._next, self._sum = 0.001, 0.0
 
     @property
     def over(self) -> bool:
-        """Whether PATIENCE has passed."""
+        """Whether the sleeps have reached PATIENCE in all."""
         return self._sum >= PATIENCE
 
     def next(self) -> float:
-        """Seconds."""
+        """The length of the next sleep, in seconds."""
         delay = self._next
         self._sum += delay
         self._next *= 2
@@ -62,24 +62,27 @@ class Patience:
 
 
 async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
-    """Wait until a process has exited: a child that you made by other means, or any other.
+    """Wait until a process has exited: a child that you made by other means, or any other process.
 
-    The process is held by a pidfd from the first moment, so the wait never goes over to another one
-    that gets the same pid. On any asyncio loop and on trio. No SIGCHLD, no thread.
+    A pidfd holds the process from the first moment, so the wait never switches to another process
+    that gets the same pid. It works on any asyncio loop and on trio, without SIGCHLD and without a
+    thread.
 
     Args:
-        pid: its process id. A child's cannot be recycled before you call this, unless somebody else
-            reaps it first: then it is lost, which no call after the fact can mend.
-        reap: if it is a child of ours, reap it, as waitpid(2) does. False leaves it to the object
-            that made it: a `subprocess.Popen` whose child was reaped by others, or by this, says 0.
-            Believe what this returns, then.
+        pid: its process id. The pid of a child cannot be reused before you call this, unless
+            somebody else reaps the child first: then its status is lost, and no later call can
+            bring it back.
+        reap: whether to reap it, as waitpid(2) does, if it is a child of ours. False leaves that to
+            the object that made the child. If others have reaped the child of a
+            `subprocess.Popen`, or this function has, the Popen says 0: then believe what this
+            function returns.
 
     Returns:
-        Its exit status, or minus the number of the signal that ended it. None where that cannot be
-        known: for a process that is reaped by others, before Linux 6.15 (PIDFD_INFO_EXIT).
+        Its exit status, or minus the number of the signal that ended it. None where nobody can
+        tell: for a process that others reap, before Linux 6.15 (PIDFD_INFO_EXIT).
 
     Raises:
-        ProcessLookupError: there is no such process (pidfd_open(2)), any more perhaps.
+        ProcessLookupError: there is no such process (pidfd_open(2)), or no longer.
         TypeError, ValueError, OverflowError: not a process id.
         OSError: EMFILE and the like.
     """
@@ -109,14 +112,14 @@ async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
     """Wait until the process of a pidfd has exited. Otherwise as `wait_pid`.
 
     Args:
-        pidfd: of pidfd_open(2) or CLONE_PIDFD, received from another process, or else. It stays
-            yours, and may be closed while this waits.
+        pidfd: from pidfd_open(2), from CLONE_PIDFD, from another process, or from elsewhere. It
+            stays yours, and you may close it while this waits.
         reap: as in `wait_pid`.
 
     Raises:
         OSError: EBADF: it is not a pidfd.
     """
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # both know what a pidfd is
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # these come of pidfds only
         signal.pidfd_send_signal(pidfd, 0)
     # Any number of tasks may wait for one process, but a loop has one reader for a descriptor.
     copy = fcntl.fcntl(pidfd, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -127,7 +130,7 @@ async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
 
 
 async def until_settled(look: Callable[[], int | Unsettled], fd: int) -> int | None:
-    """Look, until there is a status or there will be none; `fd` is readable when to look again."""
+    """Look until there is a status, or will be none. While it runs, wait until `fd` is readable."""
     patience = Patience()
     while isinstance(status := look(), Unsettled):
         if status is Unsettled.RUNS:
@@ -140,18 +143,18 @@ async def until_settled(look: Callable[[], int | Unsettled], fd: int) -> int | N
 
 
 def exit_status(pidfd: int, *, reap: bool) -> int | Unsettled:
-    """How a process ended, as a return code, or why that is not known. Never blocks.
+    """How a process ended, as a return code, or why that is unknown. Never blocks.
 
     Args:
-        pidfd: the process's.
-        reap: reap it if it is a child of ours that has exited.
+        pidfd: a pidfd of the process.
+        reap: whether to reap the process if it is a child of ours that has exited.
     """
-    if not has_exited(pidfd):  # a thread group is not over when its first thread is a zombie
+    if not has_exited(pidfd):  # a thread group may still run when its first thread is a zombie
         return Unsettled.RUNS
-    with contextlib.suppress(ChildProcessError):  # no child of ours, or reaped by others
+    with contextlib.suppress(ChildProcessError):  # not a child of ours, or reaped by others
         options = os.WEXITED | os.WNOHANG | WALL | (0 if reap else os.WNOWAIT)
         result = os.waitid(os.P_PIDFD, pidfd, options)
-        if result is None:  # somebody traces it, and is to be told first
+        if result is None:  # a tracer is told first
             return Unsettled.NOT_YET
         return returncode(result.si_code, result.si_status)
     try:
@@ -170,5 +173,5 @@ def has_exited(pidfd: int) -> bool:
 
 
 def returncode(code: int, status: int) -> int:
-    """What waitid(2) tells, as subprocess puts it: the exit status, or minus the signal."""
+    """What waitid(2) tells, in subprocess's form: the exit status, or minus the signal's number."""
     return status if code == os.CLD_EXITED else -status

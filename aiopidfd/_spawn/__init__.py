@@ -1,1 +1,1 @@
-"""A program is started and known; without a loop, but for how loops hear of it."""
+"""Programs are started and known here. This part needs no loop; `hub` tells loops of programs."""

@@ -1,4 +1,4 @@
-"""Output that is kept in memory, with a bound; and the errors of a program that went beyond one."""
+"""Output that is kept in memory, with a limit, and the errors of programs that exceed a limit."""
 
 import codecs
 import io
@@ -23,14 +23,14 @@ _CHOICES: Final = ("raise", "head", "tail")
 
 
 class OutputLimitError(subprocess.SubprocessError):
-    """A program has written more than `output_limit` allows, and was ended because of it.
+    """A program has written more than `output_limit` allows, and was ended because of that.
 
     Attributes:
         cmd: the command.
-        stream: the output that went beyond the limit, "stdout" or "stderr".
+        stream: the output that exceeded the limit, "stdout" or "stderr".
         limit: the limit, in bytes.
-        stdout, stderr: what was captured, always as bytes, no more than `limit` of each; None where
-            nothing was to be captured.
+        stdout, stderr: what was captured, always as bytes, at most `limit` of each; None for an
+            output that was not captured.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class OutputLimitError(subprocess.SubprocessError):
         stdout: bytes | None = None,
         stderr: bytes | None = None,
     ) -> None:
-        """All of it is kept as it is given."""
+        """Keep all of it as it is given."""
         super().__init__(cmd, stream, limit, stdout, stderr)
         self.cmd = cmd
         self.stream = stream
@@ -50,12 +50,12 @@ class OutputLimitError(subprocess.SubprocessError):
         self.stderr = stderr
 
     def __str__(self) -> str:
-        """The command, the stream and the limit."""
+        """The command, the stream and the limit, in one sentence."""
         return f"Command {self.cmd!r} wrote more than {self.limit} bytes to its {self.stream}"
 
 
 class IdleTimeoutError(subprocess.TimeoutExpired):
-    """A program wrote nothing for `idle_timeout` seconds, and was ended because of it.
+    """A program wrote nothing for `idle_timeout` seconds, and was ended because of that.
 
     Attributes:
         cmd: the command.
@@ -64,7 +64,7 @@ class IdleTimeoutError(subprocess.TimeoutExpired):
     """
 
     def __str__(self) -> str:
-        """The command and the seconds."""
+        """The command and the seconds, in one sentence."""
         return f"Command {self.cmd!r} wrote nothing for {self.timeout} seconds"
 
 
@@ -72,7 +72,7 @@ class BoundedProcess(subprocess.CompletedProcess[T]):
     """A `subprocess.CompletedProcess` of a program whose output was captured with a limit.
 
     Attributes:
-        stdout_dropped, stderr_dropped: how many bytes of each were not kept; 0: it is complete.
+        stdout_dropped, stderr_dropped: how many bytes of each output were not kept; 0 if all were.
     """
 
     stdout_dropped: int
@@ -87,13 +87,13 @@ class BoundedProcess(subprocess.CompletedProcess[T]):
         stdout_dropped: int = 0,
         stderr_dropped: int = 0,
     ) -> None:
-        """As its base class."""
+        """Take the arguments of the base class, and what was dropped."""
         super().__init__(args, returncode, stdout, stderr)
         self.stdout_dropped = stdout_dropped
         self.stderr_dropped = stderr_dropped
 
     def __repr__(self) -> str:
-        """As its base class, and what was dropped."""
+        """The repr of the base class, with what was dropped."""
         dropped = f", stdout_dropped={self.stdout_dropped}, stderr_dropped={self.stderr_dropped})"
         return super().__repr__()[:-1] + dropped
 
@@ -109,7 +109,7 @@ class BoundedProcess(subprocess.CompletedProcess[T]):
 
 
 def check_limit(output_limit: Any, on_limit: Any) -> None:
-    """Refuse a limit that is none. Raises TypeError, ValueError."""
+    """Refuse a limit that is not valid. Raises TypeError, ValueError."""
     if on_limit not in _CHOICES:
         raise ValueError(f"on_limit must be 'raise', 'head' or 'tail', not {on_limit!r}")
     if output_limit is None:
@@ -126,11 +126,12 @@ def check_limit(output_limit: Any, on_limit: Any) -> None:
 class Capture:
     """Keeps what one output of a program writes: all of it, or its first or last bytes.
 
-    In memory that is the limit while it is being fed, and up to twice that when it is taken.
+    It needs as much memory as the limit while it is fed, and up to twice as much when the value is
+    taken.
 
     Attributes:
-        limit: bytes that are kept; None for all.
-        dropped: bytes that were not kept.
+        limit: how many bytes are kept; None for all.
+        dropped: how many bytes were not kept.
     """
 
     def __init__(self, limit: int | None = None, *, tail: bool = False) -> None:
@@ -138,9 +139,9 @@ class Capture:
         self.limit = limit
         self.dropped = 0
         self._tail = tail
-        self._kept = io.BytesIO()  # its value needs no copy, unlike a bytearray's
+        self._kept = io.BytesIO()  # unlike a bytearray, it gives its value without a copy
         self._size = 0
-        self._oldest = 0  # of the last bytes, which go round in a circle
+        self._oldest = 0  # where the last bytes begin: they are a ring
 
     def feed(self, data: bytes) -> None:
         """Take in what was read."""
@@ -165,7 +166,7 @@ class Capture:
         self._oldest = (self._oldest + len(data)) % self._size
 
     def value(self, encoding: str | None = None) -> bytes:
-        """What was kept; for who decodes it, without the parts of a character that was cut."""
+        """What was kept. With an encoding, without the pieces of a character that was cut."""
         if self._oldest:
             with self._kept.getbuffer() as kept:
                 value = b"".join((kept[self._oldest :], kept[: self._oldest]))
@@ -177,9 +178,9 @@ class Capture:
 
 
 def _whole_characters(data: bytes, encoding: str, tail: bool) -> bytes:
-    """Cut off what is left of a character that was cut: at the end, or with `tail` at the start.
+    """Remove the rest of a character that was cut: at the end, or with `tail` at the start.
 
-    At the start that can be seen in UTF-8 alone.
+    At the start this can be done for UTF-8 only.
     """
     if tail:
         if codecs.lookup(encoding).name != "utf-8":
@@ -194,7 +195,7 @@ def _whole_characters(data: bytes, encoding: str, tail: bool) -> bytes:
 
 
 def errors_in(exc: BaseException) -> Iterator[BaseException]:
-    """The error itself, or those of a group."""
+    """The error itself, or the errors in a group."""
     if isinstance(exc, BaseExceptionGroup):
         yield from exc.exceptions
     else:

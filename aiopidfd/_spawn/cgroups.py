@@ -1,9 +1,10 @@
 """The option `cgroup`: whether a directory is a cgroup that a program can be put into, and how.
 
-clone3(2) puts the program there at its birth (CLONE_INTO_CGROUP, Linux 5.7). clone(2) cannot, so
-there the child writes itself into `cgroup.procs` before all else (cgroups(7)); and so it does where
-the kernel has killed it at birth (guardian.c says why it may). Either way the kernel has the last
-word: what is checked here is checked for the sake of the error's text.
+clone3(2) puts the program there at its birth (CLONE_INTO_CGROUP, Linux 5.7). clone(2) cannot do
+this, so with it the child writes itself into `cgroup.procs` before it does anything else
+(cgroups(7)). The child does the same where the kernel has killed it at birth (guardian.c says why
+that may happen). In both cases the kernel decides: the checks here only make the error's text
+better.
 """
 
 import os
@@ -33,11 +34,12 @@ _CGROUP2_SUPER_MAGIC: Final = 0x63677270
 
 _PROCS: Final = "cgroup.procs"
 
-# Those that are not threaded: a cgroup that hands one of them to its children holds no process
-# itself (cgroups(7), "no internal processes"). With the others it depends; the kernel knows.
+# The controllers that are not threaded. A cgroup that gives one of them to its children holds no
+# process itself (cgroups(7), "no internal processes"). For the others it depends, and the kernel
+# decides.
 _DOMAIN_CONTROLLERS: Final = frozenset({"memory", "io", "hugetlb", "rdma", "misc", "dmem"})
 
-# What the kernel means by each, for clone3(2) and for a write to cgroup.procs.
+# What each error of the kernel means, for clone3(2) and for a write to cgroup.procs.
 _MEANING: Final = {
     EACCES: "its cgroup.procs must be writable for us, and that of the nearest ancestor that it "
     "has in common with our own cgroup",
@@ -49,32 +51,32 @@ _MEANING: Final = {
     EOPNOTSUPP: "it is threaded, or below a threaded one: its cgroup.type is not a domain",
 }
 
-# What a clone into a cgroup fails with for reasons that any clone has.
+# Errors that any clone may fail with, into a cgroup or not.
 _ANY_CLONE: Final = frozenset({EMFILE, ENFILE, ENOMEM})
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """Where a program is put.
+    """The cgroup that a program is put into.
 
     Attributes:
         fd: the cgroup's directory, open until the program has started.
-        path: it as the caller wrote it, for errors; None where a descriptor was given.
+        path: the path as the caller wrote it, for errors; None if a descriptor was given.
     """
 
     fd: int
     path: str | bytes | os.PathLike[Any] | None
 
     def check(self) -> None:
-        """See whether a program can be put there.
+        """Check whether a program can be put into it.
 
         Raises:
-            NotADirectoryError: a descriptor of something else.
-            FileNotFoundError: it was removed.
+            NotADirectoryError: it is a descriptor of something else.
+            FileNotFoundError: the cgroup was removed.
             PermissionError: its cgroup.procs may not be written.
-            OSError: EROFS: on a read-only mount. EINVAL: no cgroup, or one of version 1.
-                EOPNOTSUPP: it is threaded, or below a threaded one. EBUSY: it hands controllers
-                to its children.
+            OSError: EROFS: it is on a read-only mount. EINVAL: it is not a cgroup, or one of
+                version 1. EOPNOTSUPP: it is threaded, or below a threaded one. EBUSY: it gives
+                controllers to its children.
         """
         if not S_ISDIR(os.fstat(self.fd).st_mode):
             raise self._error(ENOTDIR)
@@ -84,27 +86,27 @@ class Cgroup:
         if kind != _CGROUP2_SUPER_MAGIC:
             raise self._error(EINVAL, "it is no cgroup: not on a cgroup2 file system")
         if not os.access(_PROCS, os.W_OK, dir_fd=self.fd, effective_ids=True):
-            try:  # that tells why
+            try:  # this error says why
                 os.close(os.open(_PROCS, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd))
             except OSError as exc:
                 raise self.error(exc.errno or 0) from None
         if (role := self._read("cgroup.type")) is None:
-            return  # the root, which has no such rules; or the kernel shall tell
-        # The kernel would let a whole program into a "threaded" one, too: and account its memory to
-        # an ancestor, and not list it in cgroup.procs there.
+            return  # the root, which has no such rules; or the kernel will decide
+        # The kernel would also let a whole program into a "threaded" cgroup. Then it would account
+        # its memory to an ancestor, and not list it in cgroup.procs there.
         if role not in ("domain", "domain threaded"):
             raise self.error(EOPNOTSUPP)
         if _DOMAIN_CONTROLLERS & {*(self._read("cgroup.subtree_control") or "").split()}:
             raise self.error(EBUSY)
 
     def open_kill(self) -> int | None:
-        """A descriptor that all of it can be killed by (cgroup.kill, Linux 5.14); None before that.
+        """A descriptor by which the cgroup can be killed (cgroup.kill); None before Linux 5.14.
 
         Raises:
-            OSError: EBUSY: it holds processes already, which are not ours to kill; or it is the
-                root, which holds all that are in no other.
+            OSError: EBUSY: the cgroup already holds processes, which we must not kill; or it is the
+                root, which holds all processes that are in no other cgroup.
         """
-        events = self._read("cgroup.events")  # the root has none
+        events = self._read("cgroup.events")  # the root has no such file
         if events is None or "populated 1" in events:
             raise self._error(EBUSY, "with contain it must be the program's own, and it is in use")
         try:
@@ -113,13 +115,13 @@ class Cgroup:
             return None
 
     def clone_error(self, errno: int) -> OSError:
-        """The error of a clone into it that the kernel refused with `errno`."""
+        """The error for a clone into it, when the kernel has refused that with `errno`."""
         if errno in _ANY_CLONE:
             return OSError(errno, os.strerror(errno))
         return self.error(errno)
 
     def error(self, errno: int) -> OSError:
-        """The error for what the kernel says of it, or would say."""
+        """The error for what the kernel says of the cgroup, or would say."""
         return self._error(errno, _MEANING.get(errno))
 
     def _error(self, errno: int, meaning: str | None = None) -> OSError:
@@ -128,7 +130,7 @@ class Cgroup:
         return OSError(errno, reason) if self.path is None else OSError(errno, reason, self.path)
 
     def _read(self, name: str) -> str | None:
-        """A file of it; None if it is not there (any more), or not for us to read."""
+        """The text of one of its files; None if the file is missing or we may not read it."""
         try:
             with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)) as file:
                 return file.read().strip()

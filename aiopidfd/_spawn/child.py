@@ -17,8 +17,8 @@ __all__ = ["Child", "spawn"]
 class Child(BlockingTreeHandle, Handle):
     """A program that was started by `spawn`, or a process that was made by `fork`.
 
-    One that is dropped while it runs lives on; its guardian is reaped by a later start of this
-    process. All methods may be called from any thread.
+    If it is dropped while the program runs, the program goes on, and a later start of this process
+    reaps the guardian. All methods may be called from any thread.
     """
 
     __slots__ = ("__weakref__", "_program")
@@ -28,11 +28,11 @@ class Child(BlockingTreeHandle, Handle):
         self._program = program
 
     def poll(self) -> int | None:
-        """Look whether it has exited, without blocking. Returns `returncode`."""
+        """Look, without blocking, whether the program has exited. Returns `returncode`."""
         return self._program.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Block until the program has exited. The GIL is not held meanwhile.
+        """Block until the program has exited. The GIL is released meanwhile.
 
         Args:
             timeout: seconds; None waits for ever.
@@ -41,14 +41,14 @@ class Child(BlockingTreeHandle, Handle):
             `returncode`.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs.
-            ChildProcessError: this process is a forked copy of the child's parent.
-            TypeError, ValueError: no number of seconds.
+            subprocess.TimeoutExpired: the program still runs.
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            TypeError, ValueError: not a number of seconds.
         """
         return self._program.wait(timeout)
 
     def __enter__(self) -> Self:
-        """The child itself."""
+        """The `Child` itself."""
         return self
 
     def __exit__(
@@ -70,22 +70,22 @@ def spawn(
     stderr: Stdio = None,
     **options: Unpack[Options],
 ) -> Child:
-    """Start a program, blocking until it was exec'd; for code without a loop.
+    """Start a program and block until its exec; for code without a loop.
 
     Args:
         command: the program and its arguments, or one string, which is a program's name or path.
-        shell: run the command, a string, by `/bin/sh -c`.
+        shell: whether `/bin/sh -c` runs the command, which is then a string.
         stdin, stdout, stderr: None to inherit, DEVNULL, a descriptor or a file; STDOUT for stderr.
-            PIPE and PTY are refused: make a pipe with `os.pipe` and pass its end.
-        options: as everywhere, see `aiopidfd.Options`.
+            PIPE and PTY are refused: make a pipe with `os.pipe` and pass one of its ends.
+        options: see `aiopidfd.Options`.
 
     Returns:
-        The running child.
+        The `Child` that stands for the running program.
 
     Raises:
-        FileNotFoundError, PermissionError, NotADirectoryError: with `filename`, as subprocess.
-        TypeError, ValueError: bad arguments, before anything is started.
-        OSError: EMFILE, EAGAIN and the like; or a call is missing here (see `aiopidfd.kernel`).
+        FileNotFoundError, PermissionError, NotADirectoryError: with `filename`, as in subprocess.
+        TypeError, ValueError: bad arguments; raised before anything is started.
+        OSError: EMFILE, EAGAIN and the like; or the kernel lacks a call (see `aiopidfd.kernel`).
     """
     if subprocess.PIPE in (stdin, stdout, stderr):
         raise ValueError("spawn() makes no pipes: pass an end of one made with os.pipe()")

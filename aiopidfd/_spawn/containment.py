@@ -1,4 +1,4 @@
-"""Whether a program's tree can be found here: by its guardian, which contains it, and by us."""
+"""Whether a program's tree can be found here: by a guardian that contains it, and by us."""
 
 import errno
 import os
@@ -7,10 +7,10 @@ __all__ = ["check_containment", "explained"]
 
 
 def check_containment() -> None:
-    """See whether a guardian can find its program's tree.
+    """Check whether a guardian can find its program's tree.
 
     Raises:
-        OSError: ENOTSUP, ENOSYS: it could not.
+        OSError: ENOTSUP, ENOSYS: it cannot.
     """
     try:
         ours = os.readlink("/proc/self") == str(os.getpid())
@@ -25,7 +25,7 @@ def check_containment() -> None:
 
 
 def explained(exc: OSError) -> OSError:
-    """The error of the native walk through a tree, in words."""
+    """The error of the native walk through a tree, explained in words."""
     if exc.errno == errno.ENOTSUP:
         return OSError(
             exc.errno, "a tree is found in /proc, which must be there and of our pid namespace"

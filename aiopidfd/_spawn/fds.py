@@ -1,4 +1,4 @@
-"""Descriptors of ours never lie among the standard three, even where the host closed those."""
+"""Our descriptors are never among the standard three, even where the host has closed those."""
 
 import errno
 import fcntl
@@ -13,10 +13,10 @@ FIRST: Final = 3
 
 
 def duplicate(fd: int) -> int:
-    """A duplicate above the standard three, close-on-exec.
+    """A duplicate above the standard three; it is close-on-exec.
 
     Raises:
-        OSError: EBADF; EMFILE, also where not even 3 is allowed, of which fcntl(2) says EINVAL.
+        OSError: EBADF; EMFILE, also where not even 3 is allowed (fcntl(2) would say EINVAL).
     """
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST)
@@ -27,7 +27,7 @@ def duplicate(fd: int) -> int:
 
 
 def above_stdio(fd: int) -> int:
-    """The same file above the standard three; the number given is closed if it was not."""
+    """The same file above the standard three. If `fd` is one of the three, it is closed."""
     if fd >= FIRST:
         return fd
     try:
@@ -37,7 +37,7 @@ def above_stdio(fd: int) -> int:
 
 
 def pipe_above_stdio() -> tuple[int, int]:
-    """A pipe's read and write end, both close-on-exec."""
+    """A pipe's read end and write end, both close-on-exec."""
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
         read = above_stdio(read)
@@ -52,7 +52,7 @@ def pipe_above_stdio() -> tuple[int, int]:
 
 
 def epoll_above_stdio() -> epoll:
-    """A new epoll set, close-on-exec."""
+    """A new epoll set, which is close-on-exec."""
     new = epoll()
     if new.fileno() >= FIRST:
         return new

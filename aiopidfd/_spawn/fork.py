@@ -1,4 +1,4 @@
-"""`fork`: os.fork(), but the new process is one that nothing else in this one can see."""
+"""`fork`: os.fork(), but nothing else in this process can see the new process."""
 
 import errno
 import sys
@@ -12,7 +12,7 @@ from .program import Program
 
 __all__ = ["fork", "fork_on"]
 
-# What a `Program` has of a command, for one that has none.
+# A `Program` needs a plan; this one is for a process that has no command.
 _PLAN = Plan(
     executable="fork",
     args=("fork",),
@@ -31,37 +31,36 @@ _PLAN = Plan(
 
 
 def fork() -> Child | None:
-    """Fork this process, as `os.fork` does, but unseen. Blocks, with the GIL, until it is done.
+    """Fork this process, as `os.fork` does, but invisibly. Blocks, with the GIL, until it is done.
 
-    The new process is a guardian's child: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no
-    status lost to an ignored SIGCHLD. It is made by the C library's own fork(), so the at-fork
-    handlers of C and of Python have run, and the locks of malloc, of stdio and of the interpreter
-    are its own.
-    docs/fork.md says what is safe in it, and what is not.
+    The new process is a guardian's child: there is no SIGCHLD, a foreign `waitpid(-1)` does not
+    find it, and an ignored SIGCHLD loses no status. The C library's own fork() makes it, so the
+    at-fork handlers of C and of Python have run in it, and it owns the locks of malloc, of stdio
+    and of the interpreter. docs/fork.md says what is safe in it, and what is not.
 
-    In the new process `os.getppid()` is the guardian. End it with `os._exit`: else it goes on with
-    what this process was about to do. The audit event is `os.fork`.
+    In the new process `os.getppid()` is the guardian. End the new process with `os._exit`: else it
+    goes on with what this process was about to do. The audit event is `os.fork`.
 
     Returns:
-        In this process the `Child`, which runs, with its pid and pidfd; its `args` are ("fork",).
-        In the new process None.
+        In this process, the `Child` that stands for the new process, with its pid and pidfd; its
+        `args` are ("fork",). In the new process, None.
 
     Raises:
         BlockingIOError: EAGAIN: a limit on processes (fork(2)).
-        ChildProcessError: the guardian was killed meanwhile. The new process, if there was one,
-            has ended and has run nothing of ours.
-        OSError: EMFILE, ENOMEM and the like; ENOSYS on other machines than x86-64 and aarch64;
+        ChildProcessError: the guardian was killed meanwhile. The new process, if there was one, has
+            ended and has run nothing of ours.
+        OSError: EMFILE, ENOMEM and the like; ENOSYS on machines other than x86-64 and aarch64;
             ENOTSUP in a thread that has a shadow stack.
-        RuntimeError: in a sub-interpreter.
+        RuntimeError: called in a sub-interpreter.
     """
     program = fork_on(None)
     return None if program is None else Child(program)
 
 
 def fork_on(hub: Hub | None) -> Program | None:
-    """As `fork`; `hub` is that of the loop which will hear of the new process.
+    """As `fork`; `hub` is the hub of the loop that will hear of the new process.
 
-    Raises also RuntimeError: the programs of that loop are being shut down.
+    It also raises RuntimeError: the programs of that loop are being shut down.
     """
     if hub is not None:
         hub.check_open()
@@ -77,7 +76,7 @@ def fork_on(hub: Hub | None) -> Program | None:
                 ) from None
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            other = other_clone_call()  # a filter is in the way, perhaps since a moment ago
+            other = other_clone_call()  # a filter may have come in the way just now
             if other is None:
                 raise
             call = other

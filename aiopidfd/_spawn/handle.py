@@ -1,4 +1,4 @@
-"""What every handle to a running program has: who it is, its exit, its signals, its tree."""
+"""What every handle to a program has: the program's identity, exit, signals and tree."""
 
 import contextlib
 import os
@@ -17,9 +17,9 @@ __all__ = ["AsyncHandle", "BlockingTreeHandle", "Handle", "TreeHandle"]
 
 
 class TreeHandle:
-    """What our handles to a program have and those of the standard library do not.
+    """What our handles to a program have and those of the standard library lack.
 
-    So it can stand beside a base class of the standard library's that has the rest.
+    So a class can derive from this and from a class of the standard library, which has the rest.
     """
 
     __slots__ = ()
@@ -28,17 +28,17 @@ class TreeHandle:
 
     @property
     def pidfd(self) -> int:
-        """The program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it."""
+        """The program's pidfd (pidfd_open(2)) while it runs, else -1. You must not close it."""
         return self._program.pidfd
 
     def handle(self) -> AbstractContextManager[int]:
-        """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
+        """A pidfd of the program. It stays valid inside the block, even if the program ends.
 
             with process.handle() as pidfd:
                 signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
 
         Raises:
-            NoHandleError: the program has exited and that is known.
+            NoHandleError: the program has exited, and its exit is known.
             ChildProcessError: this process is a forked copy of the one that started the program.
         """
         return self._program.handle()
@@ -50,26 +50,26 @@ class TreeHandle:
 
     @property
     def rusage(self) -> resource.struct_rusage | None:
-        """What this program alone used, once it has exited. See `Child.rusage`."""
+        """The resources that this program alone used, once it has exited. See `Child.rusage`."""
         return self._program.rusage
 
     def children(self) -> list[PidFd]:
-        """All that the program has started and that is there now, and what those have started.
+        """All that the program has started and that runs now, and what those have started.
 
-        Daemons too, which have left their parent and their session. Parents come before their
-        children. A handle to each, to be closed (or dropped):
+        This includes daemons, which have left their parent and their session. Parents come before
+        their children. You get a handle to each process, which you close (or drop):
 
             for child in process.children():
                 with child:
                     print(child.getpid())
 
-        From this call on the guardian stays as long as there is any of them, after the program's
-        own exit too; and so for the other calls that deal with the tree.
+        From this call on the guardian stays until all of them are gone, even after the program's
+        own exit. The other calls that deal with the tree have the same effect.
 
         Raises:
-            ProcessLookupError: the program has exited, and no one has kept track of its tree.
+            ProcessLookupError: the program has exited, and nobody has kept track of its tree.
             ChildProcessError: this process is a forked copy of the one that started the program.
-            OSError: EMFILE; ENOTSUP, ENOSYS: /proc cannot tell (see docs/trees.md).
+            OSError: EMFILE; ENOTSUP, ENOSYS: /proc does not tell (see docs/trees.md).
         """
         handles: list[PidFd] = []
         with Tree(self._program) as tree:
@@ -89,11 +89,12 @@ class TreeHandle:
     def terminate_tree(self) -> None:
         """Send SIGTERM to the program and to all that it has started, each by its pidfd.
 
-        Once: what is started meanwhile may not get it. `kill_tree` leaves nothing.
+        The signal is sent once: what is started meanwhile may not get it. `kill_tree` leaves
+        nothing.
 
         Raises:
             ProcessLookupError: as `children`.
-            PermissionError: some may not be signalled (kill(2)); the others have got it.
+            PermissionError: some may not be signalled (kill(2)); the others have got the signal.
             OSError: as `children`.
         """
         with Tree(self._program) as tree:
@@ -120,7 +121,7 @@ class TreeHandle:
                 raise
             except OSError as exc:
                 self._kill_program()
-                if not isinstance(exc, ProcessLookupError):  # that is: it is gone
+                if not isinstance(exc, ProcessLookupError):  # else the tree is gone
                     raise
 
     def _kill_program(self) -> None:
@@ -134,17 +135,17 @@ class BlockingTreeHandle(TreeHandle):
     __slots__ = ()
 
     def kill_tree(self) -> bool:
-        """SIGKILL to the program and to all that it has started, until there is nothing left.
+        """SIGKILL the program and all that it has started, until nothing is left.
 
-        Blocks, without the GIL. What sleeps uninterruptibly in the kernel is left after 5 seconds,
-        and dies when it wakes.
+        Blocks, and releases the GIL. A process in uninterruptible sleep is left after 5 seconds; it
+        dies when it wakes.
 
         Returns:
             Whether nothing is left.
 
         Raises:
             PermissionError: all that is left may not be signalled (kill(2)).
-            OSError: as `children`; the program itself has got SIGKILL.
+            OSError: as `children`; SIGKILL was sent to the program itself.
         """
         with self._tree_to_kill() as tree:
             return tree is None or tree.kill_blocking()
@@ -152,12 +153,12 @@ class BlockingTreeHandle(TreeHandle):
 
 
 class Handle(Owner, TreeHandle):
-    """A program: who it is, how it ended, its signals and its tree. It has no streams."""
+    """A program: its identity, its exit, its signals and its tree. It has no streams."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """The pid, and how it stands."""
+        """The pid and the state."""
         return f"<{type(self).__name__} {self._described()}>"
 
     def _described(self) -> str:
@@ -171,25 +172,25 @@ class Handle(Owner, TreeHandle):
 
     @property
     def args(self) -> Sequence[StrOrBytesPath]:
-        """The command line as it was given; with a shell, the shell's."""
+        """The command line as it was given; with a shell, the command line of the shell."""
         return self._program.args
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs; then the exit status, or minus the signal's number.
+        """None while the program runs; then its exit status, or minus the signal's number.
 
-        255, with a warning in the log, where the guardian was killed and the kernel (before 6.15)
-        cannot tell.
+        It is 255, with a warning in the log, if the guardian was killed and the kernel (before
+        Linux 6.15) cannot tell the status.
         """
         return self._program.returncode
 
     def send_signal(self, signal: int) -> None:
-        """Send a signal, by pidfd: never to another process that got the same pid.
+        """Send a signal by pidfd, so never to another process that got the same pid.
 
         Raises:
-            ProcessLookupError: the program has exited and that is known.
+            ProcessLookupError: the program has exited, and its exit is known.
             ChildProcessError: this process is a forked copy of the one that started the program.
-            PermissionError: it runs with ids that we may not signal (kill(2)).
+            PermissionError: the program runs with ids that we may not signal (kill(2)).
         """
         self._program.send_signal(signal)
 
@@ -203,20 +204,21 @@ class Handle(Owner, TreeHandle):
 
 
 class AsyncHandle(Handle):
-    """A handle whose waits are awaited: on any asyncio loop and on trio."""
+    """A handle whose waits are awaited, on any asyncio loop and on trio."""
 
     async def kill_tree(self) -> bool:
-        """SIGKILL to the program and to all that it has started, until there is nothing left.
+        """SIGKILL the program and all that it has started, until nothing is left.
 
-        On any asyncio loop and on trio. What keeps forking is killed faster than it forks; what
-        sleeps uninterruptibly in the kernel is left after 5 seconds, and dies when it wakes.
+        This works on any asyncio loop and on trio. Processes that keep forking are killed faster
+        than they fork. A process in uninterruptible sleep is left after 5 seconds; it dies when it
+        wakes.
 
         Returns:
             Whether nothing is left.
 
         Raises:
             PermissionError: all that is left may not be signalled (kill(2)).
-            OSError: as `children`; the program itself has got SIGKILL.
+            OSError: as `children`; SIGKILL was sent to the program itself.
         """
         with self._tree_to_kill() as tree:
             return tree is None or await tree.kill()
@@ -225,8 +227,9 @@ class AsyncHandle(Handle):
     async def wait_tree(self) -> int:
         """Wait until the program has exited, and all that it has started is gone too.
 
-        On any asyncio loop and on trio. A cancelled wait leaves them alone. What the program left
-        behind before anybody dealt with its tree, when it exited, is not waited for.
+        This works on any asyncio loop and on trio. A cancelled wait leaves them alone. If nobody
+        has dealt with the tree before the program's exit, what the program left behind is not
+        waited for.
 
         Returns:
             The program's return code.
@@ -240,5 +243,5 @@ class AsyncHandle(Handle):
         return await self.wait()
 
     async def wait(self) -> int:
-        """Wait for the program's exit; the return code."""
+        """Wait for the program's exit. Returns the return code."""
         raise NotImplementedError

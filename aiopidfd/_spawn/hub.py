@@ -1,8 +1,8 @@
-"""How a loop hears of the programs that were started on it: by one hub for each loop.
+"""How a loop hears of the programs that were started on it: each loop has one hub.
 
-From the first start on the loop watches one descriptor, the hub's, however many programs there are.
-Only the loop holds the hub, by its reader (on trio by a system task). So the hub goes when the loop
-is closed.
+From its first start on, a loop watches one descriptor, that of its hub, however many programs there
+are. Only the loop holds the hub: by its reader, or on trio by a system task. So the hub is freed
+when the loop is closed.
 """
 
 import asyncio
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub", "current_hub", "hub_of", "known_hub", "news_of", "prepare"]
 
-# So many starts may be under way at once on one loop; the next one waits for its turn. A start
-# needs some more descriptors than a running program, and more starts at once are not faster.
+# How many starts may be under way at once on one loop; the next one waits for its turn. A start
+# needs some more descriptors than a running program, and more starts at once would not be faster.
 AT_ONCE: Final = 16
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Hub:
-    """Tells each listener when there is news of its program, and lets starts have their turns.
+    """Tells each listener when there is news of its program, and gives starts their turns.
 
-    It keeps the programs of its loop until their exits are known, whether anybody listens or not.
+    It keeps the programs of its loop until their exits are known, even if nobody listens.
 
     Attributes:
-        native: the native half, which the native module takes for a start.
+        native: the native half, which the native module needs for a start.
         number: the number of the native half's descriptor, even after somebody has closed that.
-        programs: by number, the programs of this loop that run.
-        trees: those whose guardian stays for their tree, perhaps after their own exit.
+        programs: the running programs of this loop, by number.
+        trees: the programs whose guardian stays for their tree, perhaps after their own exit.
     """
 
     __slots__ = (
@@ -83,15 +83,15 @@ class Hub:
         self._listeners[child.id] = listener
 
     def forget(self, child: _native.Child) -> None:
-        """Stop calling the listener of `child`."""
+        """Stop calling the listener for `child`."""
         self._listeners.pop(child.id, None)
 
     def has_listener(self, child: _native.Child) -> bool:
-        """Whether somebody is still to be told of `child`."""
+        """Whether somebody still waits for news of `child`."""
         return child.id in self._listeners
 
     def collect(self) -> None:
-        """Take in what is new and call the listeners. The loop calls this when it may read."""
+        """Take in the news and call the listeners. The loop calls this when the hub is readable."""
         numbers, late = self.native.collect()
         self._news.extend(numbers)
         if late and not self._will_look:
@@ -100,12 +100,12 @@ class Hub:
         self._tell()
 
     def _listener(self, number: int) -> Callable[[], object] | None:
-        """Whom to call: where nobody listens, the program itself takes in that it has ended."""
+        """The function to call. If nobody listens, it lets the program itself take in its end."""
         program = self.programs.get(number)
         return self._listeners.get(number, None if program is None else program.advance)
 
     def _tell(self) -> None:
-        """Call the listeners. If one is interrupted, say by Ctrl-C, the others are called later."""
+        """Call the listeners. If one is interrupted, as by Ctrl-C, the others are called later."""
         news = self._news
         try:
             while news:
@@ -114,7 +114,7 @@ class Hub:
                 news.popleft()
         except BaseException:
             if news and (listener := self._listener(news.popleft())) is not None:
-                self._soon(listener)  # again: it may have been interrupted
+                self._soon(listener)  # once more: it may have been interrupted
             if news:
                 self._soon(self._tell)
             raise
@@ -122,10 +122,10 @@ class Hub:
     def _look_again(self) -> None:
         self._will_look = False
         self.native.look_again()
-        self.collect()  # which arranges the next look if some are still late
+        self.collect()  # it arranges the next look if some are still late
 
     async def take_turn(self) -> None:
-        """Wait until one more start may be under way. The turn lasts until `give_turn`.
+        """Wait until one more start may be under way. The turn lasts until `give_turn` is called.
 
         Raises:
             RuntimeError: the programs of this loop are being shut down.
@@ -149,7 +149,7 @@ class Hub:
             self.check_open()
 
     def give_turn(self) -> None:
-        """Give a turn back: to the caller that has waited longest, if there is one."""
+        """Give a turn back. The caller that has waited longest gets it, if any caller waits."""
         if self._queue:
             self._queue.popleft().set()
         else:
@@ -157,7 +157,7 @@ class Hub:
 
     @property
     def is_starting(self) -> bool:
-        """Whether starts are under way."""
+        """Whether any start is under way."""
         return self._starting > 0
 
     def check_open(self) -> None:
@@ -169,7 +169,7 @@ class Hub:
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
-        """For the block nothing new can be started on this loop."""
+        """Inside the block nothing new can be started on this loop."""
         self._shutdowns += 1
         try:
             yield
@@ -180,7 +180,7 @@ class Hub:
 _hubs: "weakref.WeakKeyDictionary[Any, weakref.ref[Hub]]" = weakref.WeakKeyDictionary()
 _trio_hub: Any = None  # a RunVar
 
-os.register_at_fork(after_in_child=_hubs.clear)  # the native half is closed there
+os.register_at_fork(after_in_child=_hubs.clear)  # a forked copy has the native half closed
 
 
 def known_hub() -> Hub | None:
@@ -199,11 +199,11 @@ def hub_of(loop: asyncio.AbstractEventLoop) -> Hub | None:
 
 
 def current_hub() -> Hub:
-    """The hub of the running loop: asyncio's, another with `add_reader`, or trio's.
+    """The hub of the running loop: asyncio's, another loop with `add_reader`, or trio's.
 
     Raises:
         RuntimeError: no loop runs here.
-        OSError: EMFILE; or a call is refused here, which it names.
+        OSError: EMFILE; or the kernel refuses a call, which the text names.
     """
     trio = running_trio()
     if trio is not None:
@@ -211,7 +211,7 @@ def current_hub() -> Hub:
     loop = asyncio.get_running_loop()
     hub = known_hub()
     if hub is None or hub.native.fd < 0:
-        if hub is not None:  # the host has closed it
+        if hub is not None:  # the host has closed its descriptor
             with contextlib.suppress(OSError, ValueError):
                 loop.remove_reader(hub.number)
         hub = Hub(loop.call_soon, loop.call_later)
@@ -234,20 +234,20 @@ def _hub_of_trio(trio: Any) -> Hub:
 
 
 class _TrioHub(Hub):
-    """A hub that is served by a system task of trio.
+    """A hub that a system task of trio serves.
 
     At the end of a run trio cancels its system tasks, while other tasks may still be ending
-    programs. So this task is shielded as long as there is a listener, and is started again for the
-    next listener.
+    programs. So this task is shielded as long as there is a listener, and it is started again for
+    the next listener.
     """
 
     __slots__ = ("_scope", "_trio")
 
     def __init__(self, trio: Any) -> None:
-        later = functools.partial(_call_later_on_trio, trio)  # not a method of ours: no cycle
+        later = functools.partial(_call_later_on_trio, trio)  # a method would make a cycle
         super().__init__(functools.partial(later, 0), later)
         self._trio = trio
-        self._scope: Any = None  # the cancel scope of the task that serves it
+        self._scope: Any = None  # the cancel scope of the task that serves this hub
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         super().listen(child, listener)
@@ -255,7 +255,7 @@ class _TrioHub(Hub):
         self._scope.shield = True
 
     def be_served(self) -> None:
-        """Start the task, if it does not run: programs may end although nobody listens."""
+        """Start the task unless it runs: programs may end although nobody listens."""
         if self._scope is None:
             self._scope = self._trio.CancelScope()
             self._trio.lowlevel.spawn_system_task(self._serve, self._scope)
@@ -273,7 +273,7 @@ class _TrioHub(Hub):
                     self.collect()
         finally:
             self._scope = None
-            self.programs.clear()  # the run is over, and what is left of trio's may live on
+            self.programs.clear()  # the run is over, but objects of trio may live on
 
 
 def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:
@@ -286,15 +286,15 @@ def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object
 
 
 def prepare() -> None:
-    """Open the descriptors that the first start would open, a dozen or so, and keep them.
+    """Open now the descriptors that the first start would open, a dozen or so, and keep them.
 
     A start costs the same however many descriptors this process has open, provided that these few
-    have low numbers. They have if the first start comes early, or if an event loop of ours is made
-    early. A server that starts its first program late should call this before it opens thousands of
-    descriptors. Called in a coroutine, it also opens those of the running loop.
+    have low numbers. They have low numbers if the first start comes early, or if an event loop of
+    ours is made early. A server that starts its first program late should call this before it opens
+    thousands of descriptors. If a loop runs, this also opens the descriptors of that loop.
 
     Raises:
-        OSError: EMFILE, ENFILE; or a call is refused here, which is named.
+        OSError: EMFILE, ENFILE; or the kernel refuses a call, which the text names.
     """
     _native.prepare()
     with contextlib.suppress(RuntimeError):  # no loop runs here
@@ -302,7 +302,7 @@ def prepare() -> None:
 
 
 async def news_of(child: _native.Child, hub: Hub) -> None:
-    """Wait until there is news of `child`. Only one task at a time may do so."""
+    """Wait until there is news of `child`. Only one task may do this at a time."""
     flag = Flag()
     hub.listen(child, flag.set)
     try:

@@ -1,4 +1,4 @@
-"""What this kernel, and whatever filters its system calls, lets us do. Probed by doing it, once."""
+"""What this kernel, and any filter of its system calls, allows. Each call is tried once."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ __all__ = ["Answer", "Kernel", "kernel"]
 
 
 class _Call(NamedTuple):
-    name: str  # as _native.probe() names it
+    name: str  # as _native.probe() names the call
     what: str
     since: str  # the first kernel that has it
 
@@ -33,9 +33,9 @@ class Answer:
 
     Attributes:
         name: the call, with the flag that matters.
-        since: the first Linux version that has it, from its man page.
-        errno: 0 where it works, else what it answered.
-        needed: whether nothing can be spawned without it.
+        since: the first Linux version that has the call, from its man page.
+        errno: 0 if the call works, else the error that came.
+        needed: whether nothing can be started without the call.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The running kernel as seen from this process.
+    """The running kernel, as this process sees it.
 
     Attributes:
         release: as ``uname -r`` prints it.
-        answers: one for each call that matters here, in the order of the printed table.
+        answers: one for each call that is needed or useful, in the order of the printed table.
     """
 
     release: str
@@ -64,27 +64,27 @@ class Kernel:
 
     @property
     def method(self) -> str | None:
-        """How guardians are made: "clone3", "clone" where that is blocked, or None."""
+        """How guardians are made: "clone3", "clone" where clone3 is blocked, or None."""
         if self.missing() is not None:
             return None
         return "clone3" if self._errnos["clone3"] == 0 else "clone"
 
     @property
     def exit_info(self) -> bool:
-        """Whether a status can be had from a pidfd after the process was reaped (Linux 6.15)."""
+        """Whether a pidfd still tells the status after the process was reaped (Linux 6.15)."""
         return self._errnos["exit_info"] == 0
 
     def missing(self) -> Answer | None:
-        """The first call without which nothing can be spawned, or None."""
+        """The first call that is missing and without which nothing can be started, or None."""
         if self._errnos["clone3"] and self._errnos["clone"]:
             return next(answer for answer in self.answers if answer.name == _CLONE.what)
         return next((a for a in self.answers if a.needed and not a.works), None)
 
     def require(self) -> int:
-        """The way to clone, in the native module's terms.
+        """The way to clone, as a number of the native module.
 
         Raises:
-            OSError: with the errno that the kernel gave, where a needed call is missing.
+            OSError: a call that is needed is missing; with the errno that the kernel gave.
         """
         missing = self.missing()
         if missing is None:
@@ -98,7 +98,7 @@ class Kernel:
         )
 
 
-# A limit that is reached now says nothing about the kernel.
+# If such a limit is reached now, this says nothing about the kernel.
 _PASSING = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -124,15 +124,15 @@ _known: Kernel | None = None
 
 
 def kernel(*, again: bool = False) -> Kernel:
-    """What the running kernel lets us do. Asked at the first call and remembered.
+    """What the running kernel lets us do. It is asked at the first call, and the answer is kept.
 
-    It is asked by starting two trial children, which end at once. Spawning does not need this.
+    It is asked by starting two trial children, which end at once. No start needs this function.
 
     Args:
-        again: ask anew, as after a seccomp filter was installed.
+        again: whether to ask anew, for example after a seccomp filter was installed.
 
     Raises:
-        OSError: EMFILE, EAGAIN and the like: it could not be asked.
+        OSError: EMFILE, EAGAIN and the like: the kernel could not be asked.
     """
     global _known
     if _known is None or again:
@@ -144,10 +144,10 @@ _call: int | None = None
 
 
 def clone_call() -> int:
-    """The way to clone that the first spawn tries, or that worked.
+    """The way to clone that the first start tries, or the one that has worked.
 
     Raises:
-        OSError: a needed call is missing; see `Kernel.require`.
+        OSError: a call that is needed is missing; see `Kernel.require`.
     """
     global _call
     if _call is None:
@@ -156,10 +156,10 @@ def clone_call() -> int:
 
 
 def other_clone_call() -> int | None:
-    """The way to clone after the present one was refused; None where there is no other.
+    """The way to clone when the present one was refused; None if there is no other.
 
     Raises:
-        OSError: a needed call is missing; see `Kernel.require`.
+        OSError: a call that is needed is missing; see `Kernel.require`.
     """
     global _call
     if _call == _native.CALL_CLONE:

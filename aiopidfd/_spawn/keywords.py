@@ -1,4 +1,4 @@
-"""What is said about a keyword that a function does not take."""
+"""The errors and hints for keywords that a function does not take."""
 
 import inspect
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["refuse"]
 
-# Parameters of subprocess.Popen that are taken at the value that does nothing.
+# Parameters of subprocess.Popen that are accepted at their default, which does nothing.
 _NOTHING: Final[dict[str, object]] = {"preexec_fn": None, "startupinfo": None, "creationflags": 0}
 
 _REFUSED: Final = {
@@ -26,7 +26,7 @@ _TEXT: Final = (
     "everywhere else there are bytes, or what you decode"
 )
 
-# What people expect of a function that starts a program, and where it is to be found.
+# What people expect of a function that starts a program, and where to find it.
 _ELSEWHERE: Final = {
     "timeout": (
         "aiopidfd.run_process() takes one; around all else put asyncio.timeout() or "
@@ -52,17 +52,17 @@ _ELSEWHERE: Final = {
     "drain": "run_process() takes it, and communicate()",
 }
 
-_CLOSE: Final = 0.75  # of two names, as difflib measures it: one letter wrong, or two changed over
+_CLOSE: Final = 0.75  # similarity by difflib: one wrong letter, or two letters swapped
 
 
 def refuse(
     function: Callable[..., object], options: dict[str, Any], known: frozenset[str]
 ) -> dict[str, Any]:
-    """The options without Popen's parameters that were given at the value that does nothing.
+    """Return the options without Popen's parameters whose value does nothing.
 
     Raises:
-        TypeError: a keyword that is not known, with what may have been meant.
-        ValueError: another value of such a parameter.
+        TypeError: a keyword that is not known. The text says what may have been meant.
+        ValueError: such a parameter has another value.
     """
     for name in sorted(options.keys() - known):
         if name not in _NOTHING:

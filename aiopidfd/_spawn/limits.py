@@ -1,4 +1,4 @@
-"""Options that bound a program, or tie it to us: what people did in preexec_fn, as system calls."""
+"""Options that limit a program or tie it to us. They do by system calls what preexec_fn was for."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ from .. import _native
 __all__ = ["Step", "bond_steps", "is_number", "limit_steps"]
 
 Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
-_Steps: TypeAlias = list[tuple[str, Step]]  # with the option that asks for it
+_Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
 
 _UNLIMITED: Final = 2**64 - 1
 _PRIO_PROCESS: Final = 0  # setpriority(2)
@@ -21,7 +21,7 @@ _IOPRIO_CLASS_SHIFT: Final = 13
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _AT_FDCWD: Final = -100
-_WORD_BITS: Final = 64  # of the kernel's unsigned long: a CPU set is an array of them
+_WORD_BITS: Final = 64  # bits in the kernel's unsigned long, of which a CPU set is an array
 
 
 def limit_steps(
@@ -32,7 +32,7 @@ def limit_steps(
     ioprio: tuple[int, int] | None,
     oom_score_adj: int | None,
 ) -> _Steps:
-    """The steps that bound a program. Raises TypeError and ValueError."""
+    """The steps that limit a program. Raises TypeError and ValueError."""
     steps: _Steps = []
     if scheduler is not None:
         policy, priority = _pair("scheduler", scheduler)
@@ -68,13 +68,14 @@ def limit_steps(
 
 
 def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
-    """The steps that tie a program, which come after a change of ids. Raises as `limit_steps`."""
+    """The steps that tie a program to us, after any change of ids. Raises as `limit_steps`."""
     steps: _Steps = []
     if no_new_privs:
         steps.append(("no_new_privs", (_native.SYS_prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
     if die_with_parent:
-        # Tied to the guardian, which ends when we do: the end of the thread that spawned it is
-        # nothing to the program. (Everywhere else that thread is its parent: prctl(2).)
+        # The program is tied to the guardian, which ends when this process does. The end of the
+        # thread that started it does not matter. (Elsewhere that thread counts as the parent:
+        # prctl(2).)
         number = signal.SIGKILL if die_with_parent is True else die_with_parent
         number = _in_range("die_with_parent", number, 1, signal.NSIG - 1)
         steps.append(("die_with_parent", (_native.SYS_prctl, _PR_SET_PDEATHSIG, number, 0, 0, 0)))
@@ -82,12 +83,12 @@ def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
 
 
 def is_number(value: object) -> TypeGuard[int]:
-    """Whether it is an integer, and no bool: True is no user, no descriptor and no limit."""
+    """Whether it is an integer but not a bool: True is no user, no descriptor and no limit."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _resource(name: Any) -> int:
-    """A resource of setrlimit(2): its number, or its name with or without RLIMIT_."""
+    """The number of a resource of setrlimit(2), from its number or its name (RLIMIT_ optional)."""
     if isinstance(name, int):
         return name
     if isinstance(name, str):
@@ -103,7 +104,7 @@ def _limits(name: Any, limits: Any) -> tuple[int, int]:
     for limit in both:
         if not -1 <= limit <= _UNLIMITED:
             raise ValueError(f"{option} is out of range: {limit}")
-    # resource.RLIM_INFINITY is -1 before Python 3.15, and from then on the kernel's own number.
+    # Before Python 3.15 resource.RLIM_INFINITY is -1; since then it is the kernel's own number.
     soft, hard = (_UNLIMITED if limit == -1 else limit for limit in both)
     if soft > hard:
         raise ValueError(f"{option}: the soft limit is above the hard one")

@@ -1,7 +1,7 @@
 """What the logger "aiopidfd" tells at DEBUG: each start and each exit. Off, it costs nothing.
 
-Beside the text each record has attributes (the `extra` of `logging`), for a formatter that writes
-JSON, say: `event`, `pid`, `command`; and at an exit `status`, `seconds`, `rusage`.
+Beside its text each record has attributes (the `extra` of `logging`), for formatters that write
+JSON, for example: `event`, `pid`, `command`; and at an exit `status`, `seconds`, `rusage`.
 """
 
 import logging
@@ -20,7 +20,7 @@ logger: Final = logging.getLogger("aiopidfd")
 
 
 def log_start(program: "Program") -> None:
-    """Tell that a program was exec'd."""
+    """Log the exec of a program."""
     if not logger.isEnabledFor(logging.DEBUG):
         return
     command = _command(program)
@@ -33,7 +33,7 @@ def log_start(program: "Program") -> None:
 
 
 def log_exit(program: "Program") -> None:
-    """Tell how a program has ended."""
+    """Log how a program has ended."""
     if not logger.isEnabledFor(logging.DEBUG):
         return
     command = _command(program)

@@ -30,31 +30,31 @@ Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
 
 
 class HasFileno(Protocol):
-    """A file, a socket, or whatever else has a descriptor."""
+    """A file, a socket, or another object that has a descriptor."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """The object's descriptor."""
 
 
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
 
 
 class HasDrain(Protocol):
-    """An `asyncio.StreamWriter`, or another that is written to alike."""
+    """An `asyncio.StreamWriter`, or another object that is written to in the same way."""
 
     def write(self, data: Any, /) -> object:
-        """Write some."""
+        """Write `data`."""
 
     async def drain(self) -> None:
         """Wait until there is room for more."""
 
 
-# What an output may be where its sinks are ours: also a function, a stream, or a list of all these.
+# What an output may be where we carry it: also a function, a stream, or a list of all these.
 OutputChoice: TypeAlias = Stdio | Callable[[Any], object] | HasDrain | Sequence[Any]
 
 
 class Options(TypedDict, total=False):
-    """The keyword options that every way to start a program takes.
+    """The keyword options of every function that starts a program.
 
     Where `subprocess.Popen` has an option of the same name, the meaning is the same. An option that
     the kernel refuses raises OSError with the option's name in its text; bad values raise TypeError
@@ -153,7 +153,7 @@ class Options(TypedDict, total=False):
 class StartOptions(Options, total=False):
     """What `create_subprocess_exec` and `create_subprocess_shell` take beside the text's keywords.
 
-    See there; a type only.
+    See these functions. This is a type only.
     """
 
     stdin: Stdio
@@ -164,7 +164,7 @@ class StartOptions(Options, total=False):
 
 
 class RunOptions(Options, total=False):
-    """What `run_process` takes beside its input and the text's keywords. See there; a type only."""
+    """What `run_process` takes beside its input and the text's keywords. See there. A type only."""
 
     stdin: Stdio
     stdout: OutputChoice
@@ -179,9 +179,9 @@ class RunOptions(Options, total=False):
 
 
 class PipelineOptions(Options, total=False):
-    """What `run_pipeline` takes beside its input and the text's keywords. See there; a type only.
+    """What `run_pipeline` takes beside its input and the text's keywords. See there. A type only.
 
-    Those of `Options` are for each of the programs.
+    The keywords of `Options` apply to each of the programs.
     """
 
     stdin: Stdio
@@ -197,7 +197,7 @@ class PipelineOptions(Options, total=False):
 
 
 class SuperviseOptions(Options, total=False):
-    """What `start_in` and `supervise` take. See there; a type only."""
+    """What `start_in` and `supervise` take. See there. A type only."""
 
     input: bytes | str | None
     stdin: Stdio
@@ -222,7 +222,7 @@ class Request(NamedTuple):
     Attributes:
         command: one string or path, or a sequence of them.
         shell: whether `/bin/sh -c` runs it.
-        stdin, stdout, stderr: None to inherit, PIPE, PTY, DEVNULL, STDOUT, a descriptor, a file.
+        stdin, stdout, stderr: None to inherit, PIPE, PTY, DEVNULL, STDOUT, a descriptor, or a file.
         options: those of `Options`, and no others.
     """
 
@@ -241,29 +241,29 @@ def make_request(
     stdio: tuple[Stdio, Stdio, Stdio],
     options: dict[str, Any],
 ) -> Request:
-    """A request that a public function was called for.
+    """Make the request for which a public function was called.
 
     Args:
-        function: the public function: what it takes is what an error proposes.
+        function: the public function. An error proposes the keywords that this function takes.
         command, shell, stdio: see `Request`.
-        options: all of the other keywords that it was given.
+        options: all other keywords that the function was given.
 
     Raises:
         TypeError: a keyword that the function does not take; or `shell` is no bool.
-        ValueError: a parameter of subprocess.Popen that cannot be had.
+        ValueError: a parameter of subprocess.Popen that is not supported.
     """
-    if not isinstance(shell, int):  # Popen takes the path of a shell for True, and runs another
+    if not isinstance(shell, int):  # Popen would take a shell's path for True, and run /bin/sh
         kind = type(shell).__name__
         raise TypeError(f"shell must be True or False, not {kind}; `executable` names the shell")
     if not options.keys() <= _NAMES:
-        from .keywords import refuse  # only an error needs it
+        from .keywords import refuse  # only an error needs this module
 
         options = refuse(function, options, _NAMES)
     return Request(command, shell, *stdio, options)
 
 
 def take_fixed(options: dict[str, Any], **fixed: object) -> None:
-    """Take parameters of subprocess.Popen out of `options` that have one value only, as in asyncio.
+    """Remove from `options` parameters of subprocess.Popen that must not vary, as in asyncio.
 
     Raises:
         ValueError: another value was given, with asyncio's message.

@@ -1,4 +1,4 @@
-"""A program's two outputs: what a caller has chosen for them, and what is kept of them."""
+"""A program's two outputs: what the caller has chosen for them, and what is kept of them."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,8 +23,8 @@ class Output(NamedTuple):
 
     Attributes:
         stdio: how it is opened.
-        sinks: where what comes out of it goes, beside what is captured.
-        captured: whether it is captured, too.
+        sinks: where the output goes, beside what is captured.
+        captured: whether the output is captured, too.
     """
 
     stdio: Stdio
@@ -33,13 +33,13 @@ class Output(NamedTuple):
 
 
 class Outputs:
-    """The two outputs of a program that is to run, and what is kept of them.
+    """The two outputs of one program, and what is kept of them.
 
     Attributes:
-        sinks: what takes stdout, and stderr; None for one that does not come to us, or that the
-            caller reads.
+        sinks: the sink of stdout and the sink of stderr. None for an output that does not come to
+            us, or that the caller reads.
         captures: what is kept of each, or None.
-        shared: whether a function is called for both, in the order of arrival.
+        shared: whether one function is called for both outputs, in the order of arrival.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Outputs:
         *,
         shared: bool = False,
     ) -> None:
-        """Of a program that runs `command`: keep `limit` bytes of each that is captured."""
+        """For a program that runs `command`: keep `limit` bytes of each output that is captured."""
         self.shared = shared
         self._errors: list[BaseException] = []
         self.captures: list[Capture | None] = []
@@ -70,37 +70,37 @@ class Outputs:
             self.sinks.append(Tee(sinks) if sinks else None)
 
     def check_idle(self, seconds: float | None) -> None:
-        """Refuse a limit to the silence of what cannot be heard. Raises ValueError."""
+        """Refuse an idle timeout if no output comes to us. Raises ValueError."""
         if seconds is not None and not any(self.sinks):
             raise ValueError("idle_timeout needs an output that comes to us: PIPE, PTY or a sink")
 
     def values(self, encoding: str | None = None) -> tuple[bytes | None, bytes | None]:
-        """What was captured. With an encoding, without the parts of characters that were cut."""
+        """What was captured. With an encoding, without the pieces of characters that were cut."""
         out, err = [
             None if capture is None else capture.value(encoding) for capture in self.captures
         ]
         return out, err
 
     def dropped(self) -> tuple[int, int]:
-        """How many bytes of each were not kept."""
+        """How many bytes of each output were not kept."""
         out, err = [0 if capture is None else capture.dropped for capture in self.captures]
         return out, err
 
     def tell(self, exc: BaseException) -> None:
-        """Give our error of a limit, or one of silence, what was captured."""
+        """Store what was captured in our error of a limit or an idle timeout."""
         for error in errors_in(exc):
             if isinstance(error, OutputLimitError) and error not in self._errors:
-                continue  # of another program
+                continue  # it is another program's error
             if isinstance(error, (IdleTimeoutError, OutputLimitError)):
                 error.stdout, error.stderr = self.values()
-        self._errors.clear()  # who raises it has us: it would be a reference cycle
+        self._errors.clear()  # a raised error leads to this object: it would be a reference cycle
 
     async def abort(self) -> None:
-        """Nobody carries them any more. Waits for nothing."""
+        """Tell the sinks that nobody carries the outputs any more. Waits for nothing."""
         await Tee(sink for sink in self.sinks if sink is not None).abort()
 
 
-# Of who carries none: nothing is kept.
+# For a program without outputs: nothing is kept.
 NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
@@ -121,17 +121,17 @@ def read_choices(
     *,
     capturing: bool,
 ) -> tuple[Output, Output]:
-    """Understand what a caller has chosen for a program's outputs.
+    """Interpret what a caller has chosen for a program's outputs.
 
     Args:
         stdout, stderr: see `run_process` and `supervise`.
         on_output: a function that is called with the name of the output and each line of it.
         text: encoding, errors. Without an encoding, sinks get bytes.
-        stream_sink: makes a sink of an object that is a stream to send to, on this kind of loop.
-        capturing: whether PIPE is captured; else the caller reads it.
+        stream_sink: makes a sink of an object that is a stream to write to, on this kind of loop.
+        capturing: whether PIPE is captured. If not, the caller reads it.
 
     Raises:
-        TypeError, ValueError: what is none of the choices, or cannot go together.
+        TypeError, ValueError: a choice that is not valid, or choices that exclude each other.
     """
     reading = _Reading(text, stream_sink, capturing)
     outputs = reading.output("stdout", stdout), reading.output("stderr", stderr)
@@ -146,7 +146,7 @@ def read_choices(
 
 
 class _Reading:
-    """Understands what was chosen for the outputs of one program."""
+    """Interprets what was chosen for the outputs of one program."""
 
     def __init__(
         self, text: tuple[str | None, str | None], stream_sink: StreamSink, capturing: bool
@@ -211,7 +211,7 @@ def _with_callback(
     text: tuple[str | None, str | None],
     capturing: bool,
 ) -> tuple[Output, Output]:
-    """The outputs that come to us, and those that would be inherited, told to a function too."""
+    """Tell a function, too, of the outputs that come to us or that would be inherited."""
     if inspect.isasyncgenfunction(function) or not callable(function):
         raise TypeError("on_output must be a function that takes a name and a line")
     told: list[Output] = []
@@ -220,7 +220,7 @@ def _with_callback(
         if output.stdio in (PIPE, PTY) and not output.sinks and not capturing:
             raise ValueError(f"on_output cannot go with {name}=PIPE, which you read yourself")
         if output.stdio not in (None, PIPE, PTY) or output.stdio == PTY == told_of:
-            told.append(output)  # it does not come to us, or comes by stdout
+            told.append(output)  # it does not come to us, or comes through stdout
             continue
         sink = Lines(partial(function, name), make_decoder(*text))
         stdio = PIPE if output.stdio is None else output.stdio

@@ -1,4 +1,4 @@
-"""Several programs, each of which reads what the one before it writes. No loop."""
+"""Several programs, each of which reads what the one before it writes. This needs no loop."""
 
 import contextlib
 import fcntl
@@ -21,21 +21,21 @@ __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
 T = TypeVar("T")
 Decode: TypeAlias = Callable[[bytes | None], Any]
 
-# How a program ends whose reader has gone: by the signal, or as a shell tells of that.
+# How a program ends when its reader has gone: by the signal, or with the shell's number for it.
 _HAD_ENOUGH: Final = (-SIGPIPE, 128 + SIGPIPE)
 
 
 @dataclass(frozen=True)
 class CompletedPipeline(Generic[T]):
-    """What has become of a pipeline. One entry for each program, in their order, where it says so.
+    """The result of a pipeline. A list or tuple has one entry for each program, in their order.
 
     Attributes:
         args: the commands.
-        returncodes: all return codes, as they are.
+        returncodes: all return codes, unchanged.
         stdout: what the last program wrote, or None if it was not captured.
-        stderrs: what each wrote to its stderr, or None.
+        stderrs: what each program wrote to its stderr, or None.
         stdout_dropped: how many bytes of stdout were not kept, because of `output_limit`.
-        stderrs_dropped: likewise, of each stderr.
+        stderrs_dropped: the same for each stderr.
     """
 
     args: tuple[Command, ...]
@@ -47,10 +47,10 @@ class CompletedPipeline(Generic[T]):
 
     @property
     def returncode(self) -> int:
-        """That of the last program that failed, or 0: as a shell's with `set -o pipefail`.
+        """The return code of the last program that failed, or 0: as with `set -o pipefail`.
 
-        One that ended by SIGPIPE, or with 141, before the last has not failed: who reads from it
-        had enough.
+        A program before the last that ended by SIGPIPE, or with 141, has not failed: the program
+        that reads from it stopped reading.
         """
         failed = self._failed()
         return 0 if failed is None else self.returncodes[failed]
@@ -81,24 +81,24 @@ class PipelineError(CalledProcessError):
 
     Attributes:
         returncode, cmd, stderr: those of the last program that failed.
-        output, stdout: what the last program of all wrote.
+        output, stdout: what the last program of the pipeline wrote.
         result: the `CompletedPipeline`.
     """
 
     def __init__(
         self, returncode: int, cmd: Any, output: Any, stderr: Any, result: CompletedPipeline[Any]
     ) -> None:
-        """All of it is kept as it is given."""
+        """Keep all of it as it is given."""
         super().__init__(returncode, cmd, output, stderr)
         self.result = result
 
 
 class Stages:
-    """The programs of a pipeline: what is to be started, and what is kept of their outputs.
+    """The programs of a pipeline: how to start them, and what is kept of their outputs.
 
     Attributes:
         commands: as they were given.
-        outputs: those of each program.
+        outputs: the outputs of each program.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Stages:
         limit: int | None,
         on_limit: OnLimit,
     ) -> None:
-        """Understand what a caller wants.
+        """Interpret what a caller wants.
 
         Raises:
-            TypeError, ValueError: no command, or outputs that cannot be had.
+            TypeError, ValueError: there is no command, or the outputs are not valid.
         """
         if not commands:
             raise ValueError("a pipeline needs a command")
@@ -139,7 +139,7 @@ class Stages:
             self.outputs.append(Outputs(command, choices, limit, on_limit))
 
     def check_idle(self, seconds: float | None) -> None:
-        """Refuse a limit to the silence of what cannot be heard. Raises ValueError."""
+        """Refuse an idle timeout if no output comes to us. Raises ValueError."""
         if not any(any(outputs.sinks) for outputs in self.outputs):
             self.outputs[-1].check_idle(seconds)
 
@@ -147,13 +147,13 @@ class Stages:
     def requests(
         self, function: Callable[..., object], stdin: Stdio, options: Mapping[str, Any]
     ) -> Iterator[list[Request]]:
-        """What is to be started, in the block: our ends of the pipes are closed when it is left.
+        """What is to be started. When the block is left, our ends of the pipes are closed.
 
-        A sequence runs a program, and a string the shell.
+        A sequence runs a program, and a string is run by the shell.
 
         Raises:
             TypeError, ValueError: as `make_request`.
-            OSError: EMFILE; EPERM: `pipesize` is more than we may have.
+            OSError: EMFILE; EPERM: `pipesize` is more than we may set.
         """
         requests = [
             make_request(
@@ -188,7 +188,7 @@ class Stages:
         return b"".join(values) if values else None
 
     def tell(self, exc: BaseException) -> None:
-        """Give an error of a limit, or of silence, what was captured."""
+        """Store what was captured in an error of a limit or an idle timeout."""
         for outputs in self.outputs:
             outputs.tell(exc)
         for error in errors_in(exc):
@@ -196,14 +196,14 @@ class Stages:
                 error.stdout, error.stderr = self.stdout(), self.all_stderr()
 
     async def abort(self) -> None:
-        """Nobody carries the outputs any more. Waits for nothing."""
+        """Tell all sinks that nobody carries the outputs any more. Waits for nothing."""
         for outputs in self.outputs:
             await outputs.abort()
 
     def result(
         self, returncodes: Sequence[int], encoding: str | None, decode: Decode
     ) -> CompletedPipeline[Any]:
-        """What has become of them."""
+        """The result of the pipeline."""
         values = [outputs.values(encoding) for outputs in self.outputs]
         dropped = [outputs.dropped() for outputs in self.outputs]
         return CompletedPipeline(
@@ -217,7 +217,7 @@ class Stages:
 
 
 def _refuse(stream_sink: StreamSink) -> StreamSink:
-    """For all programs but the last: a stream, which is closed at the end of one, is of one."""
+    """Refuse a stream for all programs but the last: it is closed at the end of one program."""
 
     def refuse(choice: object, decode: Decoder) -> Sink | None:
         if stream_sink(choice, decode) is not None:

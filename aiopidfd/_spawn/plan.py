@@ -1,8 +1,8 @@
 """A command and its options, checked and turned into what the native spawner takes.
 
-The child, between clone and exec, does nothing but a list of system calls. `Plan` is that list: an
-option is a step or two in it, and an option that fails is known by the step's index. The order of
-the steps, and every message that subprocess has for the same mistake, are subprocess's own.
+Between clone and exec the child makes only system calls, which are a list. `Plan` is that list: an
+option is a step or two in it, and if a step fails, its index tells the option. The order of the
+steps, and the messages of errors that subprocess has too, are those of subprocess.
 """
 
 import contextlib
@@ -31,19 +31,19 @@ __all__ = ["Plan", "check_fds", "make_plan"]
 
 _SHELL = "/bin/sh"
 _MAX_FD = 2**32 - 1
-_MAX_ID = 2**32 - 2  # (uid_t)-1 means "leave it" to the kernel
-_DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel's is larger
+_MAX_ID = 2**32 - 2  # to the kernel (uid_t)-1 means "leave it"
+_DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel has a larger one
 _SIGSET_BYTES = 8
 _RESTORE_SIGNALS: list[tuple[str, Step]] = [
     (
         "restore_signals",
         (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES),
     )
-    for number in (SIGPIPE, SIGXFSZ)  # those that CPython ignores
+    for number in (SIGPIPE, SIGXFSZ)  # CPython ignores these two
 ]
 
 
-# What a guardian needs, by number: named where a filter refuses it.
+# The calls that a guardian needs, by number. An error names the call that a filter refuses.
 _CALLS = {
     _native.SYS_ppoll: "ppoll(2)",
     _native.SYS_signalfd4: "signalfd4(2)",
@@ -53,7 +53,7 @@ _CALLS = {
 
 @dataclass(slots=True)
 class Plan:
-    """What the native spawner takes, and what to blame for each step."""
+    """What the native spawner takes, and which option to blame for each step."""
 
     executable: StrOrBytesPath  # as the caller wrote it, for errors
     args: Sequence[StrOrBytesPath]
@@ -62,10 +62,10 @@ class Plan:
     env: Env | None
     cwd: StrOrBytesPath | None
     steps: tuple[Step, ...]
-    blame: tuple[str, ...]  # by step: the option that asked for it
+    blame: tuple[str, ...]  # for each step, the option that asked for it
     private_memory: bool
     private_table: bool
-    highest: int  # the highest number of ours that a step uses without having put it there
+    highest: int  # the highest number of ours that a step uses and no step has put there
     contain: bool
     cgroup: Cgroup | None
 
@@ -104,17 +104,17 @@ def make_plan(
     env: Env | None = None,
     **options: Any,
 ) -> Plan:
-    """Check a command and its options and lay out the steps of its child.
+    """Check a command and its options, and lay out the steps of its child.
 
     Args:
         command: one string or path, or a sequence of them.
         shell: whether `/bin/sh -c` runs it.
         dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be one of
-            the numbers.
-        pass_fds: what else stays open in the child, under its own number.
-        cgroup: the one that it is put into.
-        terminal: the child's number of what is to be its controlling terminal.
-        close_fds, executable, env: as subprocess.Popen.
+            the numbers in the child.
+        pass_fds: what else stays open in the child, under the same number as here.
+        cgroup: the cgroup that the program is put into.
+        terminal: the child's descriptor for what will be its controlling terminal.
+        close_fds, executable, env: as in subprocess.Popen.
         options: those of `_ask`.
 
     Raises:
@@ -129,7 +129,7 @@ def make_plan(
     sys.audit("subprocess.Popen", executable, args, cwd, env)
 
     steps = [_dup_step(source, target) for source, target in dups]
-    if close_fds:  # at once: until then the child has what lies below in our table
+    if close_fds:  # first of all: until then the child's table has the lower numbers of ours
         steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
     asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
     steps += asked.steps
@@ -151,7 +151,7 @@ def make_plan(
 
 
 class _Asked(NamedTuple):
-    """What comes of the options that are steps, in the order of the steps."""
+    """The results of the options that are steps, in the order of the steps."""
 
     steps: list[tuple[str, Step]]
     private_memory: bool
@@ -182,7 +182,7 @@ def _ask(
     die_with_parent: bool | int = False,
     contain: bool = False,
 ) -> _Asked:
-    """Subprocess.Popen's options, and those of limits.py. Raises TypeError and ValueError."""
+    """Handle the options of Popen and those of limits.py. Raises TypeError and ValueError."""
     steps: list[tuple[str, Step]] = []
     add = steps.append
     if cwd is not None:
@@ -199,17 +199,17 @@ def _ask(
         if terminal is not None:
             raise ValueError("process_group cannot go with PTY, which makes a session of its own")
         add(("process_group", (_native.SYS_setpgid, 0, process_group)))
-    # Before the ids: what they allow may be needed for it.
+    # These steps come before the change of ids, because they may need what the present ids allow.
     steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
     ids = _id_steps(user, group, extra_groups)
     steps += ids
-    # After them: a change of ids undoes the second (PR_SET_PDEATHSIG(2const)).
+    # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).
     if _flag("contain", contain):
         check_containment()
     steps += bond_steps(_flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
-    # A change of ids in a memory map that is ours too would make us undumpable, and would put a
-    # less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
-    # oom_score_adj counts for all who share the memory, should the guardian be killed just then
+    # If the ids were changed while the memory is shared with us, this would make us undumpable, and
+    # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
+    # oom_score_adj holds for all that share the memory, if the guardian is killed just then
     # (fs/proc/base.c, __set_oom_adj()).
     return _Asked(steps, bool(ids) or oom_score_adj is not None, bool(contain))
 
@@ -271,13 +271,13 @@ def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
 
 
 def _path(env: Env | None) -> bytes | None:
-    """The search path, as os.get_exec_path() finds it, which takes ten times as long."""
+    """The search path that os.get_exec_path() would find; that function takes ten times as long."""
     if env is None:
         return os.environb.get(b"PATH")
     values: list[StrOrBytesPath] = []
     names: tuple[Any, Any] = ("PATH", b"PATH")
     for name in names:
-        with contextlib.suppress(KeyError, TypeError):  # TypeError: a mapping of the other kind
+        with contextlib.suppress(KeyError, TypeError):  # TypeError: its keys are of the other type
             values.append(env[name])
     if len(values) > 1:
         raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
@@ -292,7 +292,7 @@ def _candidates(name: bytes, path: bytes | None) -> tuple[bytes, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _path_prefixes(path: bytes | None) -> tuple[bytes, ...]:
-    """What the name of a program is put behind."""
+    """What the name of a program is appended to in the search."""
     entries = os.fsencode(os.defpath if path is None else path).split(b":")
     return tuple(_no_nul(os.path.join(entry, b"")) for entry in entries)
 
@@ -304,7 +304,7 @@ def _is_beyond_limit(target: int) -> bool:
 
 def _dup_step(source: int, target: int) -> tuple[str, Step]:
     option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
-    if _is_beyond_limit(target):  # but it is there already
+    if _is_beyond_limit(target):  # then it is already in its place
         return option, (_native.SYS_fcntl, target, F_SETFD, 0)
     return option, (_native.SYS_dup3, source, target, 0)
 

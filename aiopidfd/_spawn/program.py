@@ -1,6 +1,6 @@
 """A program that was started, without an event loop: its state, its signals, its status.
 
-Internal: what users hold are handles (`Child`, `Process` and others), and each has a `Program`.
+Internal: users hold handles (`Child`, `Process` and others), and each handle has a `Program`.
 """
 
 import contextlib
@@ -26,31 +26,31 @@ from .registry import RUNNING
 
 __all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
 
-UNKNOWN_RETURNCODE: Final = 255  # as asyncio has it
+UNKNOWN_RETURNCODE: Final = 255  # asyncio's number for this
 
-_GUARDIAN_ENDS: Final = 5_000_000  # nanoseconds: much more than it takes
+_GUARDIAN_ENDS: Final = 5_000_000  # nanoseconds: much more than a guardian's end takes
 
 _STARTED: Final = frozenset({_native.RUNNING, _native.ORPHANED, _native.EXITED, _native.UNKNOWN})
 FINAL: Final = frozenset({_native.EXITED, _native.UNKNOWN, _native.FAILED, _native.FOREIGN})
 
 
 class Program:
-    """A program that runs, or is being started, or has exited; and its guardian.
+    """A program that is being started, runs, or has exited; and its guardian.
 
-    One that is dropped while it is being started is killed. One that runs is kept by the hub of its
-    loop until its exit is known; without a loop it lives on when it is dropped, and its guardian is
-    reaped by a later start.
+    A program whose `Program` is dropped while it is being started is killed. While it runs, the hub
+    of its loop keeps the `Program` until the exit is known. Without a loop, the program goes on
+    when its `Program` is dropped, and a later start reaps its guardian.
 
     Attributes:
         args: the command as it was given, a list; with a shell, the shell's command line.
         begun: when its start was begun, in seconds of CLOCK_MONOTONIC.
         started: the same in seconds since the epoch, as time.time().
-        abandoned: whether it was killed by us, so that no warning is due while it still runs.
+        abandoned: whether we have killed it, so that no warning is due while it still runs.
         native: the native half.
-        returncode: None while it runs as far as is known; then the exit status, or minus the number
-            of the signal that ended it.
-        rusage: what it and the descendants that it waited for used, once it has exited; None if
-            its guardian was killed.
+        returncode: None as long as no exit is known; then the exit status, or minus the number of
+            the signal that ended it.
+        rusage: the resources that it, and the descendants that it waited for, have used; known once
+            it has exited. None if its guardian was killed.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Program:
     args: Sequence[StrOrBytesPath]
 
     def __init__(self, native: _native.Child, plan: Plan, hub: Hub | None = None) -> None:
-        """Take what the native spawner returned. `hub` is that of the loop it is started on."""
+        """Take what the native spawner returned. `hub` is the hub of the loop that starts it."""
         self.begun: float = monotonic()
         self.started: float = time.time()
         self.native: _native.Child = native
@@ -82,16 +82,16 @@ class Program:
         self.returncode: int | None = None
         self.rusage: resource.struct_rusage | None = None
         self._has_started = False
-        self._hub = None if hub is None else weakref.ref(hub)  # which keeps us: so no cycle
+        self._hub = None if hub is None else weakref.ref(hub)  # weak: the hub keeps us
         RUNNING.add(self)
 
     @property
     def hub(self) -> Hub | None:
-        """The hub of the loop that it belongs to, while there is that loop."""
+        """The hub of the loop that the program belongs to, as long as that loop exists."""
         return None if self._hub is None else self._hub()
 
     def move_to(self, hub: Hub) -> None:
-        """Belong to another loop, if it does not yet, which will hear of its exit."""
+        """Belong to another loop from now on, unless it does already. It hears of the exit."""
         hub.native.adopt(self.native)
         if self.hub is not hub:
             self._leave_hub()
@@ -117,7 +117,7 @@ class Program:
 
     @property
     def pidfd(self) -> int:
-        """The program's pidfd while it runs, for polling; -1 before and after. Do not close it."""
+        """The program's pidfd for polling while it runs; -1 before and after. Do not close it."""
         return self.native.pidfd
 
     @property
@@ -126,18 +126,18 @@ class Program:
         return self.native.guardian_pid
 
     def poll(self) -> int | None:
-        """Look whether it has exited, without blocking. Returns `returncode`."""
+        """Look, without blocking, whether the program has exited. Returns `returncode`."""
         self.advance()
         return self.returncode
 
     def tell_started(self) -> None:
-        """Be one that runs, as it was exec'd or forked. Its loop's hub keeps it from now on."""
+        """Record that the program runs, after its exec or fork. Its hub keeps it from now on."""
         self._has_started = True
         self._join_hub()
         log_start(self)
 
     def advance(self) -> int:
-        """Take in what is known now; returns the native state. Never blocks."""
+        """Take in what is known now. Returns the native state. Never blocks."""
         state = self.native.poll()
         if not self._has_started and state in _STARTED:
             self.tell_started()
@@ -164,13 +164,13 @@ class Program:
         self.returncode = returncode(code, status)
 
     def failure(self) -> OSError:
-        """The error of a program whose state is FAILED or FOREIGN."""
+        """The error for a program whose state is FAILED or FOREIGN."""
         if self.native.state == _native.FOREIGN:
             return _foreign()
         return self._plan.error(*self.native.failure())
 
     def wait(self, timeout: float | None = None) -> int:
-        """Block until the program has exited. The GIL is not held meanwhile.
+        """Block until the program has exited. The GIL is released meanwhile.
 
         Args:
             timeout: seconds; None waits for ever.
@@ -179,9 +179,9 @@ class Program:
             `returncode`.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs.
-            ChildProcessError: this process is a forked copy of the child's parent.
-            TypeError, ValueError: no number of seconds.
+            subprocess.TimeoutExpired: the program still runs.
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            TypeError, ValueError: not a number of seconds.
         """
         self.block(timeout)
         self.close()
@@ -190,7 +190,7 @@ class Program:
         return self.returncode
 
     def block(self, timeout: float | None = None) -> int:
-        """Wait as `wait` does, and close nothing: for a child whose descriptors a loop watches.
+        """Wait as `wait` does, but close nothing: a loop may watch the program's descriptors.
 
         Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
         """
@@ -202,7 +202,7 @@ class Program:
                 raise subprocess.TimeoutExpired([*self.args], timeout or 0)
             self.native.block(state, nanoseconds(deadline.left))
             if self.advance() == _native.ORPHANED and self.has_exited():
-                # Whoever adopted it has not reaped it yet.
+                # The new parent of this orphan has not reaped it yet.
                 if patience.over:
                     self.native.give_up_status()
                 else:
@@ -210,10 +210,10 @@ class Program:
         return state
 
     def wait_started(self) -> None:
-        """Block until the program was exec'd. The GIL is not held meanwhile.
+        """Block until the program's exec. The GIL is released meanwhile.
 
         Raises:
-            OSError: it could not be; the child is reaped and all is closed.
+            OSError: the start failed; the program is reaped and all is closed.
         """
         while (state := self.advance()) in (_native.STARTING, _native.DYING):
             self.native.block(state, -1)
@@ -223,11 +223,11 @@ class Program:
 
     @contextlib.contextmanager
     def handle(self) -> Iterator[int]:
-        """A pidfd of the program that is valid for the block, even if the program ends meanwhile.
+        """A pidfd of the program. It stays valid inside the block, even if the program ends.
 
         Raises:
-            NoHandleError: the program has exited and that is known.
-            ChildProcessError: this process is a forked copy of the child's parent.
+            NoHandleError: the program has exited, and its exit is known.
+            ChildProcessError: this process is a forked copy of the one that started the program.
         """
         try:
             fd = self.native.dup_pidfd()
@@ -240,18 +240,18 @@ class Program:
             os.close(fd)
 
     def check_ours(self) -> None:
-        """Raises ChildProcessError if this process is a forked copy of the child's parent."""
+        """Raise ChildProcessError if this process is a forked copy of the one that started it."""
         if self.returncode is None and self.native.state == _native.FOREIGN:
             raise _foreign()
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal through the pidfd, so never to another process that got the same pid.
+        """Send a signal by pidfd, so never to another process that got the same pid.
 
         Raises:
-            ProcessLookupError: it has exited and that is known.
-            ChildProcessError: this process is a forked copy of the child's parent.
-            PermissionError: it runs with ids that we may not signal (kill(2)).
-            OSError: EINVAL: no such signal.
+            ProcessLookupError: the program has exited, and its exit is known.
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            PermissionError: the program runs with ids that we may not signal (kill(2)).
+            OSError: EINVAL: there is no such signal.
         """
         try:
             self.native.send_signal(sig)
@@ -268,29 +268,30 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
     def has_exited(self) -> bool:
-        """Whether the program ran and is over, though it may not be known yet how it ended."""
+        """Whether the program ran and is over, even if its status is not known yet."""
         pidfd = self.native.pidfd
         return pidfd >= 0 and has_exited(pidfd)
 
     def close(self) -> None:
-        """Give back what a program that is over holds: its pidfd, its guardian."""
+        """Give back what a program that is over still holds: its pidfd and its guardian."""
         self.native.close()
         self.reap_guardian()
 
     def reap_guardian(self) -> None:
         """Reap the guardian of a program that is over, unless it stays for the rest of the tree.
 
-        It is on its way, and that takes some microseconds; more than milliseconds are not waited
+        The guardian usually ends within microseconds. We wait for some milliseconds at most; if it
+        takes longer, a later start reaps it.
         for, and then a later start reaps it.
         """
         self.native.finish(_GUARDIAN_ENDS)
 
     def abandon(self) -> None:
-        """SIGKILL as soon as there is a program to kill, even if no one looks after it any more."""
+        """SIGKILL the program as soon as there is one, even if nobody cares for it any more."""
         self.abandoned = True
         self.native.kill()
 
 
 def _foreign() -> ChildProcessError:
-    """The error for a child of the process that we were forked from."""
+    """The error for a program that was started by the process that we were forked from."""
     return ChildProcessError(errno.ECHILD, "the child belongs to the process that forked this one")

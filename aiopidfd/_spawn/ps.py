@@ -1,8 +1,8 @@
 """`python -m aiopidfd ps`: the guardians that /proc shows, their hosts and their programs.
 
-All is read from /proc (proc(5)), by any user, and nothing is asked of the hosts. A guardian is
-told from other processes by its name (PR_SET_NAME(2const)) together with its exit signal, which is
-0; see proc_pid_stat(5).
+Everything is read from /proc (proc(5)); any user may do so, and the hosts are not asked. A guardian
+is recognised by its name (PR_SET_NAME(2const)) together with its exit signal, which is 0; see
+proc_pid_stat(5).
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 __all__ = ["Guarded", "guarded", "ps"]
 
 _PROC: Final = Path("/proc")
-_NAME: Final = "aiopidfd-guard"  # native/guardian.c
+_NAME: Final = "aiopidfd-guard"  # as in native/guardian.c
 _HEAD: Final = ("HOST", "GUARDIAN", "PID", "STARTED", "CONTAINED", "TREE", "COMMAND")
 _WORDS: Final = {True: "yes", False: "no", None: "?"}
-_TICKS: Final = os.sysconf("SC_CLK_TCK")  # in a second
+_TICKS: Final = os.sysconf("SC_CLK_TCK")  # clock ticks in a second
 
 
 class _Process(NamedTuple):
@@ -39,17 +39,17 @@ class Guarded(NamedTuple):
     """A guardian, its host and its program.
 
     Attributes:
-        guardian: its process id.
-        host: the process id of the process that has started it.
+        guardian: the guardian's process id.
+        host: the process id of the process that has started the guardian.
         host_command: the host's command line.
-        pid: of the program. None if there is none: it is being started, or the guardian has ended
-            and is not reaped yet. Where the program has exited, and the guardian stays for what
-            that has left behind, it is the oldest of those.
-        command: the program's command line; empty if it is a zombie.
+        pid: the program's process id. None if there is no program: it is being started, or the
+            guardian has ended and is not reaped yet. If the program has exited and the guardian
+            stays for what it left behind, this is the oldest of those processes.
+        command: the program's command line; empty if the program is a zombie.
         started: when the program was born, in seconds since the epoch.
-        contained: whether the program was started with `contain`. None if we may not look: that
-            takes the rights to trace the guardian (ptrace(2)), as its own user and root have.
-        processes: how many processes the program's tree has, itself included, zombies not.
+        contained: whether the program was started with `contain`. None if we may not look: this
+            needs the right to trace the guardian (ptrace(2)), which its own user and root have.
+        processes: how many processes the program's tree has: itself included, zombies not.
     """
 
     guardian: int
@@ -96,7 +96,7 @@ def guarded(host: int | None = None) -> list[Guarded]:
 
 
 def ps(pid: int | None = None, as_json: bool = False) -> int:
-    """Print the guardians that there are; of one host, if `pid` is given.
+    """Print the guardians that there are, or those of one host if `pid` is given.
 
     Returns:
         The exit status: 0, or 1 if there is no such process, or no /proc to look into.
@@ -143,7 +143,7 @@ def _processes() -> Iterator[_Process]:
 
 
 def _read_stat(pid: int) -> _Process:
-    # The name may hold anything, parentheses too: it ends with the last one.
+    # The name may contain anything, even parentheses: it ends at the last one.
     head, _, tail = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")
     fields = tail.split()  # the first is field 3, the state
     return _Process(
@@ -157,7 +157,7 @@ def _read_stat(pid: int) -> _Process:
 
 
 def _age(process: _Process) -> tuple[int, int]:
-    """Sorts the oldest first."""
+    """A key that sorts the oldest first."""
     return process.started, process.pid
 
 
@@ -173,13 +173,13 @@ def _count_below(pid: int, children: dict[int, list[_Process]]) -> int:
 def _command(pid: int) -> list[str]:
     try:
         data = (_PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return []
     return [os.fsdecode(arg) for arg in data.removesuffix(b"\0").split(b"\0")] if data else []
 
 
 def _is_contained(guardian: int) -> bool | None:
-    """A guardian that contains has its list of children open, to kill them (native/children.c)."""
+    """Whether a guardian contains: then it has its list of children open (native/children.c)."""
     folder = _PROC / str(guardian) / "fd"
     try:
         for name in os.listdir(folder):
@@ -202,7 +202,7 @@ def _local(seconds: float) -> str:
 
 
 def _printable(command: list[str]) -> str:
-    """A command line that does nothing to a terminal."""
+    """A command line that is safe to print to a terminal."""
     return "".join(
         char if char.isprintable() else ascii(char)[1:-1] for char in shlex.join(command)
     )

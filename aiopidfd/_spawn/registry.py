@@ -1,4 +1,4 @@
-"""What a process has started and still runs: sets of programs that keep none of them alive."""
+"""What a process has started and still runs: sets of programs that do not keep programs alive."""
 
 import weakref
 from typing import TYPE_CHECKING, Final
@@ -10,12 +10,12 @@ __all__ = ["RUNNING", "WeakPrograms"]
 
 
 class WeakPrograms:
-    """A set of programs that may be used from any thread. A program that is dropped leaves it."""
+    """A set of programs that any thread may use. A program that is dropped leaves the set."""
 
     __slots__ = ("_references",)
 
     def __init__(self) -> None:
-        """Empty."""
+        """Make an empty set."""
         self._references: set[weakref.ref[Program]] = set()
 
     def add(self, program: "Program") -> None:
@@ -23,7 +23,7 @@ class WeakPrograms:
         self._references.add(weakref.ref(program, self._references.discard))
 
     def remove(self, program: "Program") -> bool:
-        """Take a program out. True for the one caller that did so, whatever other threads do."""
+        """Take a program out. Returns True to exactly one caller, whatever other threads do."""
         try:
             self._references.remove(weakref.ref(program))
         except KeyError:
@@ -31,11 +31,11 @@ class WeakPrograms:
         return True
 
     def list(self) -> "list[Program]":
-        """Those that are in it now."""
-        references = self._references.copy()  # one step, while other threads go on
+        """The programs in the set now."""
+        references = self._references.copy()  # copied in one step, while other threads go on
         return [program for reference in references if (program := reference()) is not None]
 
 
-# All programs that this process has started, with a loop or without one, and whose exit it has not
-# heard of. In a forked copy they are FOREIGN, and so none of them runs as far as that is concerned.
+# All programs that this process has started, with or without a loop, and whose exit is not known
+# yet. In a forked copy they are FOREIGN, so for the copy none of them runs.
 RUNNING: Final = WeakPrograms()

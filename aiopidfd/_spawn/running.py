@@ -1,4 +1,4 @@
-"""`running`: what this process has started and what still runs."""
+"""`running`: the programs that this process has started and that still run."""
 
 from .handle import Handle
 from .program import FINAL, Program
@@ -11,14 +11,14 @@ class RunningProgram(Handle):
     """A program that this process has started and that ran when `running` was called.
 
     It has what each handle has (`pid`, `args`, `returncode`, `send_signal`, `children`,
-    `terminate_tree`, ...) but neither streams nor a wait: those are of whoever started it. Dropping
-    it does nothing to the program.
+    `terminate_tree`, ...), but no streams and no wait, which belong to whoever started the program.
+    Dropping it does nothing to the program.
     """
 
     __slots__ = ("_program",)
 
     def __init__(self, program: Program) -> None:
-        """Internal: `running` makes them."""
+        """Internal: `running` makes these objects."""
         self._program = program
 
     @property
@@ -28,17 +28,17 @@ class RunningProgram(Handle):
 
 
 def running() -> list[RunningProgram]:
-    """What this process has started by this package and what runs now; the oldest comes first.
+    """The programs that this process has started by this package and that run now, oldest first.
 
-    On whatever loop, or on none: programs of `create_subprocess_exec`, `run_process`, `spawn`,
-    `aiopidfd.anyio`, `aiopidfd.subprocess` and of asyncio's own functions (see `install`), workers
-    of `aiopidfd.multiprocessing` and their resource tracker, and processes of `fork` and
-    `run_in_fork`. A program is in it from its exec until its exit. It is no longer in it if nothing
-    is there any more to tell of its exit: its handle was dropped, and it was started without a loop
-    or that loop is closed.
+    These are the programs of all loops and of none: those of `create_subprocess_exec`,
+    `run_process`, `spawn`, `aiopidfd.anyio`, `aiopidfd.subprocess` and of asyncio's own functions
+    (see `install`), workers of `aiopidfd.multiprocessing` and their resource tracker, and processes
+    of `fork` and `run_in_fork`. A program is in the list from its exec until its exit. It leaves
+    the list earlier if nothing is left that could tell of its exit: its handle was dropped, and it
+    was started without a loop or its loop is closed.
 
-    May be called from any thread. In a forked copy of this process the list is empty: the programs
-    are the original's.
+    This may be called from any thread. In a forked copy of this process the list is empty: the
+    programs belong to the original process.
     """
     found = [
         program

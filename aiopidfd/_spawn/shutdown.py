@@ -1,4 +1,4 @@
-"""How a program's tree is brought to its end: asked, given time, killed. On asyncio and on trio."""
+"""How a program's tree is ended, on asyncio and on trio: asked first, killed after the grace."""
 
 import contextlib
 import errno
@@ -21,14 +21,14 @@ logger = logging.getLogger("aiopidfd")
 async def end_tree(program: Program, grace: float) -> None:
     """SIGTERM to a program's whole tree, `grace` seconds, SIGKILL; on asyncio and on trio.
 
-    Where the tree cannot be found the program alone is ended, with a warning in the log.
+    If the tree cannot be found, only the program is ended, with a warning in the log.
 
     Raises:
         PermissionError: as `end`.
     """
     try:
         tree = Tree(program)
-    except (ProcessLookupError, ChildProcessError):  # not there yet, or any more; or not ours
+    except (ProcessLookupError, ChildProcessError):  # not started yet, over, or not ours
         program.abandon()
         return
     except OSError as exc:
@@ -40,7 +40,7 @@ async def end_tree(program: Program, grace: float) -> None:
                 ask_tree(program, tree)
                 if await _gone_within(program, tree, grace):
                     return
-            if not tree.orphaned:  # else what descends from it could not be found any more
+            if not tree.orphaned:  # of an orphan nothing could be found after its end
                 with contextlib.suppress(ProcessLookupError):
                     program.kill()
             program.abandoned = True
@@ -52,7 +52,7 @@ async def end_tree(program: Program, grace: float) -> None:
 
 
 async def _gone_within(program: Program, tree: Tree, grace: float) -> bool:
-    """Wait for the end of a tree, unless somebody loses patience and kills the program."""
+    """Wait for the end of a tree. Stop early if somebody kills the program meanwhile."""
     deadline = Deadline(grace, now)
     while not program.abandoned and not deadline.past:
         if await tree.wait_for(min(deadline.left, _LOOK_AGAIN)):
@@ -64,22 +64,22 @@ def ask_tree(program: Program, tree: Tree) -> None:
     """SIGTERM to all of a program's tree.
 
     Raises:
-        PermissionError: we may not signal the program; what else we may signal has got it.
-        OSError: as `Tree.signal`, but for a lack of descriptors: then the program alone has got it.
+        PermissionError: we may not signal the program; all others that we may signal have got it.
+        OSError: as `Tree.signal`, but not if descriptors are short: then only the program gets it.
     """
     try:
         tree.signal(SIGTERM)
     except OSError as exc:
         if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
-        with contextlib.suppress(ProcessLookupError):  # not all of it could be held at once
+        with contextlib.suppress(ProcessLookupError):  # too few descriptors for all of the tree
             program.terminate()
     with contextlib.suppress(ProcessLookupError):
-        program.send_signal(0)  # PermissionError, if we have no right to
+        program.send_signal(0)  # raises PermissionError if we have no right to signal
 
 
 def warn_of_the_rest(pid: int, reason: OSError) -> None:
-    """Say in the log that a program's tree cannot be found, so that it is ended alone."""
+    """Say in the log that a program's tree cannot be found, and that only the program is ended."""
     logger.warning(
         "The program with pid %d is ended, but what it has started perhaps is not: %s",
         pid,
@@ -93,7 +93,7 @@ async def _end_alone(program: Program, grace: float, reason: OSError) -> None:
         if grace > 0:
             program.terminate()
             deadline = Deadline(grace, now)
-            while not deadline.past:  # no descriptor is to be had, perhaps
+            while not deadline.past:  # perhaps no descriptor is free, so this polls
                 if program.poll() is not None:
                     return
                 await sleep(0.01)

@@ -1,4 +1,4 @@
-"""`shutdown`: all programs of a loop are brought to their end at once. On asyncio and on trio."""
+"""`shutdown`: all programs of a loop are ended at once. For asyncio and trio."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ __all__ = ["kill_all", "shutdown"]
 
 GRACE: Final = 5.0  # seconds
 
-# Seconds between two looks at what is still there: a few at first, as most end at once.
+# Seconds between two looks at what is left. The first looks come soon: most programs end at once.
 _SOON: Final = 0.002
 _LOOK_AGAIN: Final = 0.05
 
@@ -24,23 +24,24 @@ _LOOK_AGAIN: Final = 0.05
 async def shutdown(*, grace: float = GRACE) -> bool:
     """End all programs of the running loop, and all that they have started, and reap them.
 
-    All get SIGTERM at once, and have `grace` seconds together; what is left then gets SIGKILL. On
-    any asyncio loop and on trio. Until this returns nothing new can be started on this loop: an
-    attempt raises RuntimeError. A start that is under way is waited for, and then ended as well.
+    All get SIGTERM at once, and have `grace` seconds together; what is left then gets SIGKILL. This
+    works on any asyncio loop and on trio. Until it returns, nothing new can be started on this
+    loop: an attempt raises RuntimeError. A start that is under way is waited for, and then ended as
+    well.
 
-    The programs of a loop are those that were started on it, by whatever function of this package
-    or of asyncio (see `install`), and the processes of `run_in_fork`. With `aiopidfd.anyio` a
-    program that another loop has waited for since belongs to that loop. What `spawn`, `fork` and
+    The programs of a loop are those that were started on it by any function of this package or of
+    asyncio (see `install`), and the processes of `run_in_fork`. With `aiopidfd.anyio`, a program
+    that another loop has waited for since belongs to that other loop. What `spawn`, `fork` and
     multiprocessing have started belongs to no loop and is left alone.
 
-    Cancelled, this kills all that is left at once, reaps it, and is done within seconds.
+    If the call is cancelled, it kills all that is left at once, reaps it, and ends within seconds.
 
     Args:
         grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
 
     Returns:
-        Whether nothing is left. What sleeps uninterruptibly in the kernel is left after 5 seconds
-        more; it dies when it wakes.
+        Whether nothing is left. A process in uninterruptible sleep is left after 5 more seconds; it
+        dies when it wakes.
 
     Raises:
         PermissionError: some may not be signalled (kill(2)); all others were ended.
@@ -49,7 +50,7 @@ async def shutdown(*, grace: float = GRACE) -> bool:
     """
     check_seconds(grace=grace)
     hub = known_hub()
-    if hub is None:  # nothing was ever started here
+    if hub is None:  # nothing was ever started on this loop
         await sleep(0)
         return True
     ending = _Ending(hub)
@@ -58,7 +59,7 @@ async def shutdown(*, grace: float = GRACE) -> bool:
             if grace > 0:
                 await ending.ask(grace)
             is_over = await ending.kill()
-        except GeneratorExit:  # the coroutine was thrown away: nothing can be awaited any more
+        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
             ending.kill_now()
             raise
         except BaseException:
@@ -75,18 +76,19 @@ async def shutdown(*, grace: float = GRACE) -> bool:
 
 
 def kill_all(hub: Hub) -> None:
-    """SIGKILL to all programs of a loop and their trees, for where nothing can be awaited."""
+    """SIGKILL all programs of a loop and their trees, where nothing can be awaited."""
     _Ending(hub).kill_now()
 
 
 class _Ending:
-    """The programs of one loop on their way to their end.
+    """The programs of one loop while they are being ended.
 
-    No descriptor is held between two steps: so hundreds of programs end where hundreds of
-    descriptors cannot be had.
+    No descriptor is held between two steps, so hundreds of programs can be ended where hundreds of
+    descriptors are not available.
 
     Attributes:
-        denied: the programs of whose tree something may not be signalled. They are not waited for.
+        denied: the programs whose tree has a process that we may not signal. They are not waited
+            for.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -95,13 +97,13 @@ class _Ending:
         self._left: set[Program] = set(hub.trees.list())
 
     async def ask(self, grace: float) -> None:
-        """SIGTERM to all, and wait until nothing is left, for `grace` seconds at most."""
+        """SIGTERM to all. Then wait until nothing is left, for `grace` seconds at most."""
         deadline = Deadline(grace, now)
         asked: set[Program] = set()
         pause = _SOON
         while True:
             for program in self._look() - asked:
-                if program.pid:  # else it is being started, and has its turn when it runs
+                if program.pid:  # else it is being started: it is asked later, when it runs
                     asked.add(program)
                     self._ask(program)
                 await sleep(0)
@@ -111,7 +113,7 @@ class _Ending:
             pause = min(2 * pause, _LOOK_AGAIN)
 
     async def kill(self) -> bool:
-        """SIGKILL to all that is left, until nothing is; whether that has come within seconds."""
+        """SIGKILL all that is left until nothing is. Returns whether that took only seconds."""
         deadline = Deadline(KILL_DEADLINE, now)
         killed: set[Program] = set()
         while True:
@@ -126,15 +128,15 @@ class _Ending:
                 self._kill_once(program, late=deadline.past)
             if deadline.past:
                 return False
-            await sleep(max(_SOON, now() - before))  # half of the time is for others
+            await sleep(max(_SOON, now() - before))  # other tasks get half of the time
 
     def kill_now(self) -> None:
-        """SIGKILL to all there is now."""
+        """SIGKILL all that is left now."""
         for program in self._look():
             kill_now(program)
 
     def _look(self) -> set[Program]:
-        """What is left, and what has been started meanwhile: a start may have been under way."""
+        """What is left, and what was started meanwhile: a start may have been under way."""
         ours = {program for program in RUNNING.list() if program.hub is self._hub}
         self._left = {
             program for program in self._left | ours if not self._is_gone(program)
@@ -145,7 +147,7 @@ class _Ending:
         return not self._look() and not self._hub.is_starting
 
     def _is_gone(self, program: Program) -> bool:
-        """Whether nothing is left of it, and everyone who waits for it has been told."""
+        """Whether nothing of the program is left, and everybody who waits for it has been told."""
         if (
             program.advance() not in FINAL
             or self._hub.has_listener(program.native)
@@ -159,7 +161,7 @@ class _Ending:
         try:
             with Tree(program) as tree:
                 ask_tree(program, tree)
-        except ProcessLookupError:  # it has just ended
+        except ProcessLookupError:  # the program has just ended
             pass
         except PermissionError:
             self.denied.add(program)
@@ -169,11 +171,11 @@ class _Ending:
                 program.terminate()
 
     def _kill_once(self, program: Program, late: bool) -> None:
-        """One step of many. `late`: what we may not signal is not going to end any more."""
+        """One step of many. `late` means that what we may not signal will not end any more."""
         try:
             with Tree(program) as tree:
                 signalled, denied = tree.kill_once()
-        except OSError:  # it is gone; or its tree cannot be found, and it was killed alone
+        except OSError:  # it is gone; or its tree cannot be found, and only it was killed
             return
         if denied and (late or not signalled):
             self.denied.add(program)

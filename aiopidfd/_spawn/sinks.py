@@ -1,4 +1,4 @@
-"""What takes a program's output, chunk by chunk. No loop: what a sink awaits is the caller's."""
+"""What takes a program's output, chunk by chunk. It needs no loop: the caller's loop runs sinks."""
 
 import codecs
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from .capture import Capture, IdleTimeoutError, OutputLimitError
-from .decoding import TextDecoder
+from .text_decoder import TextDecoder
 
 __all__ = [
     "Decoder",
@@ -26,7 +26,7 @@ __all__ = [
 
 
 LineFunction: TypeAlias = Callable[[Any], Awaitable[object] | object]
-Decoder: TypeAlias = Callable[[bytes, bool], Any]  # (data, whether they are the last)
+Decoder: TypeAlias = Callable[[bytes, bool], Any]  # (data, whether this is the last chunk)
 
 
 class Sink:
@@ -37,16 +37,16 @@ class Sink:
         raise NotImplementedError
 
     async def end(self) -> None:
-        """The output has ended."""
+        """Take note that the output has ended."""
 
     async def abort(self) -> None:
-        """Nobody carries the output any more, before its end or after it. Waits for nothing."""
+        """Take note that nobody carries the output any more, ended or not. Waits for nothing."""
 
 
 def make_decoder(encoding: str | None, errors: str | None) -> Decoder:
-    r"""What turns chunks of bytes into chunks of what a sink gets: bytes, or text.
+    r"""A function that turns chunks of bytes into what a sink gets: bytes, or text.
 
-    Text has "\r\n" and "\r" read as "\n", see `TextDecoder`.
+    In text "\r\n" and "\r" are read as "\n", see `TextDecoder`.
     """
     if encoding is None:
         return lambda data, final: data
@@ -54,20 +54,20 @@ def make_decoder(encoding: str | None, errors: str | None) -> Decoder:
 
 
 class Lines(Sink):
-    """Cuts chunks into lines of any length, and hands on each without its line end."""
+    """Cuts chunks into lines of any length, and passes on each line without its line end."""
 
     def __init__(self, function: LineFunction, decode: Decoder) -> None:
-        """Call `function` with each line; await what it returns, if that can be awaited."""
+        """Call `function` with each line. If it returns an awaitable, await that."""
         self._function = function
         self._decode = decode
-        self._pieces: list[Any] = []  # of a line that has not ended yet
+        self._pieces: list[Any] = []  # the pieces of a line that has not ended yet
 
     async def feed(self, data: bytes) -> None:
-        """Call the function with each line that ends here."""
+        """Call the function with each line that ends in this chunk."""
         await self._feed(self._decode(data, False))
 
     async def end(self) -> None:
-        """The last line may have no line end."""
+        """Pass on the last line, which may have no line end."""
         await self._feed(self._decode(b"", True))
         if self._pieces and (line := self._pieces[0][:0].join(self._pieces)):
             self._pieces = []
@@ -93,25 +93,26 @@ class Lines(Sink):
 
 
 class FileSink(Sink):
-    """Writes to a file of ours what a program that had inherited it would have written to it.
+    """Writes to a file of ours what a program would have written to it if it had inherited it.
 
-    A text file gets bytes in the buffer below it. One that has none, a StringIO, gets text.
+    For a text file, bytes are written to the buffer below it. A file without one (StringIO) gets
+    text.
     """
 
     def __init__(self, file: Any, encoding: str | None, errors: str | None) -> None:
-        """Write to `file`, which stays open. Text is UTF-8, and what is none replaced, if not said.
+        """Write to `file`, which stays open. By default text is UTF-8, with errors replaced.
 
-        It is written on the loop's thread, as `print` would do it.
+        It is written on the loop's thread, as `print` would do.
         """
         self._text: Any = None
         self._bytes = file
-        if hasattr(file, "encoding"):  # a text file
+        if hasattr(file, "encoding"):  # then it is a text file
             self._text, self._bytes = file, getattr(file, "buffer", None)
         decoder = codecs.getincrementaldecoder(encoding or "utf-8")
         self._decoder = decoder(errors or "replace")
 
     async def feed(self, data: bytes) -> None:
-        """Write it, and flush."""
+        """Write the chunk, and flush."""
         if self._bytes is None:
             self._write_text(data, final=False)
             return
@@ -121,7 +122,7 @@ class FileSink(Sink):
         self._flush(self._bytes)
 
     async def end(self) -> None:
-        """Write what is left of a character."""
+        """Write the rest of a character that was not complete."""
         if self._bytes is None:
             self._write_text(b"", final=True)
 
@@ -134,7 +135,7 @@ class FileSink(Sink):
         if not isinstance(self._bytes, io.RawIOBase):
             self._bytes.write(data)
             return
-        view = memoryview(data)  # without a buffer a file may take a part of it
+        view = memoryview(data)  # a file without a buffer may take only a part
         while view:
             written = self._bytes.write(view)
             if written is None:
@@ -148,53 +149,53 @@ class FileSink(Sink):
 
 
 class Kept(Sink):
-    """Keeps the output. What goes beyond the limit is dropped, or is an error."""
+    """Keeps the output. What exceeds the limit is dropped, or is an error."""
 
     def __init__(self, capture: Capture, error: OutputLimitError | None) -> None:
-        """Feed `capture`; raise `error`, if there is one, when it first drops something."""
+        """Feed `capture`. Raise `error`, if given, when `capture` first drops something."""
         self._capture = capture
         self._error = error
 
     async def feed(self, data: bytes) -> None:
-        """Keep what there is room for."""
+        """Keep as much as the limit allows."""
         self._capture.feed(data)
         if self._capture.dropped and self._error is not None:
             error, self._error = self._error, None
             try:
                 raise error
             finally:
-                del error  # it holds this frame
+                del error  # its traceback holds this frame
 
 
 class Tee(Sink):
     """Gives each chunk to several sinks, one after the other."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
-        """The order is theirs."""
+        """Give chunks to these sinks, in this order."""
         self._sinks = [*sinks]
 
     async def feed(self, data: bytes) -> None:
-        """To each of them."""
+        """Give the chunk to each sink."""
         for sink in self._sinks:
             await sink.feed(data)
 
     async def end(self) -> None:
-        """Of each of them."""
+        """Tell each sink that the output has ended."""
         for sink in self._sinks:
             await sink.end()
 
     async def abort(self) -> None:
-        """Each of them, also when one of them fails."""
+        """Abort each sink, even if one of them fails."""
         async with contextlib.AsyncExitStack() as stack:
             for sink in self._sinks:
                 stack.push_async_callback(sink.abort)
 
 
 class Silence:
-    """How long nothing has come from a program that may be silent for so long only."""
+    """Measures how long a program has been silent, and knows how long it may be."""
 
     def __init__(self, command: Any, allowed: float, clock: Callable[[], float]) -> None:
-        """Count from now on, by a clock that tells seconds."""
+        """Measure from now on, by a clock that tells seconds."""
         self._command = command
         self._allowed = allowed
         self._clock = clock
@@ -203,7 +204,7 @@ class Silence:
 
     @contextlib.contextmanager
     def broken(self) -> Iterator[None]:
-        """Something has come. While our own sinks are busy with it the program cannot speak."""
+        """Output has come. In the block our own sinks are busy, so no silence is counted."""
         self._busy += 1
         try:
             yield
@@ -212,16 +213,16 @@ class Silence:
             self._since = self._clock()
 
     def left(self) -> float:
-        """Seconds until it will have been too long, if nothing comes; 0 or less: it has been."""
+        """Seconds until the silence is too long, if nothing comes; 0 or less if it already is."""
         return self._allowed + (0 if self._busy else self._since - self._clock())
 
     def error(self) -> IdleTimeoutError:
-        """What is raised then."""
+        """The error to raise when the silence is too long."""
         return IdleTimeoutError(self._command, self._allowed)
 
 
 def listen(command: Any, seconds: float | None, clock: Callable[[], float]) -> Silence | None:
-    """Count the silence of a program from now on; None if it may be silent for ever."""
+    """Measure the silence of a program; None if it may be silent for ever."""
     if seconds is None or seconds == math.inf:
         return None
     return Silence(command, seconds, clock)

@@ -1,4 +1,4 @@
-"""How a program's start is begun: everything it needs is opened, then the native spawner runs."""
+"""How a start begins: everything that it needs is opened, then the native spawner runs."""
 
 import errno
 
@@ -16,15 +16,15 @@ __all__ = ["start", "start_blocking"]
 
 
 def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) -> Program:
-    """Begin to start a program; returns at once, with the program in the state STARTING.
+    """Begin to start a program. Returns at once, with the program in the state STARTING.
 
     Args:
-        request: what is asked for.
-        descriptors: holds our ends of the pipes afterwards.
-        hub: that of the loop which will hear of the program.
+        request: what the caller has asked for.
+        descriptors: afterwards it holds our ends of the pipes.
+        hub: the hub of the loop that will hear of the program.
 
     Raises:
-        OSError, TypeError, ValueError: as `spawn`, but for what only the exec can tell.
+        OSError, TypeError, ValueError: as `spawn`, except errors of the exec itself.
     """
     call = clone_call()
     rest = {**request.options}
@@ -77,21 +77,21 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            other = other_clone_call()  # a filter is in the way, perhaps since a moment ago
+            other = other_clone_call()  # a filter may have come in the way just now
             if other is None:
                 raise
             call = other
 
 
 def start_blocking(request: Request, descriptors: Descriptors) -> Program:
-    """Start a program, blocking until it was exec'd. Raises as `spawn`.
+    """Start a program, and block until its exec. Raises as `spawn`.
 
-    `descriptors` holds our ends of the pipes afterwards.
+    Afterwards `descriptors` holds our ends of the pipes.
     """
     program = start(request, descriptors)
     try:
         program.wait_started()
     except BaseException:
-        program.abandon()  # nothing to do for one that failed; interrupted, it shall not run on
+        program.abandon()  # does nothing after a failed start; after an interrupt it kills
         raise
     return program

@@ -1,8 +1,8 @@
-"""The child's descriptors: what each stdio choice opens, and who closes it.
+"""The descriptors of the child: what each stdio choice opens, and who closes it.
 
-Everything that the child will find open is opened, or duplicated, here and now, on the caller's
-time: so it is had before anything starts, and a descriptor that another task closes while the
-program is being started is not missing in it.
+Everything that the child will have open is opened or duplicated here, at the time of the call. So
+errors come before anything starts, and if another task closes a descriptor while the program is
+being started, the program still has it.
 """
 
 import contextlib
@@ -33,19 +33,22 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class Descriptors:
-    """What a spawn holds open. As a context manager it closes all that was not handed over.
+    """What a start holds open. As a context manager it closes all that was not handed over.
 
     Attributes:
-        ours: our end of the pipe to stdin, stdout, stderr, or None. For who streams them.
-        on_terminal: those of 0, 1, 2 whose choice is PTY. Of two outputs the first has our end.
-        taken: descriptors of `child_ends` that a stdio choice may name: no duplicate is made.
+        ours: our ends of the pipes to stdin, stdout and stderr, or None; for the streams.
+        on_terminal: those of 0, 1, 2 whose choice is PTY. If both outputs are PTY, the first one
+            has our end.
+        taken: descriptors of `child_ends` that a stdio choice may name: they are not duplicated.
         terminal: one more duplicate of the terminal's master, or None.
-        watches: epoll sets for who streams it: once the program runs it is too late for EMFILE.
+        watches: epoll sets for the streams of a terminal. They are made here, because after the
+            exec it would be too late for EMFILE.
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
             empties this list when it takes them over.
         dups: pairs (descriptor of ours, number in the child), for the plan.
-        cgroup: the directory of the child's cgroup, or None. One of `child_ends`.
-        kill: what kills all of that cgroup, for the guardian, or -1. One of `child_ends`.
+        cgroup: the directory of the child's cgroup, or None. It is one of `child_ends`.
+        kill: the file by which the guardian kills all of that cgroup, or -1. It is one of
+            `child_ends`.
     """
 
     __slots__ = (
@@ -73,10 +76,10 @@ class Descriptors:
         self.taken: frozenset[int] = frozenset()
 
     def take(self, fds: Collection[int]) -> dict[int, int]:
-        """Own descriptors that are the child's alone, whatever happens.
+        """Take over descriptors that are for the child alone; they are closed even after an error.
 
         Returns:
-            For each the number that stands for it as a stdio choice.
+            For each of them, the number that names it as a stdio choice.
 
         Raises:
             OSError: EMFILE.
@@ -97,9 +100,10 @@ class Descriptors:
         """Open or duplicate everything.
 
         Raises:
-            OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE; what open(2) says of
-                the cgroup's path; ENOSPC for a terminal.
-            ValueError: STDOUT for anything but stderr; a window size that is none, or of nothing.
+            OSError: EBADF for a descriptor that is not open; EMFILE, ENFILE; the errors of open(2)
+                for the cgroup's path; ENOSPC for a terminal.
+            ValueError: STDOUT for anything but stderr; a window size that is not valid, or without
+                PTY.
             TypeError: something that is neither a choice nor a file.
         """
         choices = {target: choice for target, choice in enumerate(stdio) if choice is not None}
@@ -111,7 +115,8 @@ class Descriptors:
             if not self.on_terminal:
                 raise ValueError("window_size needs PTY for stdin, stdout or stderr")
         sources: dict[int, int] = {}
-        # First what is open already: a number that is not must not become one of our pipe's.
+        # First come the descriptors that must be open already: a number that is not open must not
+        # be given to one of our pipes before it is looked at.
         for target, choice in choices.items():
             if choice not in (PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
@@ -135,7 +140,7 @@ class Descriptors:
         self.dups = [(sources[target], target) for target in sorted(sources)]
 
     def hold_kill(self, fd: int | None) -> None:
-        """Own a descriptor as `kill`."""
+        """Take over a descriptor as `kill`."""
         if fd is not None:
             self.kill = above_stdio(fd)
             self.child_ends.append(self.kill)
@@ -146,12 +151,12 @@ class Descriptors:
         return 1 in self.on_terminal or 2 in self.on_terminal
 
     def hand_over(self, number: int) -> int | None:
-        """Our end of the pipe to stdin (0), stdout (1) or stderr (2): the caller's from now on."""
+        """Hand over our end of the pipe to stdin (0), stdout (1) or stderr (2) to the caller."""
         fd, self.ours[number] = self.ours[number], None
         return fd
 
     def hand_over_terminal(self) -> int | None:
-        """Our own duplicate of the terminal's master: the caller's from now on."""
+        """Hand over our own duplicate of the terminal's master to the caller."""
         fd, self.terminal = self.terminal, None
         return fd
 
@@ -200,11 +205,11 @@ class Descriptors:
         self.terminal = above_stdio(master)
         if window_size is not None:
             set_window_size(self.terminal, *window_size)
-        # What is written to stdout and stderr comes out as one stream.
+        # With a terminal, stdout and stderr come out as one stream.
         for target in self.on_terminal:
             if target != 2 or 1 not in self.on_terminal:
                 self.ours[target] = duplicate(self.terminal)
-        # One for our end of stdin, one for who drops what nobody reads.
+        # One epoll set is for our end of stdin, and one for reading what nobody else reads.
         for is_needed in (0 in self.on_terminal, not self.reads_terminal):
             if is_needed:
                 self.watches.append(epoll_above_stdio())
@@ -235,7 +240,7 @@ class Descriptors:
 
 
 def _our_stdout() -> int:
-    # sys.__stdout__ may be None, as in a daemon.
+    # In a daemon, for example, sys.__stdout__ may be None.
     return 1 if sys.__stdout__ is None else sys.__stdout__.fileno()
 
 
@@ -245,7 +250,7 @@ def _fileno(name: str, choice: Any) -> int:
     fileno = getattr(choice, "fileno", None)
     if fileno is None:
         kind = type(choice).__name__
-        if hasattr(choice, "readline"):  # an asyncio.StreamReader: we have read a part of it
+        if hasattr(choice, "readline"):  # an asyncio.StreamReader, which has read a part already
             raise TypeError(NO_STREAM.format(name=name, kind=kind))
         raise TypeError(
             f"{name} must be PIPE, PTY, DEVNULL, a descriptor, an object with fileno() or None "

@@ -10,9 +10,9 @@ from .. import _native
 
 __all__ = ["PTY", "check_window_size", "get_window_size", "open_terminal", "set_window_size"]
 
-PTY: Final = -4  # beside subprocess's PIPE, STDOUT and DEVNULL
+PTY: Final = -4  # used like subprocess's PIPE, STDOUT and DEVNULL
 
-_WINSIZE: Final = struct.Struct("HHHH")  # ioctl_tty(2): rows, columns, and two that nobody uses
+_WINSIZE: Final = struct.Struct("HHHH")  # ioctl_tty(2): rows, columns, two unused fields
 _LARGEST: Final = 2**16 - 1
 _UNLOCKED: Final = struct.pack("i", 0)
 
@@ -21,7 +21,7 @@ def open_terminal() -> tuple[int, int]:
     """A new pseudo-terminal: the descriptors of its master and its slave, both close-on-exec.
 
     The slave comes from the master itself (TIOCGPTPEER, Linux 4.13), not from a name in a /dev/pts
-    that may be another's. Neither becomes our own controlling terminal.
+    that may belong to another mount. Neither becomes our own controlling terminal.
 
     Raises:
         OSError: EMFILE, ENFILE; ENOSPC: the system has no terminal left; ENOENT, EACCES.
@@ -38,7 +38,7 @@ def open_terminal() -> tuple[int, int]:
 
 def check_window_size(size: Any) -> tuple[int, int]:
     """(rows, columns), each from 0 to 65535. Raises TypeError, ValueError."""
-    if isinstance(size, os.terminal_size):  # a pair, too, but the other way round
+    if isinstance(size, os.terminal_size):  # also a pair, but in the other order
         raise TypeError("window_size must be (rows, columns): os.terminal_size is (columns, lines)")
     try:
         rows, columns = size
@@ -53,12 +53,12 @@ def check_window_size(size: Any) -> tuple[int, int]:
 
 
 def set_window_size(fd: int, rows: int, columns: int) -> None:
-    """TIOCSWINSZ. If that changes it, the foreground process group gets SIGWINCH."""
+    """Set the size (TIOCSWINSZ). If it changes, the foreground process group gets SIGWINCH."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, _WINSIZE.pack(rows, columns, 0, 0))
 
 
 def get_window_size(fd: int) -> tuple[int, int]:
-    """TIOCGWINSZ: (rows, columns)."""
+    """The size (TIOCGWINSZ): (rows, columns)."""
     data = fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(_WINSIZE.size))
     rows, columns, _, _ = _WINSIZE.unpack(data)
     return rows, columns

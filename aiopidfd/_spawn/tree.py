@@ -1,8 +1,8 @@
 """A program's tree: all that it has started, and what that has started, wherever it has gone.
 
-The program's guardian is a child subreaper (PR_SET_CHILD_SUBREAPER(2const), Linux 3.4): what loses
-its parent, by a double fork for one, becomes the guardian's child. So the tree is what descends
-from the guardian, and /proc lists that (proc_tid_children(5), CONFIG_PROC_CHILDREN).
+The program's guardian is a child subreaper (PR_SET_CHILD_SUBREAPER(2const), Linux 3.4): a process
+that loses its parent, for example by a double fork, becomes the guardian's child. So the tree is
+all that descends from the guardian. /proc lists that (proc_tid_children(5), CONFIG_PROC_CHILDREN).
 """
 
 import contextlib
@@ -22,28 +22,29 @@ from .program import Program
 
 __all__ = ["KILL_DEADLINE", "Tree", "denied_error", "is_held", "kill_now"]
 
-# After SIGKILL a program is gone at once, unless it sleeps uninterruptibly in the kernel. Then its
-# caller goes on, and it is reaped when it wakes.
+# After SIGKILL a program is gone at once, unless it is in uninterruptible sleep in the kernel. In
+# that case its caller goes on, and the program is reaped when it wakes.
 KILL_DEADLINE: Final = 5.0  # seconds
 
-_KILL_AGAIN: Final = 0.002  # seconds: what was born during one pass is found by the next
+_KILL_AGAIN: Final = 0.002  # seconds: the next pass finds what was born during one
 
 
 class Tree:
     """The processes of a program's tree, for as long as this is open.
 
-    While it is, and from then on, the guardian stays until all of them are gone. Of a program whose
-    guardian was killed, the tree is what still descends from the program itself.
+    From its opening on, the guardian stays until all of them are gone. If the guardian was killed,
+    the tree is what still descends from the program itself.
 
     Attributes:
-        orphaned: whether that is so.
+        orphaned: whether the guardian was killed.
     """
 
     def __init__(self, program: Program) -> None:
-        """Hold the guardian, which then stays.
+        """Hold the guardian, so that it stays.
 
         Raises:
-            ProcessLookupError: it is gone: the program has exited, and what it left is no one's.
+            ProcessLookupError: the guardian is gone: the program has exited, and its rest is
+                nobody's.
             ChildProcessError: this process is a forked copy of the one that started the program.
             OSError: EMFILE.
         """
@@ -74,21 +75,21 @@ class Tree:
         self._program.advance()
 
     def is_gone(self) -> bool:
-        """Whether there is nothing left of it."""
+        """Whether nothing is left of the tree."""
         return has_exited(self._fd) and not self._lost_guardian()
 
     async def wait(self) -> None:
-        """Wait until there is nothing left of it."""
+        """Wait until nothing is left of the tree."""
         while not await self.wait_for(math.inf):
             pass
 
     async def wait_for(self, seconds: float) -> bool:
-        """The same for so long at most; whether that has come."""
+        """Wait at most `seconds` for the end of the tree. Returns whether nothing is left."""
         await readable_within(self._fd, seconds)
         return self.is_gone()
 
     def _lost_guardian(self) -> bool:
-        """Whether it was killed under us, and the program lives on: from now on we hold that."""
+        """Whether the guardian was killed and the program lives on. If so, hold the program."""
         if self.orphaned:
             return False
         self._program.advance()
@@ -101,7 +102,7 @@ class Tree:
         return True
 
     def members(self) -> list[tuple[int, int]]:
-        """(pid, pidfd) of each process there is now; the pidfds are the caller's to close.
+        """(pid, pidfd) of each process of the tree; the caller must close the pidfds.
 
         Raises:
             OSError: as `signal`.
@@ -112,24 +113,24 @@ class Tree:
             raise explained(exc) from None
 
     def signal(self, sig: int) -> tuple[int, int]:
-        """Send a signal to each process there is now, each by its pidfd.
+        """Send a signal to each process that is there now, each by its pidfd.
 
         Returns:
-            How many have got it (a zombie gets it too), and how many we may not signal.
+            How many have got it (a zombie counts too), and how many we may not signal.
 
         Raises:
-            OSError: ENOTSUP, ENOSYS: /proc does not tell what the tree is. EMFILE and the like.
+            OSError: ENOTSUP, ENOSYS: /proc does not tell the tree. EMFILE and the like.
         """
         return _checked(*_native.signal_tree(self._root, self._fd, self.orphaned, sig))
 
     async def kill(self) -> bool:
-        """SIGKILL them, and what they have started meanwhile, until there is nothing left.
+        """SIGKILL the processes, and what they start meanwhile, until nothing is left.
 
         Returns:
-            Whether that has come within KILL_DEADLINE.
+            Whether nothing is left within KILL_DEADLINE.
 
         Raises:
-            PermissionError: all that is left are processes that we may not signal.
+            PermissionError: we may not signal any of the processes that are left.
             OSError: as `signal`.
         """
         for _ in self._kill_passes(Deadline(KILL_DEADLINE, now)):
@@ -145,7 +146,7 @@ class Tree:
         return False
 
     def kill_once(self) -> tuple[int, int]:
-        """SIGKILL to those that are next: the guardian's children, or all if there is no guardian.
+        """SIGKILL the next ones: the guardian's children, or all if there is no guardian.
 
         Returns and raises as `signal`.
         """
@@ -154,9 +155,9 @@ class Tree:
         return _checked(*_native.kill_next(self._root, self._fd))
 
     def _kill_passes(self, deadline: Deadline) -> Iterator[None]:
-        """SIGKILL to all there is now, at each step; until it is late."""
+        """SIGKILL all processes that are there, once at each step, until the deadline."""
         with contextlib.suppress(OSError):
-            self.signal(signal.SIGKILL)  # from below they come to the guardian one by one only
+            self.signal(signal.SIGKILL)  # kill_once() alone would reach deep ones one by one only
         while True:
             signalled, denied = self.kill_once()
             yield
@@ -168,7 +169,7 @@ class Tree:
 
 
 def is_held(program: Program) -> bool:
-    """Whether a guardian has stayed for what a program that has exited left behind."""
+    """Whether a guardian has stayed for what an exited program has left behind."""
     try:
         with Tree(program) as tree:
             return not tree.is_gone()
@@ -188,7 +189,7 @@ def denied_error() -> PermissionError:
 
 
 def kill_now(program: Program) -> None:
-    """SIGKILL to all there is now; for where nothing can be awaited."""
+    """SIGKILL all processes of the tree once, where nothing can be awaited."""
     with contextlib.suppress(OSError), Tree(program) as tree:
         tree.signal(signal.SIGKILL)
     program.abandon()

@@ -1,4 +1,4 @@
-"""Lines at the front of what is buffered, cut many at a time."""
+"""Lines at the front of a buffer, cut many at a time."""
 
 import io
 from operator import length_hint
@@ -18,21 +18,22 @@ def _split_text(lines: str) -> list[str]:
     split = lines.splitlines(keepends=True)
     if len(split) == lines.count("\n"):
         return split
-    return io.StringIO(lines).readlines()  # there is a form feed, or the like, which ends no line
+    return io.StringIO(lines).readlines()  # a form feed or the like ends no line here
 
 
 class Ahead:
-    """Copies of the lines that a buffer begins with, to be iterated over.
+    """Copies of the lines at the front of a buffer, over which a reader iterates.
 
-    So a line costs no search, no await and no change of the buffer. Before its reader does anything
-    else with the buffer it settles: what was iterated over leaves the buffer then.
+    So a line costs no search, no await and no change of the buffer. Before the reader does anything
+    else with the buffer it calls `settle`, and then the lines that were handed out leave the
+    buffer.
 
-    Where lines alone are read, ever more of them are cut at a time; where other reads come between,
-    few: what is copied for nothing is little.
+    If only lines are read, more of them are cut each time. If other reads come between, few are
+    cut, so that little is copied in vain.
 
     Attributes:
-        lines: iterates over those that were cut. Another object after each `cut` and `settle`.
-        size: bytes or characters of those that were cut; 0 if there are none.
+        lines: an iterator over the lines that were cut. Each `cut` and `settle` makes another one.
+        size: how many bytes or characters those lines have; 0 if there are none.
     """
 
     __slots__ = ("_all", "_newline", "_split", "_window", "lines", "size")
@@ -52,7 +53,7 @@ class Ahead:
     def cut(self, buffer: Any, start: int = 0, limit: int = _AT_MOST) -> None:
         """Copy whole lines of a buffer: those within `limit` from `start` on, and not too many.
 
-        None must be there from before: see `settle`.
+        No lines may be left from an earlier `cut`: see `settle`.
         """
         self._window = min(2 * self._window, _AT_MOST)
         end = buffer.rfind(self._newline, start, start + min(self._window, limit)) + 1
@@ -62,11 +63,11 @@ class Ahead:
             self.lines = iter(self._all)
 
     def are_all(self, size: int) -> bool:
-        """Whether all of a buffer of that size was iterated over."""
+        """Whether the lines are all of a buffer of this size, and all were handed out."""
         return self.size == size and not length_hint(self.lines)
 
     def settle(self) -> int:
-        """Forget all lines; returns how much of the buffer was iterated over."""
+        """Forget all lines. Returns how much of the buffer was handed out."""
         taken = self.size
         if not taken:
             return 0

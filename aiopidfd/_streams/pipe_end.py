@@ -1,4 +1,4 @@
-"""Our end of a pipe: one descriptor, its one close, and what becomes of it when we fork."""
+"""Our end of a pipe: a descriptor that is closed once, and what happens to it when we fork."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ _open_ends: "weakref.WeakSet[PipeEnd]" = weakref.WeakSet()
 
 
 class PipeEnd(Owner):
-    """Owns a descriptor, which is made non-blocking. For who reads or writes it."""
+    """The base class of what reads or writes a pipe. It makes the descriptor non-blocking."""
 
     def __init__(self, fd: int) -> None:
-        """Own `fd`."""
+        """Take over `fd`."""
         self._fd = fd
         self._may_be_dropped = False
         os.set_blocking(fd, False)
         _open_ends.add(self)
 
     def __repr__(self) -> str:
-        """How it stands, and the descriptor."""
+        """The state and the descriptor."""
         return f"<{type(self).__name__} {self._described()}>"
 
     def _described(self) -> str:
@@ -34,7 +34,7 @@ class PipeEnd(Owner):
         return self._fd
 
     def may_be_dropped(self) -> None:
-        """From now on it is no mistake to let go of this without closing it."""
+        """Allow, from now on, that this is dropped without being closed."""
         self._may_be_dropped = True
 
     def _close_fd(self) -> None:
@@ -43,8 +43,8 @@ class PipeEnd(Owner):
             os.close(fd)
 
     def __del__(self) -> None:
-        # The loop may be closed, or another thread's: it is not called. One that still waits for
-        # the descriptor would hold us.
+        # The loop may be closed, or another thread's, so it is not called. A loop that still waited
+        # for the descriptor would hold this object.
         if getattr(self, "_fd", -1) >= 0:
             message = f"unclosed {self!r}"
             self._close_fd()
@@ -54,7 +54,7 @@ class PipeEnd(Owner):
 
     @staticmethod
     def _close_in_forked_copy() -> None:
-        """A copy of us would keep the child's pipes open: its stdin would never end."""
+        """Close our ends in a forked copy: held open there, a program's stdin would never end."""
         for end in [*_open_ends]:
             with contextlib.suppress(OSError):
                 PipeEnd._close_fd(end)

@@ -1,6 +1,6 @@
-"""Our ends of the child's pipes, as transports on any loop that has `add_reader`.
+"""Our ends of a program's pipes, as transports on any loop that has `add_reader`.
 
-asyncio's own pipe transports would do, but for three things: they copy what they read twice on the
+asyncio's own pipe transports are not used, for three reasons: they copy what they read twice on the
 way to `communicate()`, they differ between loops, and their destructors call the loop.
 """
 
@@ -19,17 +19,17 @@ from .pipe_end import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]
 
-_CHUNK: Final = 64 * 1024  # what a pipe holds unless told otherwise (pipe(7))
-_CHUNKS_PER_TURN: Final = 4  # then the loop has its turn: a fast writer shall not starve it
+_CHUNK: Final = 64 * 1024  # what a pipe holds by default (pipe(7))
+_CHUNKS_PER_TURN: Final = 4  # then other tasks have a turn: a fast writer must not starve them
 _HIGH_WATER: Final = 64 * 1024
 _MAX_BUFFERS: Final = 64  # below IOV_MAX
-_SMALL: Final = 4 * 1024  # bytes: what is smaller is joined, what is not is not copied
+_SMALL: Final = 4 * 1024  # bytes: smaller buffers are joined, larger ones are not copied
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
 class _Pipe(PipeEnd, asyncio.BaseTransport):
-    """What both ends have in common: a descriptor on a loop, and the protocol's end."""
+    """What both ends have in common: a descriptor on a loop, and a protocol to tell of the end."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
@@ -43,23 +43,23 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         return f"closing fd={self._fd}" if self._closing and self._fd >= 0 else super()._described()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Under "pipe" an object with a fileno(), as asyncio's; else the default."""
+        """For "pipe" an object with a fileno(), as in asyncio; for other names the default."""
         return self if name == "pipe" else default
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or will be once what is buffered is written."""
+        """Whether the end is closed, or will be when what is buffered is written."""
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Tell another protocol from now on."""
+        """Use another protocol from now on."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol that is told; None after its connection_lost."""
+        """The protocol in use; None after its connection_lost."""
         return self._protocol  # type: ignore[no-any-return]
 
     def _begin(self, on_ready: Callable[[], None] | None) -> None:
-        """Introduce ourselves, and be told by the loop. If that fails the descriptor is closed."""
+        """Call connection_made, and register with the loop. If that fails, close the descriptor."""
         try:
             self._protocol.connection_made(self)
             if on_ready is not None:
@@ -76,7 +76,7 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         self._closing = True
         if self._fd < 0:
             return
-        if self._loop.is_closed():  # nobody is told any more
+        if self._loop.is_closed():  # nobody can be told any more
             self._close_fd()
             return
         self._forget_readiness()
@@ -84,30 +84,30 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
         self._loop.call_soon(self._lose_connection, exc)
 
     def _lose_connection(self, exc: Exception | None) -> None:
-        # The protocol knows us, or who reads of us: without the cycle all is freed at once.
+        # The protocol, or its reader, refers to us. Without this cycle everything is freed at once.
         protocol, self._protocol = self._protocol, None
         protocol.connection_lost(exc)
 
 
 class ReadPipe(_Pipe, asyncio.ReadTransport):
-    """Reads the child's output. Calls the protocol's data_received and eof_received."""
+    """Reads a program's output. Calls the protocol's data_received and eof_received."""
 
-    _end_errno: int | None = None  # an error that is the end of file
+    _end_errno: int | None = None  # an error that means end of file
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
     ) -> None:
-        """Own `fd` and begin to read it."""
+        """Take over `fd`, and begin to read it."""
         super().__init__(loop, fd, protocol)
         self._paused = False
         self._begin(self._on_readable)
 
     def is_reading(self) -> bool:
-        """Whether data is taken from the pipe."""
+        """Whether data is read from the pipe now."""
         return not self._paused and not self._closing
 
     def pause_reading(self) -> None:
-        """Leave what comes in the pipe, so that the child has to wait."""
+        """Stop reading. What comes stays in the pipe; when it is full the program has to wait."""
         if self.is_reading():
             self._paused = True
             self._loop.remove_reader(self._fd)
@@ -119,11 +119,11 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
             self._loop.add_reader(self._fd, self._on_readable)
 
     def close(self) -> None:
-        """Close the pipe; what it still holds is lost, and the child's next write fails."""
+        """Close the pipe. What it still holds is lost, and the program's next write fails."""
         self._finish(None)
 
     def drain(self) -> None:
-        """Read what the pipe holds at this moment, and no more, without waiting."""
+        """Read what the pipe holds at this moment, and no more. Does not wait."""
         if self._fd < 0 or self._paused:
             return
         left = self._held()
@@ -144,7 +144,7 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
                 return
 
     def _read(self) -> bytes | None:
-        """One read, passed on; None where there was nothing, b"" at the end."""
+        """Read once and pass the data on. None if there was nothing, b"" at the end."""
         try:
             data = read(self._fd, _CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -167,18 +167,18 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
 
 
 class WritePipe(_Pipe, asyncio.Transport):
-    """Writes the child's input. Calls the protocol's pause_writing and resume_writing.
+    """Writes a program's input. Calls the protocol's pause_writing and resume_writing.
 
-    As asyncio's own it is a Transport whose reading half raises NotImplementedError.
+    Like asyncio's own, it is a Transport whose reading half raises NotImplementedError.
     """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
     ) -> None:
-        """Own `fd`."""
+        """Take over `fd`."""
         super().__init__(loop, fd, protocol)
         self._buffers: deque[memoryview | bytearray] = deque()
-        self._joined: bytearray | None = None  # the last of them, if small ones are added to it
+        self._joined: bytearray | None = None  # the last buffer, if small ones are added to it
         self._size = 0
         self._high = _HIGH_WATER
         self._low = _HIGH_WATER // 4
@@ -187,13 +187,13 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._watch_reader()
 
     def write(self, data: Any) -> None:
-        """Write bytes; what the pipe does not take now is written later, in order.
+        """Write bytes. What the pipe does not take now is written later, in order.
 
         Raises:
             TypeError: not bytes-like.
         """
         if (joined := self._joined) is not None and isinstance(data, bytes) and len(data) < _SMALL:
-            joined += data  # the usual case of many small ones
+            joined += data  # the usual case: many small ones
             self._size += len(data)
             if len(joined) >= _CHUNK:
                 self._joined = None
@@ -203,7 +203,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data: expected a bytes-like object, got {type(data).__name__}")
         if self._closing or not data:
-            return  # the child is gone, or close() was called; the protocol knows
+            return  # the program is gone, or close() was called; the protocol knows
         if isinstance(data, memoryview):
             data = data.cast("B")
         if not self._size:
@@ -214,31 +214,31 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._push(data)
 
     def writelines(self, list_of_data: Any) -> None:
-        """Write each of them."""
+        """Write each item of the list."""
         self.write(b"".join(list_of_data))
 
     def write_eof(self) -> None:
-        """Close the pipe once all is written: the child reads end of file."""
+        """Close the pipe when all is written. Then the program reads the end of file."""
         self.close()
 
     def can_write_eof(self) -> bool:
-        """Yes: closing is that."""
+        """Return True: closing the pipe is the end of file."""
         return True
 
     def close(self) -> None:
-        """Close once all is written."""
+        """Close the pipe when all is written."""
         if not self._closing:
             self._closing = True
-            self._joined = None  # nothing is added any more
+            self._joined = None  # nothing may be added any more
             if not self._buffers:
                 self._all_written()
 
     def abort(self) -> None:
-        """Close now; what was not written is lost."""
+        """Close the pipe now. What was not written yet is lost."""
         self._finish(None)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the pipe has not taken yet."""
+        """How many bytes the pipe has not taken yet."""
         return self._size
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -246,7 +246,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As asyncio.WriteTransport."""
+        """Set the marks, as asyncio.WriteTransport does."""
         if high is None:
             high = _HIGH_WATER if low is None else 4 * low
         if low is None:
@@ -257,15 +257,15 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._tell_protocol()
 
     def _watch_reader(self) -> None:
-        # Nothing is ever read here: it becomes ready when the last reader of the pipe is gone.
+        # Nothing is ever read here: the descriptor becomes ready when the last reader has gone.
         self._begin(self._on_reader_gone)
 
     def _all_written(self) -> None:
-        """And closing: that is the end of file."""
+        """Close the pipe, which is the end of file. All is written, and we are closing."""
         self._finish(None)
 
     def _push(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep bytes for later. What may change under us is copied."""
+        """Keep bytes for later. Buffers that may change meanwhile are copied."""
         if len(data) >= _SMALL:
             view = memoryview(data)
             view = view if isinstance(view.obj, bytes) else memoryview(bytes(view))
@@ -283,7 +283,7 @@ class WritePipe(_Pipe, asyncio.Transport):
         self._tell_protocol()
 
     def _try(self, buffers: Sequence[Bytes]) -> int:
-        """Write what the pipe takes; returns how many bytes."""
+        """Write what the pipe takes now. Returns how many bytes that is."""
         try:
             if len(buffers) == 1:
                 return write(self._fd, buffers[0])
@@ -309,7 +309,7 @@ class WritePipe(_Pipe, asyncio.Transport):
             self._buffers.popleft()
         if not self._buffers:
             self._joined = None
-        self._tell_protocol()  # before the end: who waits to go on writing was successful
+        self._tell_protocol()  # before the end: tasks that wait in drain() have succeeded
         if self._fd >= 0 and not self._buffers:
             self._writing = False
             self._loop.remove_writer(self._fd)

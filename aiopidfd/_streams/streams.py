@@ -1,4 +1,4 @@
-"""The streams of a `Process`: asyncio's StreamReader and StreamWriter on our pipes, and more."""
+"""The streams of a `Process`: asyncio's StreamReader and StreamWriter on our pipes, extended."""
 
 import asyncio
 import contextlib
@@ -18,17 +18,17 @@ __all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_reader",
 
 T = TypeVar("T")  # bytes or str
 
-_MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then the loop has its turn
+_MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then other tasks have a turn
 
 
 def iterate(ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
-    """Line after line: those that were cut already, and what `next_line` waits for.
+    """Iterate over lines: first those that were cut already, then those that `next_line` returns.
 
-    An iterator, not a generator: it may be left at any time, and nothing is to be closed then.
+    This is an iterator, not a generator: it may be left at any time, and needs no closing.
     """
     lines = _Lines(ahead, next_line)
-    # Before 3.12 a coroutine for each line is most of what a line costs: an awaitable in C is less.
-    # Since 3.12 such an awaitable has to raise StopIteration, and that costs more.
+    # Before Python 3.12 a coroutine for each line is most of what a line costs, so we use an
+    # awaitable in C. Since 3.12 such an awaitable has to raise StopIteration, which costs more.
     return lines if sys.version_info >= (3, 12) else _native.Lines(ahead, lines.__anext__)
 
 
@@ -46,13 +46,13 @@ class _Lines(AsyncIterator[T]):
 
 
 class PipeReader(Owner, asyncio.StreamReader):
-    """The child's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
+    """A program's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
 
-    What goes beyond asyncio's: `lines()` and `next_line()`, which have no limit, and `read()` to
-    the end, which neither pauses at the limit nor loses anything when it is cancelled.
+    It has more than asyncio's: `lines()` and `next_line()`, which have no limit. And its `read()`
+    to the end neither pauses at the limit nor loses anything when it is cancelled.
     """
 
-    # What this uses of asyncio.StreamReader's insides: the same in Python 3.11 to 3.15.
+    # The attributes of asyncio.StreamReader that this class uses, the same in Python 3.11 to 3.15.
     _buffer: bytearray
     _eof: bool
     _exception: BaseException | None
@@ -62,27 +62,27 @@ class PipeReader(Owner, asyncio.StreamReader):
     _waiter: asyncio.Future[None] | None
 
     _pipe: ReadPipe
-    _gatherers = 0  # how many calls want all there is, however much
-    _gathered: io.BytesIO | None = None  # its value needs no copy, unlike a bytearray's
+    _gatherers = 0  # how many calls want all output, however much it is
+    _gathered: io.BytesIO | None = None  # unlike a bytearray, it gives its value without a copy
     _at_eof: asyncio.Future[None] | None = None
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         """Internal: the functions that start programs open readers."""
         super().__init__(limit, loop)
         self._ahead = Ahead(b"\n")
-        self._in_a_row = 0  # bytes of lines that were handed out without a turn of the loop
+        self._in_a_row = 0  # bytes of lines handed out since other tasks had a turn
 
     def __repr__(self) -> str:
-        """As asyncio's, which says that it is a StreamReader."""
+        """The repr of asyncio, which says StreamReader."""
         return super().__repr__().replace("<StreamReader", f"<{type(self).__name__}", 1)
 
     @property
     def transport(self) -> asyncio.ReadTransport:
-        """The pipe below, or the terminal."""
+        """The transport below: that of the pipe or of the terminal."""
         return self._pipe
 
     def close(self) -> None:
-        """Close our end: readers see the end of file, and the child's next write fails (EPIPE)."""
+        """Close our end. Readers see the end of file; the program's next write fails (EPIPE)."""
         self._pipe.close()
         self.feed_eof()
 
@@ -91,14 +91,14 @@ class PipeReader(Owner, asyncio.StreamReader):
         return self._pipe.is_closing()
 
     def at_eof(self) -> bool:
-        """Whether all was read, and no more will come."""
+        """Whether all output was read and no more will come."""
         return self._eof and self._ahead.are_all(len(self._buffer))
 
     def lines(self) -> AsyncIterator[bytes]:
-        r"""Iterate over the lines, each with its "\n" but for a last one that has none.
+        r"""Iterate over the lines, each with its "\n", which only the last line may lack.
 
-        A line may be of any length: it is held in memory whole. Nothing is lost when the iteration
-        is cancelled or left; whatever reads next goes on where it stood.
+        A line may be of any length, and is held in memory whole. Nothing is lost when the iteration
+        is cancelled or left; the next read goes on from there.
         """
         return iterate(self._ahead, self.next_line)
 
@@ -117,10 +117,10 @@ class PipeReader(Owner, asyncio.StreamReader):
         self._ahead.cut(self._buffer, limit=self._limit)
         return line
 
-    # Iteration and readline() have asyncio's limit. No line that was cut ahead goes beyond it.
+    # Iteration and readline() have asyncio's limit. Lines that are cut ahead never exceed it.
 
     async def __anext__(self) -> bytes:
-        """One line, as `readline`."""
+        """One line, as `readline` returns it."""
         for line in self._ahead.lines:
             return line  # type: ignore[no-any-return]
         if line := await self.readline():
@@ -128,7 +128,7 @@ class PipeReader(Owner, asyncio.StreamReader):
         raise StopAsyncIteration
 
     async def readline(self) -> bytes:
-        """As asyncio's."""
+        """Read a line, as asyncio's method does."""
         for line in self._ahead.lines:
             return line  # type: ignore[no-any-return]
         await self._settle_in_turn()
@@ -137,17 +137,17 @@ class PipeReader(Owner, asyncio.StreamReader):
         return line
 
     async def readuntil(self, separator: Any = b"\n") -> bytes:
-        """As asyncio's."""
+        """Read until a separator, as asyncio's method does."""
         self._settle()
         return await super().readuntil(separator)
 
     async def readexactly(self, n: int) -> bytes:
-        """As asyncio's."""
+        """Read exactly `n` bytes, as asyncio's method does."""
         self._settle()
         return await super().readexactly(n)
 
     async def read(self, n: int = -1) -> bytes:
-        """As asyncio's. With a negative n, up to the end; a cancelled call loses nothing."""
+        """As asyncio's method. A negative n reads up to the end; cancelled, it loses nothing."""
         if n >= 0:
             self._settle()
             return await super().read(n)
@@ -157,7 +157,7 @@ class PipeReader(Owner, asyncio.StreamReader):
 
     @contextlib.contextmanager
     def _gathering(self) -> Iterator[None]:
-        """Take in everything, whatever the limit. What is not taken stays for later reads."""
+        """In the block, take in everything, whatever the limit. The rest stays for later reads."""
         if self._waiter is not None:
             raise RuntimeError(
                 "read() called while another coroutine is already waiting for incoming data"
@@ -179,7 +179,7 @@ class PipeReader(Owner, asyncio.StreamReader):
                 self._pause_if_full()
 
     async def _ended(self) -> None:
-        """Wait for the end of the output, taking none of it."""
+        """Wait for the end of the output, without taking any of it."""
         if not self._eof and self._exception is None:
             if self._at_eof is None:
                 self._at_eof = self._loop.create_future()
@@ -188,7 +188,7 @@ class PipeReader(Owner, asyncio.StreamReader):
             raise self._exception
 
     def _take_all(self) -> bytes:
-        """What was read so far."""
+        """Take all that was read so far."""
         if self._gathered is None:
             self._settle()
             return self._take(len(self._buffer))
@@ -197,7 +197,7 @@ class PipeReader(Owner, asyncio.StreamReader):
         return data
 
     def _settle(self) -> int:
-        """Before the buffer is looked at: drop what was handed out of it; returns how much."""
+        """Before the buffer is used: drop what was handed out. Returns how much that was."""
         if taken := self._ahead.settle():
             del self._buffer[:taken]
         return taken
@@ -211,7 +211,7 @@ class PipeReader(Owner, asyncio.StreamReader):
                 self._settle()
 
     def feed_data(self, data: bytes | bytearray | memoryview) -> None:  # type: ignore[override]
-        """Called by the pipe."""
+        """Take in data. The pipe calls this."""
         if self._gathered is not None:
             self._gathered.write(data)
             return
@@ -220,18 +220,18 @@ class PipeReader(Owner, asyncio.StreamReader):
         self._pause_if_full()
 
     def feed_eof(self) -> None:
-        """Called by the pipe. Again: nothing happens."""
+        """Take note of the end. The pipe calls this. A second call does nothing."""
         if not self._eof:
             super().feed_eof()
             self._end()
 
     def set_transport(self, transport: asyncio.BaseTransport) -> None:
-        """Called when it is opened."""
+        """Take note of the transport. It calls this when it is opened."""
         super().set_transport(transport)
         self._pipe = cast("ReadPipe", transport)
 
     def set_exception(self, exc: Exception) -> None:
-        """Called by the pipe."""
+        """Take note of an error. The pipe calls this."""
         self._settle()
         super().set_exception(exc)
         self._end()
@@ -246,7 +246,7 @@ class PipeReader(Owner, asyncio.StreamReader):
                 f"{func_name}() called while another coroutine is reading to the end"
             )
         await super()._wait_for_data(func_name)  # type: ignore[misc]
-        self._settle()  # another task may have read meanwhile, and lines may have been cut
+        self._settle()  # another task may have read meanwhile, and cut lines
 
     def _take(self, size: int) -> bytes:
         if size == len(self._buffer):
@@ -268,38 +268,38 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._paused = False
             self._pipe.resume_reading()
 
-    _maybe_resume_transport = _resume_if_wanted  # what asyncio's own methods call
+    _maybe_resume_transport = _resume_if_wanted  # asyncio's own methods call this name
 
 
 class OutputReader(PipeReader):
-    """What the package itself does with a reader, beyond what its user may."""
+    """A reader with the methods that only this package may call."""
 
     def gathering(self) -> contextlib.AbstractContextManager[None]:
-        """Take in everything, whatever the limit. What is not taken stays for later reads."""
+        """In the block, take in everything, whatever the limit. The rest stays for later reads."""
         return self._gathering()
 
     async def ended(self) -> None:
-        """Wait for the end of the output, taking none of it."""
+        """Wait for the end of the output, without taking any of it."""
         await self._ended()
 
     def take_all(self) -> bytes:
-        """What was read so far."""
+        """Take all that was read so far."""
         return self._take_all()
 
     def drain(self) -> None:
-        """Read what is in the pipe at this moment, without waiting."""
+        """Read what the pipe holds at this moment. Does not wait."""
         self._pipe.drain()
 
     def program_is_over(self) -> None:
-        """Who lets go of what a program left unread, once that has exited, need not close it."""
+        """Allow that this is dropped unread and unclosed, because the program has exited."""
         self._pipe.may_be_dropped()
 
 
 class PipeWriter(Owner, asyncio.StreamWriter):
-    """The child's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
+    """A program's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
 
     def __del__(self, *_: object) -> None:
-        """Nothing: the pipe closes itself, and warns if it was left open."""
+        """Do nothing: the pipe closes itself, and warns if it was left open."""
 
 
 class _ReaderProtocol(asyncio.Protocol):
@@ -323,7 +323,7 @@ class _ReaderProtocol(asyncio.Protocol):
 
 
 class _WriterProtocol(asyncio.Protocol):
-    """What `StreamWriter.drain` and `wait_closed` ask of their protocol."""
+    """What `StreamWriter.drain` and `wait_closed` require of their protocol."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -382,7 +382,7 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
 def open_reader(
     loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
 ) -> OutputReader:
-    """A reader of a pipe's end, or of the terminal's, which it owns."""
+    """A reader for our end of a pipe or of a terminal. It owns the descriptor."""
     reader = OutputReader(limit=limit, loop=loop)
     protocol = _ReaderProtocol(reader)
     if terminal is None:
@@ -393,7 +393,7 @@ def open_reader(
 
 
 def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:
-    """A writer to a pipe's end, or to the terminal's, with an epoll set for it. It owns both."""
+    """A writer to our end of a pipe or terminal, with an epoll set for the latter. It owns both."""
     protocol = _WriterProtocol(loop)
     if watch is None:
         return PipeWriter(WritePipe(loop, fd, protocol), protocol, None, loop)

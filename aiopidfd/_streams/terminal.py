@@ -1,7 +1,8 @@
 """Our ends of a program's pseudo-terminal (pty(7)) on a loop, and what keeps the terminal up.
 
-Each of our ends is a duplicate of the master. One more belongs to the `Terminal`, which keeps the
-terminal up while the program runs: when the last of them is closed the kernel hangs it up.
+Each of our ends is a duplicate of the master. One more duplicate belongs to the `Terminal`, which
+keeps the terminal up while the program runs: when the last duplicate is closed, the kernel hangs
+the terminal up.
 """
 
 import asyncio
@@ -29,36 +30,37 @@ __all__ = [
     "is_hung_up",
 ]
 
-# More than a terminal holds: twice 8 KiB in its buffers and 4 KiB in the line discipline.
-# FIONREAD tells of a part of that only.
+# More than a terminal holds: twice 8 KiB in its buffers and 4 KiB in the line discipline. FIONREAD
+# tells only a part of that.
 HELD_AT_MOST: Final = 64 * 1024
 
 _CHUNK: Final = 64 * 1024
-_READS_PER_TURN: Final = 16  # of 4 KiB at most, whatever is asked for
+_READS_PER_TURN: Final = 16  # each of 4 KiB at most, whatever size is asked for
 _EDGE: Final = EPOLLIN | EPOLLET
 
 
 def is_hung_up(master: int) -> bool:
-    """Whether nobody has the slave open. What is written then is lost, or never taken."""
+    """Whether nobody has the slave open. What is written then is lost, or is never taken."""
     return _native.is_hung_up(master)
 
 
 def end_of_file(master: int, last: bytes) -> bytes:
     """What to write so that the program reads the end of file; nothing in raw mode.
 
-    That is the character VEOF (termios(3), ICANON): it ends a read, with what the line has so far.
-    Only in front of an empty line is that nothing.
+    It is the character VEOF (termios(3), ICANON), which ends a read with what the line has so far.
+    Only at the start of a line is that nothing, which means end of file. Elsewhere the
+    character is written twice.
 
     Args:
-        master: whose settings are the slave's.
-        last: the last byte written before, or nothing.
+        master: the terminal's master; it has the same settings as the slave.
+        last: the last byte that was written before, or nothing.
     """
     try:
         input_flags, _, _, local_flags, _, _, characters = termios.tcgetattr(master)
-    except termios.error:  # hung up
+    except termios.error:  # the terminal is hung up
         return b""
     eof: bytes = characters[termios.VEOF]
-    if not local_flags & termios.ICANON or eof == b"\0":  # 0: there is no such character
+    if not local_flags & termios.ICANON or eof == b"\0":  # 0: the character is switched off
         return b""
     ends = [b"", b"\n", eof]
     if input_flags & termios.ICRNL:
@@ -67,33 +69,34 @@ def end_of_file(master: int, last: bytes) -> bytes:
 
 
 class Terminal(PipeEnd):
-    """Keeps a terminal up until the program has exited; knows its size.
+    """Keeps a terminal up until the program has exited, and knows its size.
 
-    Where no stream reads the terminal, or any more, this does, and drops what it gets: the echo,
-    and what the program says to /dev/tty, which it could not go on saying otherwise.
+    If no stream reads the terminal, or no longer, this reads it and drops what it gets: the echo,
+    and what the program writes to /dev/tty. Otherwise such writes would block.
     """
 
     def __init__(self, master: int) -> None:
-        """Own `master`."""
+        """Take over `master`."""
         super().__init__(master)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: epoll | None = None
 
     @property
     def window_size(self) -> tuple[int, int]:
-        """(rows, columns). Raises OSError (ENOTTY) when it is closed."""
+        """(rows, columns). Raises OSError (ENOTTY) when the terminal is closed."""
         return get_window_size(self._open_fd())
 
     def set_window_size(self, rows: int, columns: int) -> None:
-        """Change it. Raises TypeError, ValueError; OSError (ENOTTY) when it is closed."""
+        """Change the size. Raises TypeError, ValueError; OSError (ENOTTY) when it is closed."""
         set_window_size(self._open_fd(), *check_window_size((rows, columns)))
 
     def drop_output(self, loop: asyncio.AbstractEventLoop, watch: epoll) -> None:
-        """Read and forget, from now on. Once it is hung up, when somebody opens it anew (tty(4)).
+        """Read and drop all output from now on.
 
-        `watch` is ours from now on, an epoll set.
+        After a hang-up this goes on when somebody opens the terminal again (tty(4)).
+        `watch` is an epoll set, which this object owns from now on.
         """
-        # Edge-triggered: while nobody has the slave open the master is always ready.
+        # Edge-triggered, because the master is always ready while nobody has the slave open.
         try:
             watch.register(self._fd, _EDGE)
             loop.add_reader(watch.fileno(), self._on_readable)
@@ -103,13 +106,13 @@ class Terminal(PipeEnd):
         self._loop, self._watch = loop, watch
 
     def drop_rest(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The stream that has read it is at its end, but the program may open it anew."""
+        """Read on after the stream that has read it has ended: the program may open it again."""
         if self._fd >= 0 and self._watch is None:
-            with contextlib.suppress(OSError):  # no descriptor is free: it is not read then
+            with contextlib.suppress(OSError):  # no descriptor is free: then it is not read
                 self.drop_output(loop, epoll_above_stdio())
 
     def close(self) -> None:
-        """Let go of the terminal. When our streams are closed as well it is hung up."""
+        """Close our duplicate. When our streams are closed as well, the terminal is hung up."""
         self._stop_dropping()
         self._close_fd()
 
@@ -127,7 +130,7 @@ class Terminal(PipeEnd):
         except OSError:  # EAGAIN: that was all; EIO: hung up
             return
         if not ended:
-            self._watch.modify(self._fd, _EDGE)  # tells anew of what is left
+            self._watch.modify(self._fd, _EDGE)  # then epoll tells again of what is left
 
     def _stop_dropping(self) -> None:
         loop, watch = self._loop, self._watch
@@ -140,7 +143,7 @@ class Terminal(PipeEnd):
 class TerminalReader(ReadPipe):
     """Reads what the program writes to its terminal."""
 
-    _end_errno = errno.EIO  # what a master says once nobody has the slave and all is read
+    _end_errno = errno.EIO  # from a master when nobody has the slave and all is read
 
     def __init__(
         self,
@@ -149,13 +152,13 @@ class TerminalReader(ReadPipe):
         protocol: asyncio.BaseProtocol,
         terminal: Terminal,
     ) -> None:
-        """Own `fd` and begin to read it."""
+        """Take over `fd`, and begin to read it."""
         self._terminal = terminal
         super().__init__(loop, fd, protocol)
 
     def close(self) -> None:
-        """Close this end. Nobody reads then: unless we still write, the terminal is hung up."""
-        if self._fd >= 0:  # at the end it closes by itself, while the program may well go on
+        """Close this end. Then nobody reads: unless we still write, the terminal is hung up."""
+        if self._fd >= 0:  # at the end it closes by itself, and the program may go on
             super().close()
             self._terminal.close()
 
@@ -179,7 +182,7 @@ class TerminalWriter(WritePipe):
         protocol: asyncio.BaseProtocol,
         watch: epoll,
     ) -> None:
-        """Own `fd`, and `watch`, an epoll set."""
+        """Take over `fd` and the epoll set `watch`."""
         self._last = b""
         self._eof_sent = False
         self._watch = watch
@@ -190,10 +193,10 @@ class TerminalWriter(WritePipe):
             raise
 
     def _watch_reader(self) -> None:
-        # The master itself is ready for other reasons too, and after a hang-up always.
+        # The master itself is also ready for other reasons, and always ready after a hang-up.
         self._begin(None)
         try:
-            self._watch.register(self._fd, EPOLLET)  # EPOLLHUP comes unasked
+            self._watch.register(self._fd, EPOLLET)  # EPOLLHUP comes without being asked for
             self._loop.add_reader(self._watch.fileno(), self._on_hang_up)
         except BaseException:
             self._close_fd()
@@ -209,7 +212,7 @@ class TerminalWriter(WritePipe):
         self._watch.close()
 
     def _all_written(self) -> None:
-        """The end of file is one more thing to write, and closing is not it."""
+        """Write the end of file when all else is written: closing would not tell it."""
         if not self._eof_sent:
             self._eof_sent = True
             eof = end_of_file(self._fd, self._last)
@@ -223,7 +226,7 @@ class TerminalWriter(WritePipe):
         self._finish(None)
 
     def _try(self, buffers: Sequence[Bytes]) -> int:
-        # Without a reader the kernel takes some KB and drops them, and then takes no more.
+        # If nobody reads, the kernel takes some KB and drops them, and then takes nothing more.
         if is_hung_up(self._fd):
             self._lose(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             return 0
@@ -236,22 +239,22 @@ class TerminalWriter(WritePipe):
 
 
 class HasTerminal:
-    """What every handle to a program has for its terminal."""
+    """What every handle to a program has for the program's terminal."""
 
     _terminal: Terminal | None = None
 
     @property
     def window_size(self) -> tuple[int, int]:
-        """The (rows, columns) of its terminal. Raises OSError as `set_window_size`."""
+        """The (rows, columns) of the program's terminal. Raises OSError as `set_window_size`."""
         return self._required_terminal().window_size
 
     def set_window_size(self, rows: int, columns: int) -> None:
-        """Change the size of its terminal. If that is a change, it gets SIGWINCH.
+        """Change the size of the program's terminal. If it changes, the program gets SIGWINCH.
 
-        It, or whatever else is the terminal's foreground process group (ioctl_tty(2)).
+        More precisely: the terminal's foreground process group gets it (ioctl_tty(2)).
 
         Raises:
-            OSError: ENOTTY: nothing was PTY, the program has exited, or the terminal is closed.
+            OSError: ENOTTY: no stream is PTY, the program has exited, or the terminal is closed.
             ValueError: a number that is not from 0 to 65535.
             TypeError: not a number.
         """

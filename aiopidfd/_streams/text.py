@@ -1,4 +1,4 @@
-"""Text over the byte streams: decoding reader and encoding writer, for who asked for text."""
+"""Text on the byte streams: a decoding reader and an encoding writer."""
 
 import asyncio
 import codecs
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from .._pidfd.owner import Owner
-from .._spawn.decoding import TextDecoder
+from .._spawn.text_decoder import TextDecoder
 from .ahead import Ahead
 from .streams import PipeReader, PipeWriter, iterate
 
@@ -34,16 +34,16 @@ def text_encoding(
     errors: str | None,
     universal_newlines: bool | None = None,
 ) -> str | None:
-    """The encoding that these options ask for, or None for bytes. As subprocess decides it.
+    """The encoding that these options ask for, or None for bytes. subprocess decides it likewise.
 
-    Without `encoding` that is UTF-8 in Python's UTF-8 mode (PEP 540, PEP 686), else the locale's.
+    Without `encoding` it is UTF-8 in Python's UTF-8 mode (PEP 540, PEP 686), else the locale's.
 
     Args:
-        text, encoding, errors: what the caller was given.
+        text, encoding, errors: the options as the caller has given them.
         universal_newlines: the older name of `text`.
 
     Raises:
-        LookupError: there is no such text encoding, or no such way to treat errors.
+        LookupError: there is no such text encoding, or no such error handler.
         subprocess.SubprocessError: `text` and its older name contradict each other.
     """
     given = {bool(choice) for choice in (text, universal_newlines) if choice is not None}
@@ -61,7 +61,7 @@ def text_encoding(
 
 
 def _default_encoding() -> str:
-    if sys.flags.warn_default_encoding:  # as subprocess warns, of who called this package
+    if sys.flags.warn_default_encoding:  # as subprocess does; the warning names our caller
         depth, frame = 1, inspect.currentframe()
         package = __name__.partition(".")[0] + "."
         while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
@@ -71,43 +71,43 @@ def _default_encoding() -> str:
 
 
 def decode_output(data: bytes, encoding: str, errors: str | None) -> str:
-    """A program's whole output as text, with universal newlines, as subprocess decodes it."""
+    """A program's whole output as text, with universal newlines, decoded as in subprocess."""
     return data.decode(encoding, errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
 
 
 class TextReader(Owner):
-    r"""The child's stdout or stderr as text, with "\r\n" and "\r" read as "\n".
+    r"""A program's stdout or stderr as text, with "\r\n" and "\r" read as "\n".
 
-    Lines may be of any length. A cancelled call loses nothing: the next one goes on from there.
+    Lines may be of any length. A cancelled call loses nothing: the next call goes on from there.
 
     Attributes:
-        buffer: the byte stream below. What is read there is missing here.
+        buffer: the byte stream below. What you read from it is missing here.
         encoding: the encoding's name.
-        errors: what is done about bytes that are no characters, as in `bytes.decode`.
+        errors: what is done with bytes that cannot be decoded, as in `bytes.decode`.
     """
 
     def __init__(self, buffer: PipeReader, encoding: str, errors: str | None = None) -> None:
-        """Read text from a byte stream. LookupError: no such encoding."""
+        """Read text from a byte stream. Raises LookupError: there is no such encoding."""
         self.buffer = buffer
         self.encoding = encoding
         self.errors: str = errors or "strict"
         self._decoder = TextDecoder(encoding, errors)
-        self._undecoded: deque[bytes] = deque()  # lines of a chunk that has errors
-        self._text = ""  # what was decoded; from _at on it was not read
+        self._undecoded: deque[bytes] = deque()  # the lines of a chunk that cannot be decoded whole
+        self._text = ""  # decoded text, of which the part from _at on was not read
         self._at = 0
-        self._later: list[str] = []  # and what was decoded after that
+        self._later: list[str] = []  # text that was decoded after _text
         self._ahead = Ahead("\n")
         self._ended = False
 
     def __repr__(self) -> str:
-        """The encoding, and the byte stream below."""
+        """The encoding and the byte stream below."""
         return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     async def read(self, n: int = -1) -> str:
-        """Up to n characters, or "" at the end; with a negative n, all there is."""
+        """Up to n characters, or "" at the end. With a negative n, all text up to the end."""
         if self._ahead.size:
             self._settle()
-        if 0 <= n <= len(self._text) - self._at:  # small pieces shall cost little
+        if 0 <= n <= len(self._text) - self._at:  # a short way, so that small pieces cost little
             start = self._at
             self._at = start + n
             return self._text[start : self._at]
@@ -119,10 +119,11 @@ class TextReader(Owner):
         return self._take(self._at + n if n > 0 else len(self._text))
 
     async def readexactly(self, n: int) -> str:
-        """N characters.
+        """Exactly `n` characters.
 
         Raises:
-            asyncio.IncompleteReadError: the output has ended before; `partial` is what was left.
+            asyncio.IncompleteReadError: the output has ended too early; `partial` has what was
+                left.
             ValueError: n is negative.
         """
         if n < 0:
@@ -137,10 +138,11 @@ class TextReader(Owner):
         return self._take(self._at + n)
 
     async def readuntil(self, separator: str = "\n") -> str:
-        """What comes up to a separator, and the separator; of any length.
+        """The text up to a separator, and the separator. It may be of any length.
 
         Raises:
-            asyncio.IncompleteReadError: the output has ended before; `partial` is what was left.
+            asyncio.IncompleteReadError: the output has ended too early; `partial` has what was
+                left.
             ValueError: the separator is empty.
         """
         if not separator:
@@ -151,7 +153,7 @@ class TextReader(Owner):
         return text
 
     async def readline(self) -> str:
-        r"""One line with its "\n", or "" at the end; a last line may have none."""
+        r"""One line with its "\n", which only the last line may lack; "" at the end."""
         for line in self._ahead.lines:
             return line  # type: ignore[no-any-return]
         line = await self._until("\n")
@@ -159,29 +161,29 @@ class TextReader(Owner):
         return line
 
     def lines(self) -> AsyncIterator[str]:
-        """Line after line, as `PipeReader.lines`. Iterating over the reader does the same."""
+        """Iterate over lines, as `PipeReader.lines`. Iterating over the reader does the same."""
         return iterate(self._ahead, self.readline)
 
     def __aiter__(self) -> AsyncIterator[str]:
-        """Line after line."""
+        """Iterate over lines."""
         return self.lines()
 
     def at_eof(self) -> bool:
-        """Whether all was read."""
+        """Whether all text was read and no more will come."""
         waiting = self._later or self._undecoded
         unread = len(self._text) - self._at
         return not waiting and self._ahead.are_all(unread) and self.buffer.at_eof()
 
     def close(self) -> None:
-        """As `PipeReader.close`."""
+        """Close our end, as `PipeReader.close`."""
         self.buffer.close()
 
     async def _until(self, separator: str) -> str:
-        """Up to the separator and with it, or all there is at the end."""
+        """The text up to the separator, with the separator; or all that is left, at the end."""
         self._settle()
         self._join()
         end = self._text.find(separator, self._at)
-        # What is searched once is not searched again, but for the place where two chunks meet.
+        # No text is searched twice, except where two chunks meet.
         overlap = len(separator) - 1
         border = self._text[max(self._at, len(self._text) - overlap) :] if overlap else ""
         while end < 0 and not self._ended:
@@ -194,12 +196,12 @@ class TextReader(Owner):
         return self._take(end + len(separator) if end >= 0 else len(self._text))
 
     async def _fetch(self) -> str:
-        """Wait for more and keep it for later. "" is not yet the end, which is told by _ended."""
+        """Wait for more text and keep it for later. "" is not the end: `_ended` tells that."""
         if not self._undecoded:
             data = await self.buffer.read(_CHUNK)
-            self._settle()  # another task may have read meanwhile, and lines may have been cut
+            self._settle()  # another task may have read meanwhile, and cut lines
             if not data:
-                self._ended = self.buffer.at_eof()  # else another task was faster
+                self._ended = self.buffer.at_eof()  # if False, another task was faster
                 return self._decode(data, final=self._ended)
             try:
                 text = self._decoder.decode(data)
@@ -208,13 +210,13 @@ class TextReader(Owner):
             else:
                 self._later.append(text)
                 if len(data) == _CHUNK:
-                    await asyncio.sleep(0)  # there is more already: now the loop has its turn
+                    await asyncio.sleep(0)  # there is more already: give other tasks a turn
                     self._settle()
                 return text
         return self._decode(self._undecoded.popleft())
 
     def _finish(self, data: bytes) -> None:
-        """Take the rest of the output, which is given."""
+        """Take `data`, which is the rest of the output."""
         data = b"".join([*self._undecoded, data])
         self._undecoded.clear()
         self._ended = True
@@ -222,7 +224,7 @@ class TextReader(Owner):
         self._join()
 
     def _decode(self, data: bytes, final: bool = False) -> str:
-        """Keep the text for later. What cannot be decoded is lost, as is told by the error."""
+        """Keep the text for later. Bytes that cannot be decoded are lost; the error tells of it."""
         try:
             text = self._decoder.decode(data, final)
         except UnicodeDecodeError:
@@ -247,10 +249,10 @@ class TextReader(Owner):
 
 
 class TextOutputReader(TextReader):
-    """What the package itself does with a text reader, beyond what its user may."""
+    """A text reader with the methods that only this package may call."""
 
     def finish(self, data: bytes) -> str:
-        """The text that was decoded but not read, and that of the last bytes, which are given."""
+        """The text that was decoded but not read, and that of `data`, the last bytes."""
         self._settle()
         self._finish(data)
         return self._take(len(self._text))
@@ -263,50 +265,50 @@ def _incomplete(partial: str, expected: int | None) -> asyncio.IncompleteReadErr
 
 
 class TextWriter(Owner):
-    """The child's stdin as text.
+    """A program's stdin as text.
 
     Attributes:
         buffer: the byte stream below.
         encoding: the encoding's name.
-        errors: what is done about characters that it lacks, as in `str.encode`.
+        errors: what is done with characters that the encoding lacks, as in `str.encode`.
     """
 
     def __init__(self, buffer: PipeWriter, encoding: str, errors: str | None = None) -> None:
-        """Write text to a byte stream. LookupError: no such encoding."""
+        """Write text to a byte stream. Raises LookupError: there is no such encoding."""
         self.buffer = buffer
         self.encoding = encoding
         self.errors: str = errors or "strict"
         self._encoder = codecs.getincrementalencoder(encoding)(self.errors)
 
     def __repr__(self) -> str:
-        """The encoding, and the byte stream below."""
+        """The encoding and the byte stream below."""
         return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     def write(self, text: str) -> None:
-        """Write text; `drain` waits until the child has taken enough of it."""
+        """Write text. `drain` waits until the program has taken enough of it."""
         self.buffer.write(self._encoder.encode(text))
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of them."""
+        """Write each item of `lines`."""
         for line in lines:
             self.write(line)
 
     async def drain(self) -> None:
-        """As `asyncio.StreamWriter.drain`."""
+        """Wait, as `asyncio.StreamWriter.drain` does."""
         await self.buffer.drain()
 
     def close(self) -> None:
-        """Close once all is written: the child reads the end of file."""
+        """Close when all is written. Then the program reads the end of file."""
         self.buffer.close()
 
     def write_eof(self) -> None:
-        """The same as `close`."""
+        """Do the same as `close`."""
         self.buffer.write_eof()
 
     def is_closing(self) -> bool:
-        """As `asyncio.StreamWriter.is_closing`."""
+        """Whether it is closed or closing, as `asyncio.StreamWriter.is_closing`."""
         return self.buffer.is_closing()
 
     async def wait_closed(self) -> None:
-        """As `asyncio.StreamWriter.wait_closed`."""
+        """Wait, as `asyncio.StreamWriter.wait_closed` does."""
         await self.buffer.wait_closed()

@@ -2,8 +2,8 @@
 
     from aiopidfd.anyio import open_process, run_process, supervise
 
-`open_process` and `run_process` are anyio's; `supervise` runs a program as a member of a task
-group. `install` gives code that calls anyio's own functions invisible programs without a change.
+`open_process` and `run_process` are like anyio's; `supervise` runs a program as a member of a task
+group. After `install`, code that calls anyio's own functions gets invisible programs unchanged.
 """
 
 from ._install import install, uninstall

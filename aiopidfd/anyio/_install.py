@@ -1,4 +1,4 @@
-"""Invisible programs for code that calls anyio's own functions, by one line before it runs."""
+"""One call of `install` gives invisible programs to code that calls anyio's own functions."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from ._process import open_process
 
 __all__ = ["install", "uninstall"]
 
-# anyio hands open_process() to its backend's class; run_process() and to_process build on that.
+# anyio passes open_process() to its backend's class; run_process() and to_process build on that.
 _before: dict[str, Any] = {}
 
 
 def install() -> None:
     """Make the programs of `anyio.open_process` and `anyio.run_process` invisible from now on.
 
-    In the whole process, on every backend that is installed. On trio, `anyio.open_process` returns
-    an `aiopidfd.anyio.Process`. On asyncio and uvloop this is `aiopidfd.install` for each loop on
-    which anyio starts a program.
+    This holds in the whole process, on every backend that is installed. On trio,
+    `anyio.open_process` returns an `aiopidfd.anyio.Process`. On asyncio and uvloop, this calls
+    `aiopidfd.install` for each loop on which anyio starts a program.
     """
     if not _before:
         _replace("asyncio", _on_asyncio)
@@ -29,7 +29,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo `install`. Loops on which programs were started stay as they are."""
+    """Undo `install`. Loops on which programs were already started stay as they are."""
     while _before:
         backend, method = _before.popitem()
         _backend_class(backend).open_process = method

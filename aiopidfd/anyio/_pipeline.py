@@ -35,35 +35,36 @@ async def run_pipeline(
     drain: float | None = DRAIN,
     **options: Unpack[Options],
 ) -> CompletedPipeline[bytes]:
-    """Run programs at once, each of which reads what the one before it writes; to their end.
+    """Run programs to their end, all at once; each reads what the one before it writes.
 
-    As `aiopidfd.run_pipeline`, on asyncio, uvloop and trio. A cancelled scope, that of a timeout
-    for one, ends them: SIGTERM, `grace` seconds for all together, SIGKILL.
+    This works like `aiopidfd.run_pipeline`, on asyncio, uvloop and trio. A cancelled scope, such as
+    that of a timeout, ends the programs: SIGTERM, `grace` seconds for all together, SIGKILL.
 
     Args:
-        commands: each a sequence, which runs a program, or a string, which `/bin/sh -c` runs.
-        input: for the first one's stdin, which is a pipe then.
-        stdin: of the first, as `open_process`.
-        stdout: of the last, as `run_process`; captured by default.
-        stderr: of each, as `run_process`; captured by default.
-        output_limit, on_limit: as `run_process`; for each output that is captured.
+        commands: each is a sequence, which runs a program, or a string, which `/bin/sh -c` runs.
+        input: sent to the stdin of the first program, which is a pipe then.
+        stdin: of the first program, as in `open_process`.
+        stdout: of the last program, as in `run_process`; captured by default.
+        stderr: of each program, as in `run_process`; captured by default.
+        output_limit, on_limit: as in `run_process`; for each output that is captured.
         check: raise PipelineError when the return code is not 0.
-        idle_timeout: seconds that none of them may write anything to the outputs that come to us.
+        idle_timeout: how many seconds may pass in which no program writes anything to the outputs
+            that come to us.
         grace: seconds between SIGTERM and SIGKILL.
-        drain: seconds to read on after all have exited while something else holds the pipes; None:
-            until they close.
-        options: see `aiopidfd.Options`; for each of the programs.
+        drain: seconds to read on after all programs have exited while something else holds the
+            pipes. None: until the pipes close.
+        options: see `aiopidfd.Options`; they apply to each program.
 
     Returns:
-        `CompletedPipeline`, see there.
+        A `CompletedPipeline`, see there.
 
     Raises:
         PipelineError: a CalledProcessError of the program that failed, with the `result`.
         IdleTimeoutError, OutputLimitError: see `run_process`.
         Exception: what a function or a stream for an output raised; the programs were ended.
-        ExceptionGroup: several things of these went wrong.
-        OSError, TypeError, ValueError: as `open_process`. If one cannot be started, those before it
-            are ended.
+        ExceptionGroup: several of these errors.
+        OSError, TypeError, ValueError: as `open_process`. If one program cannot be started, those
+            before it are ended.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     check_limit(output_limit, on_limit)
@@ -83,7 +84,7 @@ async def run_pipeline(
                 for request in requests:
                     program = await start_process(request)
                     running.append(program)
-        except GeneratorExit:  # thrown away: nothing can be awaited any more
+        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
             for program in running:
                 kill_now(program.program)
             raise

@@ -32,10 +32,10 @@ _LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class Running:
-    """A program that was started, and its streams: what a `Process` has inside."""
+    """A program that was started, and its streams. A `Process` has one of these inside."""
 
     def __init__(self, program: Program) -> None:
-        """It has no streams yet. Those that it gets are its own."""
+        """Begin without streams. Streams that it gets later belong to it."""
         self.program = program
         self.stdin: SendPipe | None = None
         self.stdout: ReceivePipe | None = None
@@ -44,15 +44,15 @@ class Running:
         self._waiting = anyio.Lock()
 
     def poll(self) -> int | None:
-        """The return code if it is known by now, else None."""
+        """The return code if it is known already, else None."""
         code = self.program.poll()
         if code is not None and self.terminal is not None:
             self.terminal.close()
         return code
 
     async def wait(self) -> int:
-        """Wait for the exit; the return code. See `Process.wait`."""
-        # One of us listens to the hub, the others wait for the lock.
+        """Wait for the exit. Returns the return code. See `Process.wait`."""
+        # One task listens to the hub, and the others wait for the lock.
         async with self._waiting:
             await _until_exited(self.program, current_hub())
         code = self.poll()
@@ -61,7 +61,7 @@ class Running:
         return code
 
     def close_pipes(self) -> None:
-        """Close our ends of them."""
+        """Close our ends of the pipes."""
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
@@ -79,10 +79,10 @@ class Running:
             self.terminal.close()
 
     async def end(self, grace: float) -> None:
-        """SIGTERM to its tree, `grace` seconds, SIGKILL, reap; or leave what the kernel holds.
+        """SIGTERM to its tree, `grace` seconds, SIGKILL, reap; or leave what the kernel delays.
 
-        Shielded. asyncio's own cancellation comes through a shield: that kills at once, and is
-        raised when the program is reaped.
+        This is shielded. asyncio's own cancellation gets through a shield: then the program is
+        killed at once, and the cancellation is raised when the program is reaped.
 
         Raises:
             PermissionError: we may not signal the program, or what is left of its tree.
@@ -101,13 +101,13 @@ class Running:
 
 
 class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
-    """A running program, as `anyio.abc.Process`.
+    """A running program, as an `anyio.abc.Process`.
 
     As everywhere in anyio, `async with` and `aclose` close the pipes and then wait for the program;
-    cancelled, they kill it. So a program that is cancelled may read the end of its input before it
-    is killed, and take a part for the whole. Where that matters call `kill()` first, or use
-    `supervise` or `run_process`, which close nothing before the program is ended. Closing a
-    terminal sends it SIGHUP.
+    if they are cancelled, they kill it. So a program may read the end of its input before it is
+    killed, and take a part of the input for the whole. If that matters, call `kill()` first, or use
+    `supervise` or `run_process`, which close nothing before the program is ended. If a terminal is
+    closed, the program gets SIGHUP.
     """
 
     def __init__(self, running: Running) -> None:
@@ -124,17 +124,17 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
 
     @property
     def stdin(self) -> SendPipe | None:
-        """The stream to the program, or None unless PIPE or PTY was asked for."""
+        """The stream to the program; None unless it is PIPE or PTY."""
         return self._running.stdin
 
     @property
     def stdout(self) -> ReceivePipe | None:
-        """The stream of what it writes, or None."""
+        """The stream of the program's output, or None."""
         return self._running.stdout
 
     @property
     def stderr(self) -> ReceivePipe | None:
-        """Likewise."""
+        """The stream of the program's stderr, or None."""
         return self._running.stderr
 
     @property
@@ -143,12 +143,12 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         return self._running.poll()
 
     async def wait(self) -> int:
-        """Wait until the program has exited, whoever still holds its pipes.
+        """Wait until the program has exited, even if others still hold its pipes.
 
         Any number of tasks may wait. A cancelled wait leaves the program alone.
 
-        A program whose PIPE nobody reads stops when that is full, and never exits: receive it
-        meanwhile, or use `run_process`.
+        If nobody reads a program's PIPE, the program stops when the pipe is full, and never exits.
+        Receive from the pipe meanwhile, or use `run_process`.
 
         Returns:
             The return code.
@@ -159,12 +159,12 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         return await self._running.wait()
 
     def send_signal(self, signal: int) -> None:
-        """Send a signal, by pidfd: never to another process that got the same pid.
+        """Send a signal by pidfd, so never to another process that got the same pid.
 
         Raises:
-            ProcessLookupError: the program has exited and that is known. Not on trio, where that is
-                silent, as of anyio's own processes.
-            PermissionError: it runs with ids that we may not signal (kill(2)).
+            ProcessLookupError: the program has exited, and its exit is known. On trio nothing is
+                raised, as with anyio's own processes.
+            PermissionError: the program runs with ids that we may not signal (kill(2)).
         """
         try:
             super().send_signal(signal)
@@ -181,12 +181,12 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         self.send_signal(SIGKILL)
 
     async def aclose(self) -> None:
-        """Close the pipes and wait for the exit. Cancelled, kill the program and reap it."""
+        """Close the pipes and wait for the exit. If cancelled, kill the program and reap it."""
         self._running.close_pipes()
         try:
             await self.wait()
             self._program.reap_guardian()
-        except GeneratorExit:  # thrown away: nothing can be awaited any more
+        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
             kill_now(self._program)
             raise
         except BaseException:
@@ -194,7 +194,7 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
             raise
 
     def __del__(self) -> None:
-        """Warn if it still runs. It lives on, and a later spawn reaps it."""
+        """Warn if the program still runs. The program goes on, and a later start reaps it."""
         program: Program | None = getattr(self, "_program", None)
         if program is not None and not program.abandoned and program.advance() not in FINAL:
             message = f"subprocess {program.pid} is still running"
@@ -203,14 +203,14 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
 
 async def _until_exited(program: Program, hub: Hub) -> None:
     patience = Patience()
-    program.move_to(hub)  # it may have been started on another loop
+    program.move_to(hub)  # another loop may have started it
     while (state := program.advance()) not in FINAL:
         if not program.has_exited():
             await news_of(program.native, hub)
-        elif state != _native.ORPHANED:  # the guardian is about to tell how
+        elif state != _native.ORPHANED:  # the guardian will tell the status very soon
             with anyio.move_on_after(_LOOK_AGAIN):
                 await news_of(program.native, hub)
-        elif patience.over:  # its guardian was killed, and whoever adopted it does not reap it
+        elif patience.over:  # its guardian was killed, and its new parent does not reap it
             program.native.give_up_status()
         else:
             await anyio.sleep(patience.next())
@@ -219,22 +219,22 @@ async def _until_exited(program: Program, hub: Hub) -> None:
 
 
 async def _until_started(program: Program, hub: Hub) -> None:
-    """Wait for the exec. Cancelled, leave nothing.
+    """Wait for the exec. If cancelled, leave nothing behind.
 
     Raises:
-        OSError: it failed.
+        OSError: the start failed.
     """
     try:
         while program.advance() in (_native.STARTING, _native.DYING):
-            # If its guardian was killed: is there a program?
+            # If its guardian was killed, look again: is there a program?
             with anyio.move_on_after(_LOOK_AGAIN):
                 await news_of(program.native, hub)
-    except GeneratorExit:  # thrown away: nothing can be awaited any more
+    except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         program.abandon()
         raise
     except BaseException:
         program.abandon()
-        # The normal case takes a millisecond; an exec that hangs is left to itself.
+        # Usually this takes a millisecond. If the exec hangs, we do not wait for it.
         with anyio.move_on_after(1, shield=True):
             await _until_exited(program, hub)
         program.reap_guardian()
@@ -254,19 +254,20 @@ async def open_process(
     creationflags: int = 0,
     **options: Unpack[Options],
 ) -> Process:
-    """Start a program, invisible to the rest of the process; `anyio.open_process` otherwise.
+    """Start a program that is invisible to the rest of the process; else as `anyio.open_process`.
 
-    On asyncio, uvloop and trio. The loop is not blocked while the kernel execs the program.
+    This works on asyncio, uvloop and trio. The loop is not blocked while the kernel execs the
+    program.
 
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
-        stdin, stdout, stderr: PIPE (the default), PTY, DEVNULL, STDOUT for stderr, a descriptor, a
-            file, or None to inherit.
-        startupinfo, creationflags: for Windows, in anyio; must be left alone.
+        stdin, stdout, stderr: PIPE (the default), PTY, DEVNULL, a descriptor, a file, or None to
+            inherit; for stderr also STDOUT.
+        startupinfo, creationflags: for Windows, in anyio; they must have their defaults.
         options: see `aiopidfd.Options`.
 
     Returns:
-        The `Process`, once the program was exec'd.
+        The `Process`, once the exec has succeeded.
 
     Raises:
         OSError, TypeError, ValueError: as `aiopidfd.create_subprocess_exec`.
@@ -283,13 +284,14 @@ def make_anyio_request(
     options: Mapping[str, Any],
     windows: tuple[Any, int] = (None, 0),
 ) -> Request:
-    """As anyio has it: a string or bytes is a command for the shell. See `make_request`.
+    """Make a request as anyio means it: a string or bytes is a command for the shell.
 
-    A path is a program, as everywhere here: anyio hands that to the shell as well, where a space
-    would split it.
+    A path is a program, as everywhere here. anyio passes that to the shell, too, where a space
+    would split it. See `make_request`.
 
-    `windows` is startupinfo and creationflags, which must be left alone. Raises ValueError; and
-    TypeError for a stream of ours, whose descriptor does not block, as programs expect of theirs.
+    `windows` is startupinfo and creationflags, which must have their defaults. Raises ValueError;
+    and TypeError for a stream of ours, because its descriptor does not block, and programs expect
+    that theirs do.
     """
     for name, choice in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
         if isinstance(choice, (ReceivePipe, SendPipe)):
@@ -302,9 +304,9 @@ def make_anyio_request(
 
 
 async def start_process(request: Request) -> Running:
-    """Start a program, on the loop that runs; returns once it was exec'd."""
+    """Start a program on the running loop. Returns after the exec."""
     await checkpoint()
-    clone_call()  # says what is missing here, before anything is opened
+    clone_call()  # raises an error that names what is missing, before anything is opened
     hub = current_hub()
     with Descriptors() as descriptors:
         await hub.take_turn()
@@ -334,7 +336,7 @@ def _open_streams(program: Program, descriptors: Descriptors) -> Running:
         running.stdout = output(1)
         running.stderr = output(2)
     except BaseException:
-        program.abandon()  # first: it must not read the end of file
+        program.abandon()  # first of all: the program must not read the end of file
         running.close_pipes()
         raise
     return running

@@ -1,4 +1,4 @@
-"""`run_process`: a program from start to end, with its output, on any of anyio's backends."""
+"""`run_process`: run a program from start to end, with its output, on any backend of anyio."""
 
 from subprocess import PIPE, CompletedProcess
 from typing import Any, Unpack, overload
@@ -21,7 +21,7 @@ __all__ = ["run_process"]
 
 
 class RunOptions(Options, total=False):
-    """What `run_process` takes beside its limit. See there; a type only."""
+    """What `run_process` takes beside its limit. See there. A type only."""
 
     input: bytes | None
     stdin: Stdio
@@ -81,40 +81,42 @@ async def run_process(
     drain: float | None = DRAIN,
     **options: Any,
 ) -> CompletedProcess[bytes]:
-    """Run a program to its end; `anyio.run_process` otherwise.
+    """Run a program to its end; else as `anyio.run_process`.
 
-    Cancelled, it sends SIGTERM to the program and to all that it has started, waits `grace`
-    seconds, sends SIGKILL and reaps the program before it goes on. It never
-    waits for ever because a grandchild holds a pipe.
+    If the call is cancelled, it sends SIGTERM to the program and to all that it has started, waits
+    `grace` seconds, sends SIGKILL and reaps the program before it goes on. A grandchild that
+    holds a pipe cannot make it wait for ever.
 
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
-        input: for its stdin, which is a pipe then unless it is PTY.
-        stdin: as `open_process`.
-        stdout, stderr: as `open_process`; captured by default. Or a function or a stream, as
-            `supervise`; or a list of these, of PIPE (or PTY) to capture it too, and of files.
-        on_output: as `supervise`.
-        output_limit: bytes that are captured of each output; None for no limit.
-        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError
+        input: sent to the program's stdin, which is then a pipe, unless it is PTY.
+        stdin: as in `open_process`.
+        stdout, stderr: as in `open_process`; captured by default. Or a function or a stream, as in
+            `supervise`. Or a list of these, of files, and of PIPE (or PTY) to capture the output as
+            well.
+        on_output: as in `supervise`.
+        output_limit: how many bytes of each output are captured; None for no limit.
+        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError is
             raised. "head", "tail": it runs on, and the first or the last bytes are kept.
         check: raise CalledProcessError if the return code is not 0.
-        idle_timeout: seconds that it may write nothing to the outputs that come to us.
-        startupinfo, creationflags: for Windows, in anyio; must be left alone.
+        idle_timeout: how many seconds may pass in which the program writes nothing to the outputs
+            that come to us.
+        startupinfo, creationflags: for Windows, in anyio; they must have their defaults.
         grace: seconds between SIGTERM and SIGKILL.
-        drain: seconds to read on after the exit while something else holds the pipes; None: until
-            they close.
+        drain: seconds to read on after the exit while something else holds the pipes. None: until
+            the pipes close.
         options: see `aiopidfd.Options`.
 
     Returns:
-        `subprocess.CompletedProcess` with the output that was captured; with `output_limit` a
-        `BoundedProcess`, which tells how many bytes were not kept.
+        A `subprocess.CompletedProcess` with the output that was captured. With `output_limit` it is
+        a `BoundedProcess`, which tells how many bytes were not kept.
 
     Raises:
         subprocess.CalledProcessError: with the output.
-        IdleTimeoutError: a subprocess.TimeoutExpired, for `idle_timeout`.
+        IdleTimeoutError: a subprocess.TimeoutExpired; `idle_timeout` has passed.
         OutputLimitError: see `on_limit`.
         Exception: what a function or a stream for an output raised; the program was ended.
-        ExceptionGroup: several things of these went wrong.
+        ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `open_process`.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
@@ -138,7 +140,7 @@ async def run_process(
             await attend([running], input, pumps, grace, drain, silence)
             code = await running.wait()
     except BaseException as exc:
-        if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
+        if not isinstance(exc, GeneratorExit):  # closed: nothing can be awaited any more
             await outputs.abort()
         outputs.tell(exc)
         raise

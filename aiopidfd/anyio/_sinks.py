@@ -1,4 +1,4 @@
-"""A program's output is carried to its sinks, on any of anyio's backends."""
+"""A program's output is carried to its sinks, on any backend of anyio."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ OutputStream: TypeAlias = anyio.abc.ByteSendStream | anyio.abc.ObjectSendStream[
 
 
 class _Stream(Sink):
-    """Sends to a stream, which is closed at the end."""
+    """Sends to a stream, and closes it at the end."""
 
     def __init__(self, stream: OutputStream, decode: Decoder) -> None:
         self._stream = stream
@@ -42,14 +42,14 @@ class _Stream(Sink):
 
 
 def stream_sink(choice: object, decode: Decoder) -> Sink | None:
-    """A sink for what is a stream of anyio's to send to; else None."""
+    """A sink for an object that is an anyio stream to send to; None for any other object."""
     if isinstance(choice, anyio.abc.ByteSendStream):
         return _Stream(choice, lambda data, final: data)
     return _Stream(choice, decode) if isinstance(choice, _STREAMS) else None
 
 
 class Pump:
-    """Carries one output of a program to its sink, up to its end or to a deadline."""
+    """Carries one output of a program to its sink, until it ends or a deadline has come."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class Pump:
         """Carry what comes out of `pipe` to `sink`.
 
         Args:
-            pipe: nobody else reads it meanwhile.
-            sink: what takes it.
+            pipe: nobody else may read it meanwhile.
+            sink: gets the output.
             silence: is told of each chunk.
             turn: a lock that is held for each chunk, for sinks that several outputs share.
         """
@@ -76,17 +76,19 @@ class Pump:
         self.ended = anyio.Event()
 
     def stop_reading_at(self, deadline: float) -> None:
-        """Wait no longer for the pipe. What it holds then is still carried, however slow the sink.
+        """Stop waiting for the pipe at a deadline.
+
+        What it holds then is still carried, however slow the sink is.
 
         Args:
-            deadline: by `anyio.current_time`.
+            deadline: a time of the clock of `anyio.current_time`.
         """
         self._deadline = -math.inf if self._discarding else deadline
         if self._reading is not None:
             self._reading.deadline = self._deadline
 
     async def run(self) -> None:
-        """Do it. Raises whatever the sink does."""
+        """Carry the output. Raises what the sink raises."""
         try:
             while data := await self._receive():
                 await self._pass_on(data)
@@ -100,13 +102,13 @@ class Pump:
             self.ended.set()
 
     async def discard(self) -> None:
-        """For a sink that has failed: read on, or the program that is to end would block."""
+        """Read on after the sink has failed: a full pipe would block a program that must end."""
         self._discarding = True
         while await self._receive():
             pass
 
     async def _receive(self) -> bytes:
-        """A chunk; b"" at the end, or when it is time, or when the user has closed the pipe."""
+        """A chunk; b"" at the end, at the deadline, or when the user has closed the pipe."""
         with anyio.CancelScope(deadline=self._deadline) as self._reading:
             try:
                 return await self._pipe.receive()
@@ -126,7 +128,7 @@ def make_pumps(
     outputs: Outputs,
     silence: Silence | None = None,
 ) -> list[Pump]:
-    """What carries a program's outputs to their sinks; none for one that the caller reads."""
+    """The pumps that carry a program's outputs to their sinks; none for one without a sink."""
     turn = anyio.Lock() if outputs.shared else None
     return [
         Pump(pipe, sink, silence, turn)

@@ -1,4 +1,4 @@
-"""Our ends of a program's pipes as anyio byte streams, on any of anyio's backends."""
+"""Our ends of a program's pipes as anyio byte streams, on any backend of anyio."""
 
 import fcntl
 import io
@@ -15,7 +15,7 @@ from .._streams.pipe_end import PipeEnd
 
 __all__ = ["ReceivePipe", "SendPipe"]
 
-_CHUNK = 64 * 1024  # what a pipe holds unless told otherwise (pipe(7))
+_CHUNK = 64 * 1024  # what a pipe holds by default (pipe(7))
 
 
 class _Pipe(PipeEnd):
@@ -26,13 +26,13 @@ class _Pipe(PipeEnd):
         self._guard = anyio.ResourceGuard("using")
 
     def close(self) -> None:
-        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
+        """Close our end. Tasks that wait for it get `anyio.ClosedResourceError`."""
         if self._fd >= 0:
             anyio.notify_closing(self._fd)
             self._close_fd()
 
     async def aclose(self) -> None:
-        """The same, as every anyio stream has it."""
+        """Close our end: every anyio stream has this method."""
         self.close()
         await checkpoint()
 
@@ -58,7 +58,7 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         if max_bytes < 1:
             raise ValueError("max_bytes must be a positive integer")
         with self._guard:
-            await checkpoint()  # not after the read: asyncio's own cancellation knows no shield
+            await checkpoint()  # not after the read: no shield stops asyncio's cancellation
             while (data := self._read(max_bytes)) is None:
                 try:
                     await anyio.wait_readable(self._fd)
@@ -70,27 +70,27 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         return data
 
     def close(self) -> None:
-        """Close our end. Who waits for it is woken with `anyio.ClosedResourceError`."""
+        """Close our end. Tasks that wait for it get `anyio.ClosedResourceError`."""
         super().close()
         self._ended = False
         self._left = None
 
     def close_after_exit(self) -> None:
-        """Close our end, but keep what the program has written for who still receives it."""
+        """Close our end, but keep what the program has written: it can still be received."""
         if self._fd >= 0:
             left = self.take_held()
             _Pipe.close(self)
             self._left, self._ended = io.BytesIO(left), True
 
     def take_held(self) -> bytes:
-        """What is in the pipe at this moment, and no more; without waiting."""
+        """Take what the pipe holds at this moment, and no more. Does not wait."""
         if self._fd < 0:
             return b""
         held: int = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0"))[0]
         return self._read(held) or b"" if held else b""
 
     def _read(self, max_bytes: int) -> bytes | None:
-        """One read; None where there is nothing yet, b"" at the end."""
+        """Read once. None if there is nothing yet, b"" at the end."""
         if self._left is not None and (data := self._left.read(max_bytes)):
             return data
         if self._ended:
@@ -113,7 +113,7 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
     """A program's stdin."""
 
     async def send(self, item: Any) -> None:
-        """Write all of it. A cancelled call may have written a part.
+        """Write all of `item`. A cancelled call may have written a part of it.
 
         Raises:
             anyio.BrokenResourceError: the program has closed its stdin, or has exited.

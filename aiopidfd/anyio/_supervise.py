@@ -1,4 +1,4 @@
-"""A program as a member of a task group: it ends with the group, and the group may end with it."""
+"""A program as a member of a task group: it ends with the group, and its failure ends the group."""
 
 import contextlib
 import math
@@ -50,34 +50,36 @@ async def supervise(
         async with anyio.create_task_group() as tg:
             process = await tg.start(partial(supervise, ["server"], stdout=print, text=True))
 
-    `tg.start` returns the `Process` once the program was exec'd, and raises what the exec raised.
-    When the group or its scope is cancelled, the program, and all that it has started, gets
-    SIGTERM, `grace` seconds, SIGKILL, and is reaped before the group is left; what it still writes
-    meanwhile goes to its sinks.
+    `tg.start` returns the `Process` after the exec, and raises what the exec raised. When the group
+    or its scope is cancelled, the program, and all that it has started, gets SIGTERM, `grace`
+    seconds, SIGKILL, and is reaped before the group is left. What the program writes meanwhile
+    still goes to its sinks.
 
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
-        input: for its stdin, which is PIPE or PTY, and is closed then.
-        stdin: as `open_process`; None, to inherit, by default.
-        stdout, stderr: as `open_process`; None, to inherit, by default. With PIPE you read the
-            stream of the Process yourself; it is closed at the exit, and what the program has
-            written can still be received. Or a sink: a function,
-            which is called with each line, without its "\n", and awaited if it is asynchronous; or
-            a stream (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they
-            come and is closed at their end. Or a list of these, and of files, which get what the
-            program would have written to them. A slow sink makes the program wait.
-        on_output: a function that is called with "stdout" or "stderr" and a line of it, in the
-            order in which they arrive, beside the other sinks. An output that would be inherited
-            goes to it alone.
-        check: raise CalledProcessError, which cancels the group, if the return code is not 0; also
-            if you have ended the program yourself, by a signal. (Not if the group is cancelled.)
-        idle_timeout: seconds that it may write nothing to its sinks.
+        input: sent to the program's stdin, which must be PIPE or PTY, and is then closed.
+        stdin: as in `open_process`; inherited (None) by default.
+        stdout, stderr: as in `open_process`; inherited (None) by default. With PIPE you read the
+            stream of the Process yourself; it is closed at the exit, but what the program has
+            written can still be received. Or a sink. A sink is a function, which is called with
+            each line, without its "\n", and awaited if it is asynchronous; or a stream
+            (`anyio.abc.ByteSendStream`, `ObjectSendStream`), which gets chunks as they come and is
+            closed at the end. Or a list of these and of files; files get what the program would
+            have written to them. A slow sink makes the program wait.
+        on_output: a function that is called with "stdout" or "stderr" and one line of that output,
+            in the order of arrival. The other sinks get the output, too. An output that would be
+            inherited goes to the function alone.
+        check: raise CalledProcessError, which cancels the group, if the return code is not 0. This
+            is also raised if you have ended the program yourself by a signal, but not if the group
+            is cancelled.
+        idle_timeout: how many seconds may pass in which the program writes nothing to its sinks.
         grace: seconds between SIGTERM and SIGKILL; 0 kills at once.
-        drain: seconds to go on reading after the exit while something else holds the pipes; None:
-            until they close.
+        drain: seconds to go on reading after the exit while something else holds the pipes. None:
+            until the pipes close.
         text, encoding, errors: with any of them input is str, and sinks get text, with "\r\n" and
-            "\r" read as "\n"; else bytes, as a ByteSendStream does in any case.
-        task_status: given by `tg.start`.
+            "\r" read as "\n". A ByteSendStream always gets bytes, and without these options every
+            sink does.
+        task_status: `tg.start` gives it.
         options: see `aiopidfd.Options`.
 
     Returns:
@@ -87,9 +89,10 @@ async def supervise(
         subprocess.CalledProcessError: see `check`.
         IdleTimeoutError: a subprocess.TimeoutExpired: see `idle_timeout`; the program was ended.
         OSError, TypeError, ValueError: as `open_process`.
-        PermissionError: it runs with ids that we may not signal (kill(2)), and was to be ended.
+        PermissionError: the program had to be ended, but runs with ids that we may not signal
+            (kill(2)).
         Exception: what a sink raised; the program was ended because of it.
-        ExceptionGroup: several things of these went wrong.
+        ExceptionGroup: several of these errors.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     name = text_encoding(text, encoding, errors)
@@ -107,7 +110,7 @@ async def supervise(
         process = await start_process(request)
         silence = listen(command, idle_timeout, anyio.current_time)
         pumps = make_pumps(process.stdout, process.stderr, outputs, silence)
-        handle = Process(process)  # which warns if it is dropped while the program runs
+        handle = Process(process)  # it warns if it is dropped while the program runs
         task_status.started(handle)
         await attend([process], data, pumps, grace, drain, silence)
         code = await process.wait()
@@ -116,7 +119,7 @@ async def supervise(
     except BaseException as exc:
         if process is not None:
             process.close_pipes()
-        if not isinstance(exc, GeneratorExit):  # thrown away: nothing can be awaited any more
+        if not isinstance(exc, GeneratorExit):  # closed: nothing can be awaited any more
             await outputs.abort()
         raise
     process.let_go_of_pipes()
@@ -131,25 +134,25 @@ async def attend(
     drain: float | None,
     silence: Silence | None = None,
 ) -> None:
-    """See programs to their end: feed the first, carry their output, end them if we are cancelled.
+    """Attend programs to their end: feed the first, carry the output, end them if cancelled.
 
     Raises:
-        Exception: what a sink raised; the programs are ended.
-        OutputLimitError, IdleTimeoutError: likewise.
-        PermissionError: we may not end one of them.
-        ExceptionGroup: several of these.
+        Exception: what a sink raised; the programs were ended.
+        OutputLimitError, IdleTimeoutError: a limit was broken; the programs were ended.
+        PermissionError: we may not end one of the programs.
+        ExceptionGroup: several of these errors.
     """
-    # Kept by us: the task group would wrap them in a group.
+    # We keep the errors ourselves, because the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
     waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
-    # Until a cancelled program is ended its input goes on: it must not take a part for the whole.
+    # The input goes on until a cancelled program is ended: it must not take a part for the whole.
     feeding = anyio.CancelScope(shield=True)
-    # And while it has its grace it still writes, and must not block on a full pipe.
+    # During its grace the program still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
     def fail(exc: Exception) -> None:
-        # What a program writes while it is being ended is no second reason.
+        # A limit that is broken while a program is being ended is not a second error.
         if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
             failures.append(exc)
         waiting.cancel()
@@ -206,13 +209,13 @@ async def attend(
                         await program.wait()
                 if waiting.cancelled_caught:
                     await end()
-            except GeneratorExit:  # thrown away: nothing can be awaited any more
+            except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
                 for program in programs:
                     kill_now(program.program)
                 raise
             except BaseException:
                 await end()
-                # Never for ever, whatever `drain` is: the caller wants to go.
+                # This never waits for ever, even if `drain` is None: the caller wants to leave.
                 with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
                     for pump in pumps:
                         await pump.ended.wait()
@@ -228,17 +231,17 @@ async def attend(
     finally:
         if input is not None and programs[0].stdin is not None:
             programs[0].stdin.close()
-        if denied:  # also where the cancellation is on its way: the program runs on
+        if denied:  # raised even if the task is being cancelled: a program runs on
             failures.append(denied.pop())
             raise_all(failures)
     raise_all(failures)
 
 
 async def end_all(programs: Sequence[Running], grace: float) -> None:
-    """End programs at once, which have their grace together. See `Running.end`.
+    """End programs at once. They have `grace` seconds together. See `Running.end`.
 
     Raises:
-        PermissionError: we may not end one of them; the others are ended.
+        PermissionError: we may not end one of the programs; the others were ended.
     """
     denied: list[PermissionError] = []
 

@@ -14,21 +14,21 @@ __all__ = ["ReceiveTerminal", "SendTerminal"]
 
 
 class ReceiveTerminal(ReceivePipe):
-    """What a program writes to its terminal. It ends when nobody has the terminal open."""
+    """What a program writes to its terminal. The stream ends when nobody has the terminal open."""
 
     def __init__(self, fd: int, terminal: Terminal) -> None:
-        """Own `fd`."""
+        """Take over `fd`."""
         super().__init__(fd)
         self._terminal = terminal
 
     def close(self) -> None:
-        """Close this end. Nobody reads then: unless we still send, the terminal is hung up."""
-        if self._fd >= 0:  # at the end it closes by itself, while the program may well go on
+        """Close this end. Then nobody reads: unless we still send, the terminal is hung up."""
+        if self._fd >= 0:  # at the end it closes by itself, and the program may go on
             self._terminal.close()
         super().close()
 
     def take_held(self) -> bytes:
-        """What it holds at this moment, without waiting."""
+        """Take what the terminal holds at this moment. Does not wait."""
         taken = bytearray()
         while self._fd >= 0 and len(taken) < HELD_AT_MOST and (data := self._read(HELD_AT_MOST)):
             taken += data
@@ -38,7 +38,7 @@ class ReceiveTerminal(ReceivePipe):
         try:
             return super()._read_fd(max_bytes)
         except OSError as exc:
-            if exc.errno != errno.EIO:  # nobody has the terminal open, and all is read
+            if exc.errno != errno.EIO:  # EIO: nobody has the terminal open, and all is read
                 raise
             return b""
 
@@ -46,16 +46,16 @@ class ReceiveTerminal(ReceivePipe):
 class SendTerminal(SendPipe):
     """What a program reads from its terminal.
 
-    `aclose` sends the end of file, if the terminal is in canonical mode; `close` does not.
+    `aclose` sends the end of file if the terminal is in canonical mode; `close` sends none.
     """
 
     def __init__(self, fd: int) -> None:
-        """Own `fd`."""
+        """Take over `fd`."""
         super().__init__(fd)
         self._last = b""
 
     async def aclose(self) -> None:
-        """Send the end of file once the terminal takes it; then close this end."""
+        """Send the end of file when the terminal takes it; then close this end."""
         try:
             if self._fd >= 0 and (eof := end_of_file(self._fd, self._last)):
                 with contextlib.suppress(
@@ -67,7 +67,7 @@ class SendTerminal(SendPipe):
         await checkpoint()
 
     def _write(self, data: memoryview) -> int:
-        # Without a reader the kernel takes some KB and drops them, and then takes no more.
+        # If nobody reads, the kernel takes some KB and drops them, and then takes nothing more.
         if is_hung_up(self._fd):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         written = super()._write(data)

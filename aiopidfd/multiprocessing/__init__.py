@@ -5,8 +5,8 @@
     with ProcessPoolExecutor(mp_context=get_context()) as pool: ...
     worker = get_context().Process(target=function)
 
-Workers start as with multiprocessing's method "spawn". `exitcode` and `is_alive()` are right
-whoever reaps children in this process, or ignores SIGCHLD, and `sentinel` is a pidfd of the worker.
+Workers start as with multiprocessing's method "spawn". `exitcode` and `is_alive()` are right even
+if something reaps children in this process or ignores SIGCHLD. `sentinel` is a pidfd of the worker.
 """
 
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -23,10 +23,10 @@ __all__ = ["Context", "Process", "get_context"]
 
 
 class Process(SpawnProcess, BlockingTreeHandle):
-    """A worker; see `multiprocessing.Process`. Beside that it has what other handles of ours have.
+    """A worker: a `multiprocessing.Process` that also has what our other handles have.
 
-    `with` starts it and waits for its exit. The rest, `handle`, `children`, `kill_tree` and so on,
-    raises ValueError before `start` and after `close`.
+    `with` starts it and waits for its exit. The additions (`handle`, `children`, `kill_tree` and so
+    on) raise ValueError before `start` and after `close`.
     """
 
     @property
@@ -37,7 +37,7 @@ class Process(SpawnProcess, BlockingTreeHandle):
         return self._popen.program  # type: ignore[attr-defined,no-any-return]
 
     def __enter__(self) -> Self:
-        """The worker itself; it is started if it has not been."""
+        """The worker itself, which is started if it was not started yet."""
         if self._popen is None:  # type: ignore[attr-defined]
             self.start()
         return self
@@ -48,7 +48,7 @@ class Process(SpawnProcess, BlockingTreeHandle):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait for its exit, as `subprocess.Popen` does."""
+        """Wait for the worker's exit, as `subprocess.Popen` does."""
         self.join()
 
     @staticmethod
@@ -56,26 +56,26 @@ class Process(SpawnProcess, BlockingTreeHandle):
         return Popen(process_obj)
 
 
-_Worker = Process  # whose name the class below has, too
+_Worker = Process  # the class below also has an attribute of that name
 
 
 class Context(SpawnContext):
-    """What `multiprocessing.get_context` returns for its own methods: all of its API."""
+    """A context like that of `multiprocessing.get_context`, with all of its API."""
 
     Process: ClassVar[type[_Worker]] = _Worker
 
     def get_context(self, method: Any = None) -> Any:
-        """This context; with a method, multiprocessing's of that name."""
+        """This context; or, with a method, multiprocessing's context for that method."""
         if method is None:
-            tracker_fd()  # all that needs the tracker, locks and queues, asks for the context first
+            tracker_fd()  # whatever needs the tracker (locks, queues) asks for the context first
         return super().get_context(method)
 
     def __repr__(self) -> str:
-        """How its workers start."""
+        """Say how its workers start."""
         return f"<{type(self).__name__} {self.get_start_method()!r}>"
 
     def __reduce__(self) -> Any:
-        """In a worker, the same context."""
+        """In a worker, this context is unpickled as the same context."""
         return get_context, ()
 
 
@@ -83,16 +83,16 @@ _context: Final = Context()
 
 
 def get_context(method: str | None = None) -> Context:
-    """The context whose `Process`, `Pool`, `Manager` and so on have invisible workers.
+    """The context whose `Process`, `Pool`, `Manager` and so on make invisible workers.
 
     Args:
-        method: "spawn" or None, as for `multiprocessing.get_context`; there is no other here.
+        method: "spawn" or None, as for `multiprocessing.get_context`; no other is supported.
 
     Raises:
         ValueError: another method.
 
-    Starts multiprocessing's resource tracker, invisible: whoever comes first starts it, and a
-    `SharedMemory` that is made beside the workers knows no context.
+    This starts multiprocessing's resource tracker, invisibly. It must be the first to start it: a
+    `SharedMemory` that is made beside the workers knows no context, and would start a visible one.
     """
     if method not in (None, "spawn"):
         raise ValueError(f"invisible workers are started by the method 'spawn', not {method!r}")

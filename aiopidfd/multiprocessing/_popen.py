@@ -1,4 +1,4 @@
-"""How multiprocessing starts a worker and learns of its end: here, by a pidfd."""
+"""How multiprocessing starts a worker here and learns of its end: by a pidfd."""
 
 import contextlib
 import io
@@ -25,13 +25,13 @@ __all__ = ["Popen"]
 
 
 class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
-    """A worker that was started by the method "spawn", and is invisible.
+    """A worker that was started by the method "spawn" and is invisible.
 
     Attributes:
-        pid: the worker's.
-        returncode: None while it runs.
-        program: what runs.
-        sentinel: a pidfd of the worker, readable when it has exited. Closed by `close`.
+        pid: the worker's process id.
+        returncode: None while the worker runs.
+        program: the program that is the worker.
+        sentinel: a pidfd of the worker, readable when the worker has exited. `close` closes it.
     """
 
     _fds: list[int]
@@ -44,13 +44,13 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Look whether the worker has exited; with flag 0, wait for it. Returns `returncode`."""
         if self.returncode is None and (not flag or has_exited(self.sentinel)):
-            return self.wait()  # once it has exited, the guardian is about to tell the status
+            return self.wait()  # after the exit the guardian tells the status very soon
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until the worker has exited, `timeout` seconds at most. Returns `returncode`.
+        """Wait until the worker has exited, for `timeout` seconds at most. Returns `returncode`.
 
-        Raises TypeError, ValueError: no number of seconds.
+        Raises TypeError, ValueError: not a number of seconds.
         """
         check_seconds(timeout=timeout)
         if self.returncode is None:
@@ -62,34 +62,34 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
 
     def _send_signal(self, sig: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            if self.program.advance() == _native.FOREIGN:  # in a forked copy of its parent
+            if self.program.advance() == _native.FOREIGN:  # a forked copy of the worker's parent
                 signal.pidfd_send_signal(self.sentinel, sig)
             else:
                 self.program.send_signal(sig)
 
     def terminate(self) -> None:
-        """Send SIGTERM, by pidfd. Nothing happens if it has exited."""
+        """Send SIGTERM by pidfd. Nothing happens if the worker has exited."""
         self._send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL, by pidfd. Nothing happens if it has exited."""
+        """Send SIGKILL by pidfd. Nothing happens if the worker has exited."""
         self._send_signal(signal.SIGKILL)
 
     def interrupt(self) -> None:
-        """Send SIGINT, by pidfd. Nothing happens if it has exited."""
+        """Send SIGINT by pidfd. Nothing happens if the worker has exited."""
         self._send_signal(signal.SIGINT)
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        """As multiprocessing's own, but for who starts it and what the sentinel is.
+        """Do what multiprocessing's own method does, but start invisibly, with a pidfd as sentinel.
 
-        A worker that is killed before it has read what to do has started all the same: `exitcode`
-        tells how it ended.
+        A worker that is killed before it has read what to do counts as started: `exitcode` tells
+        how it ended.
         """
         tracker = tracker_fd()
         self._fds.append(tracker)
         pickled = self._pickle(process_obj)
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as the_workers:
-            # The worker takes the end of the second pipe for our death, so we hold its other end.
+            # For the worker the end of the second pipe means our death, so we hold its other end.
             child_read, parent_write = pipe_above_stdio()
             the_workers.callback(os.close, child_read)
             ours.callback(os.close, parent_write)
@@ -105,11 +105,11 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
                 self.program = start_blocking(request, descriptors)
             self.pid = self.program.pid
             pidfd = self.program.pidfd
-            if pidfd >= 0:  # else it has exited already, and the sentinel says so
+            if pidfd >= 0:  # else it has exited already, and the sentinel is readable
                 os.dup2(pidfd, self.sentinel, inheritable=False)
             the_workers.close()
             with contextlib.suppress(BrokenPipeError), open(parent_write, "wb", closefd=False) as f:
-                f.write(pickled.getbuffer())  # a view that lives no longer than this line
+                f.write(pickled.getbuffer())  # a view that does not outlive this line
             self.finalizer = util.Finalize(self, ours.pop_all().close)
 
     def _pickle(self, process_obj: BaseProcess) -> io.BytesIO:
@@ -124,7 +124,7 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
 
 
 def _readable() -> int:
-    """A descriptor that is readable, as a pidfd is whose process has exited."""
+    """A descriptor that is readable, like a pidfd whose process has exited."""
     read, write = pipe_above_stdio()
     os.close(write)
     return read

@@ -1,7 +1,7 @@
 """multiprocessing's resource tracker: the one helper process of its own that the workers need.
 
-It cleans up semaphores and shared memory when all of us are gone. multiprocessing would start it as
-an ordinary child that everybody in the process can see.
+It cleans up semaphores and shared memory when this process and its workers are gone.
+multiprocessing would start it as an ordinary child that everything in the process can see.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from .._spawn.fds import pipe_above_stdio
 
 __all__ = ["tracker_fd"]
 
-_KEPT_OUT = {signal.SIGINT, signal.SIGTERM}  # until it has set them up itself
+_KEPT_OUT = {signal.SIGINT, signal.SIGTERM}  # blocked until the tracker has set its handlers
 
 _child: Child | None = None
 
 
 def tracker_fd() -> int:
-    """The descriptor that workers tell the tracker by. Starts it, invisible, if nobody has yet.
+    """The descriptor by which workers talk to the tracker. Starts it, invisibly, if none runs yet.
 
-    One that was killed is started again, with multiprocessing's own warning.
+    If the tracker was killed it is started again, with multiprocessing's own warning.
     """
     global _child
-    tracker: Any = resource_tracker._resource_tracker  # the one that its functions are bound to
+    tracker: Any = resource_tracker._resource_tracker  # its functions are bound to this one
     with tracker._lock:
         died = tracker._pid is None and tracker._fd is not None and _is_broken(tracker._fd)
         if died:
@@ -48,7 +48,7 @@ def tracker_fd() -> int:
             finally:
                 os.close(read)
             tracker._fd = write
-            tracker._pid = None  # no child for multiprocessing to wait for, as in a worker
+            tracker._pid = None  # as in a worker: multiprocessing has no child to wait for
     if died:
         warnings.warn(
             "resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.",
@@ -58,7 +58,7 @@ def tracker_fd() -> int:
 
 
 def _is_broken(write: int) -> bool:
-    """Whether nobody holds the other end of the pipe, or it has been closed here."""
+    """Whether nobody holds the other end of the pipe, or the pipe was closed here."""
     return _native.is_hung_up(write)
 
 
@@ -66,7 +66,7 @@ def _start(read: int) -> Child:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     code = f"from multiprocessing.resource_tracker import main;main({read})"
     passed = [read]
-    # It may be None, closed, here or in the kernel, or something of the host that is no file.
+    # It may be None, closed here or in the kernel, or an object of the host that is not a file.
     with contextlib.suppress(AttributeError, OSError, ValueError):
         fd = sys.stderr.fileno()
         os.fstat(fd)

@@ -4,8 +4,8 @@
 
     subprocess.run(["git", "status"], check=True, timeout=10)
 
-For code without a loop: plugins, worker threads, synchronous web workers. Pipes, text, timeouts
-and errors are the standard library's own code. What is other than there is in docs/subprocess.md.
+It is for code without a loop: plugins, worker threads, synchronous web workers. Pipes, text,
+timeouts and errors are the standard library's own code. docs/subprocess.md lists the differences.
 """
 
 from subprocess import (
@@ -17,7 +17,7 @@ from subprocess import (
     SubprocessError,
     TimeoutExpired,
 )
-from subprocess import list2cmdline as list2cmdline  # the standard one's __all__ lacks it, too
+from subprocess import list2cmdline as list2cmdline  # the standard module's __all__ lacks it, too
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.durations import check_seconds
@@ -100,13 +100,13 @@ def run(
 ) -> CompletedProcess[Any]:
     """Run a command to its end; see `subprocess.run`.
 
-    On timeout, on Ctrl-C and on any other exception the program and all that it has started get
-    SIGKILL, and are reaped before this raises.
+    On timeout, on Ctrl-C and on any other exception, the program and all that it has started get
+    SIGKILL and are reaped before this raises.
 
     Args:
         args, popenargs, options: as for `Popen`.
-        input: for stdin, which is a pipe then.
-        capture_output: stdout and stderr are pipes, and are read to their ends.
+        input: sent to stdin, which is a pipe then.
+        capture_output: make stdout and stderr pipes, and read them to their ends.
         timeout: seconds from the start on; None for no limit.
         check: raise CalledProcessError when the return code is not 0.
 
@@ -115,7 +115,7 @@ def run(
 
     Raises:
         subprocess.CalledProcessError: with the output.
-        subprocess.TimeoutExpired: with what was read so far, always as bytes, as subprocess.
+        subprocess.TimeoutExpired: with what was read so far, always as bytes, as in subprocess.
         OSError, TypeError, ValueError: as `Popen`.
     """
     check_seconds(timeout=timeout)
@@ -142,7 +142,7 @@ def run(
 def call(
     args: Command, *popenargs: Any, timeout: float | None = None, **options: Unpack[TextOptions]
 ) -> int:
-    """Run a command to its end and return its return code; see `subprocess.call`, and `run`."""
+    """Run a command to its end. Returns its return code; see `subprocess.call`, and `run`."""
     check_seconds(timeout=timeout)
     with Popen(args, *popenargs, **options) as process:
         try:
@@ -155,7 +155,7 @@ def call(
 def check_call(
     args: Command, *popenargs: Any, timeout: float | None = None, **options: Unpack[TextOptions]
 ) -> int:
-    """As `call`; returns 0. Raises CalledProcessError when the return code is not 0."""
+    """As `call`, but raises CalledProcessError when the return code is not 0. Returns 0."""
     returncode = call(args, *popenargs, timeout=timeout, **options)
     if returncode:
         raise CalledProcessError(returncode, args)
@@ -201,14 +201,14 @@ def check_output(
 def check_output(
     args: Command, *popenargs: Any, timeout: float | None = None, **options: Any
 ) -> Any:
-    """Run a command to its end and return its output; see `subprocess.check_output`, and `run`.
+    """Run a command to its end. Returns its output; see `subprocess.check_output`, and `run`.
 
     Raises CalledProcessError when the return code is not 0.
     """
     for name in ("stdout", "check"):
         if name in options:
             raise ValueError(f"{name} argument not allowed, it will be overridden.")
-    if "input" in options and options["input"] is None:  # it means: empty
+    if "input" in options and options["input"] is None:  # None means empty input
         text = ("text", "encoding", "errors", "universal_newlines")
         options["input"] = "" if any(map(options.get, text)) else b""
     return run(args, *popenargs, stdout=PIPE, timeout=timeout, check=True, **options).stdout
@@ -219,7 +219,7 @@ def getstatusoutput(
 ) -> tuple[int, str]:
     """(return code, output) of a command in a shell; see `subprocess.getstatusoutput`.
 
-    The output is stdout and stderr as one text, without a newline at its end.
+    The output is stdout and stderr as one text, without the newline at its end.
     """
     result = run(
         cmd, shell=True, text=True, stdout=PIPE, stderr=STDOUT, encoding=encoding, errors=errors
@@ -233,10 +233,10 @@ def getoutput(cmd: str | bytes, *, encoding: str | None = None, errors: str | No
 
 
 def _end(process: Popen[Any]) -> None:
-    """SIGKILL to a program's whole tree; over when this returns, but for what cannot die yet.
+    """SIGKILL a program's whole tree. It is gone when this returns, except what cannot die yet.
 
     Raises:
-        PermissionError: we may not signal what is left of it.
+        PermissionError: we may not signal what is left of the tree.
     """
     try:
         process.kill_tree()

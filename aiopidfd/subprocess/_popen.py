@@ -1,4 +1,4 @@
-"""`Popen`: the standard class, but for who starts the program and who tells of its end."""
+"""`Popen`: the standard class, except for how the program is started and its end is learned."""
 
 import contextlib
 import subprocess
@@ -19,10 +19,10 @@ __all__ = ["EncodedOptions", "Popen", "PopenOptions", "TextOptions"]
 
 
 def _standard_popen() -> Any:
-    """The standard class, where gevent or eventlet has put one of its own in its place, too."""
+    """The standard class, even where gevent or eventlet has put its own class in its place."""
     for cls in getattr(subprocess.Popen, "__mro__", ()):
         if cls.__module__ == "subprocess":
-            return cls  # eventlet's is a subclass
+            return cls  # eventlet's class is a subclass of it
     if (gevent := sys.modules.get("gevent.monkey")) is not None:
         return gevent.get_original("subprocess", "Popen")
     raise ImportError(f"subprocess.Popen has been replaced: {subprocess.Popen!r}")
@@ -35,8 +35,8 @@ else:
 
 _LONGEST: Final = 2_000_000  # seconds
 
-# Of `Options`, what the standard class takes itself and hands to `_execute_child`; and what it
-# hands over where nothing was asked for.
+# The keywords of `Options` that the standard class takes itself and passes to `_execute_child`,
+# each with the value that it passes if the caller gave none.
 _STANDARD: Final[dict[str, object]] = {
     "executable": None,
     "close_fds": True,
@@ -69,7 +69,7 @@ class PopenOptions(Options, total=False):
 
 
 class EncodedOptions(PopenOptions, total=False):
-    """The same, and the text's keywords but `text` itself."""
+    """`PopenOptions`, and the text's keywords except `text` itself."""
 
     encoding: str | None
     errors: str | None
@@ -77,18 +77,18 @@ class EncodedOptions(PopenOptions, total=False):
 
 
 class TextOptions(EncodedOptions, total=False):
-    """The same, and all of the text's keywords."""
+    """`PopenOptions`, and all of the text's keywords."""
 
     text: bool | None
 
 
 class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
-    """A program that was started invisibly; see `subprocess.Popen`, which it is a subclass of.
+    """A program that was started invisibly. This is a subclass of `subprocess.Popen`; see there.
 
-    All methods may be called from any thread. Waiting holds no GIL and starts no thread.
+    All methods may be called from any thread. Waiting releases the GIL and starts no thread.
 
     Attributes:
-        pidfd: the program's pidfd (pidfd_open(2)) while it runs, else -1. Do not close it.
+        pidfd: the program's pidfd (pidfd_open(2)) while it runs, else -1. You must not close it.
         rusage: a `resource.struct_rusage` of this program alone, once it has exited.
     """
 
@@ -129,19 +129,19 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         **options: Unpack[TextOptions],
     ) -> None: ...
     def __init__(self, args: Command, *popenargs: Any, **options: Any) -> None:
-        """Start a program, blocking until it was exec'd.
+        """Start a program, and block until its exec.
 
         Args:
-            args: the program and its arguments, or one string: a program's name or path, or with
-                `shell` a command for `/bin/sh -c`.
+            args: the program and its arguments; or one string, which is a program's name or path,
+                or, with `shell`, a command for `/bin/sh -c`.
             popenargs: as for `subprocess.Popen`.
             options: the keywords of `subprocess.Popen`, and those of `aiopidfd.Options`.
 
         Raises:
-            OSError: with `filename`, as subprocess; or a call is missing here (see
+            OSError: with `filename`, as in subprocess; or the kernel lacks a call (see
                 `aiopidfd.kernel`).
-            TypeError, ValueError: bad arguments, before anything is started. Also `preexec_fn`: no
-                Python can run safely between clone and exec; and PTY.
+            TypeError, ValueError: bad arguments; raised before anything is started. This includes
+                PTY, and `preexec_fn`: no Python code can run safely between clone and exec.
         """
         self._ours = {name: options.pop(name) for name in _OURS & options.keys()}
         super().__init__(args, *popenargs, **options)
@@ -177,7 +177,7 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         start_new_session: bool,
         process_group: int,
     ) -> None:
-        """What the standard class calls once it has made the pipes; their ends are -1 for none."""
+        """Start the program. The standard class calls this, with -1 for each absent pipe."""
         options = self._ours
         given = (
             *(executable, close_fds, pass_fds, cwd, env, restore_signals),
@@ -186,13 +186,13 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         if given != _DEFAULTS:
             options = {**dict(zip(_STANDARD, given, strict=True)), **options}
         if preexec_fn is not None:
-            options = {"preexec_fn": preexec_fn, **options}  # refused, with a hint
+            options = {"preexec_fn": preexec_fn, **options}  # it is refused, with a hint
         pipes = ((p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread))
         own = [theirs for theirs, ours in pipes if ours != -1]
         with Descriptors() as descriptors:
             if hasattr(self, "_devnull"):
                 own.append(self._devnull)
-            self._closed_child_pipe_fds = True  # they are not the standard class's any more
+            self._closed_child_pipe_fds = True  # from now on the standard class does not own them
             numbers: dict[int, int | None] = {-1: None, **descriptors.take(own)}
             stdin, stdout, stderr = [numbers.get(fd, fd) for fd in (p2cread, c2pwrite, errwrite)]
             request = make_request(Popen, args, shell, (stdin, stdout, stderr), options)
@@ -205,7 +205,7 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
     ) -> tuple[Any, Any]:
         """Send input, read all output, wait for the exit. See `subprocess.Popen.communicate`.
 
-        A timeout of more than 23 days is none: poll(2) takes an int of milliseconds.
+        A timeout of more than 23 days is no timeout: poll(2) takes milliseconds as an int.
         """
         check_seconds(timeout=timeout)
         limit = None if timeout is None or timeout > _LONGEST else timeout
@@ -213,7 +213,7 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
             communicate: Any = super().communicate
             return communicate(input, limit)  # type: ignore[no-any-return]
         except subprocess.TimeoutExpired as exc:
-            exc.timeout = timeout or 0  # before Python 3.15 it is what was left
+            exc.timeout = timeout or 0  # before Python 3.15 it is the time that was left
             raise
 
     def _wait(self, timeout: float | None) -> int:
@@ -226,7 +226,7 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         return self.returncode
 
     def _internal_poll(self, _deadstate: int | None = None) -> int | None:
-        """Look whether it has exited. With `_deadstate` it raises nothing: for `__del__`."""
+        """Look whether it has exited. With `_deadstate`, for `__del__`, it raises nothing."""
         if self.returncode is None:
             program = self._program
             if program.advance() == _native.FOREIGN:
@@ -239,13 +239,13 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         return self.returncode
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal by pidfd: never to another process that got the same pid.
+        """Send a signal by pidfd, so never to another process that got the same pid.
 
-        Nothing happens if it has exited.
+        Nothing happens if the program has exited.
 
         Raises:
-            PermissionError: it runs with ids that we may not signal (kill(2)).
-            ChildProcessError: this process is a forked copy of the program's parent.
+            PermissionError: the program runs with ids that we may not signal (kill(2)).
+            ChildProcessError: this process is a forked copy of the one that started the program.
         """
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):

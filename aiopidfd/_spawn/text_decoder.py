@@ -6,21 +6,22 @@ __all__ = ["TextDecoder"]
 
 
 class TextDecoder:
-    r"""Chunks of bytes to text, with "\r\n" and "\r" read as "\n".
+    r"""Decodes chunks of bytes to text, and reads "\r\n" and "\r" as "\n".
 
-    A "\r" is told at once: it is a progress bar, perhaps, and what follows may take long. If that
-    begins with "\n", both were one line end. (io.IncrementalNewlineDecoder keeps the "\r" back.)
+    A "\r" is passed on at once: it may belong to a progress bar, and the next chunk may take long.
+    If the next chunk begins with "\n", both were one line end. (io.IncrementalNewlineDecoder would
+    keep the "\r" back.)
     """
 
     def __init__(self, encoding: str, errors: str | None = None) -> None:
-        """Decode as `bytes.decode` does. LookupError: no such encoding."""
+        """Decode as `bytes.decode` does. Raises LookupError: there is no such encoding."""
         self._decoder = codecs.getincrementaldecoder(encoding)(errors or "strict")
         self._after_return = False
 
     def decode(self, data: bytes, final: bool = False) -> str:
-        """The text that a chunk completes; `final` says that no other follows.
+        """The text that a chunk completes. `final` says that this is the last chunk.
 
-        Raises UnicodeDecodeError; then nothing of the chunk was taken.
+        Raises UnicodeDecodeError. In that case nothing of the chunk was taken.
         """
         before = self._decoder.getstate()
         try:
@@ -39,6 +40,6 @@ class TextDecoder:
         return text
 
     def reset(self) -> None:
-        """Forget what came before: half a character, for one."""
+        """Forget what came before, such as a part of a character."""
         self._after_return = False
         self._decoder.reset()
