@@ -32,8 +32,14 @@ _ELSEWHERE: Final = {
         "aiopidfd.run_process() takes one; around all else put asyncio.timeout() or "
         "anyio.fail_after(), and Child.wait() takes one"
     ),
-    "capture_output": "say stdout=PIPE, stderr=PIPE; run_process() captures the output by default",
-    "input": "hand it to communicate(), or to run_process()",
+    "capture_output": (
+        "run_process() captures the output by default, and aiopidfd.subprocess.run() takes it; on "
+        "a loop stdout=PIPE, stderr=PIPE give you streams"
+    ),
+    "input": (
+        "run_process(), supervise() and aiopidfd.subprocess.run() take it, and on asyncio "
+        "Process.communicate()"
+    ),
     "check": "run_process() takes it; elsewhere look at returncode",
     "shell": (
         "a command that is one string is run by a shell; create_subprocess_shell() always runs one"
@@ -48,7 +54,10 @@ _ELSEWHERE: Final = {
     "on_limit": "communicate(), run_process() and run_pipeline() take it",
     "idle_timeout": "run_process(), run_pipeline() and supervise() take it",
     "on_output": "run_process() and supervise() take it",
-    "grace": "what ends a program takes it: Process.aclose(), and run_process()",
+    "grace": (
+        "aiopidfd.create_subprocess_exec(), run_process(), supervise() and run_pipeline() take it, "
+        "and on asyncio Process.aclose()"
+    ),
     "drain": "run_process() takes it, and communicate()",
 }
 

@@ -14,6 +14,7 @@ import resource
 import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fcntl import F_SETFD
 from signal import SIGPIPE, SIGXFSZ
@@ -259,6 +260,12 @@ def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
         if shell:
             raise TypeError("path-like args is not allowed when shell is true")
         return [command]
+    # Popen takes any iterable; of these the order or the meaning would be lost.
+    if isinstance(command, (bytearray, memoryview, AbstractSet, Mapping)) or not isinstance(
+        command, Iterable
+    ):
+        kind = type(command).__name__
+        raise TypeError(f"the command must be a string, bytes, a path or a sequence, not {kind}")
     args = list(command)
     if not args:
         raise ValueError("the command is empty")

@@ -31,6 +31,8 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
     pipesize = rest.pop("pipesize", -1)
     if pipesize is not None and not is_number(pipesize):
         raise TypeError("pipesize must be an integer")
+    if pipesize is not None and pipesize >= 2**31:  # fcntl would take its low bits
+        raise OverflowError(f"pipesize does not fit into a C int: {pipesize}")
     passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
     where = rest.pop("cgroup", None)
     descriptors.open(

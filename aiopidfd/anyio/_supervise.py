@@ -111,7 +111,11 @@ async def supervise(
         silence = listen(command, idle_timeout, anyio.current_time)
         pumps = make_pumps(process.stdout, process.stderr, outputs, silence)
         handle = Process(process)  # it warns if it is dropped while the program runs
-        task_status.started(handle)
+        try:
+            task_status.started(handle)
+        except BaseException:
+            await process.end(grace)
+            raise
         await attend([process], data, pumps, grace, drain, silence)
         code = await process.wait()
         if check and code:

@@ -84,6 +84,16 @@ def test_start_raises_what_the_exec_raised(backend: Backend) -> None:
     backend.run(body)
 
 
+def test_who_waits_for_the_start_fails_and_the_program_is_ended(backend: Backend) -> None:
+    async def body() -> None:
+        nobody: Any = 5
+        with pytest.raises(AttributeError, match="started"):
+            await supervise(["sleep", "1000"], task_status=nobody, grace=0)
+        assert not child_pids()
+
+    backend.run(body)
+
+
 def test_without_a_group(backend: Backend) -> None:
     async def body() -> None:
         assert await supervise(["true"]) == 0

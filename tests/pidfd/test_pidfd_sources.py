@@ -175,7 +175,7 @@ def test_multiprocessings_own() -> None:
 @pytest.mark.parametrize(
     "thing",
     [1, None, "1", object(), Path("/"), type("HasPid", (), {"pid": 1})(), subprocess],
-    ids=repr,
+    ids=lambda thing: type(thing).__name__,
 )
 def test_what_is_no_process(thing: Any) -> None:
     text = rf"from_process\(\) takes a process of .*, not {type(thing).__name__}"

@@ -122,3 +122,19 @@ def test_without_any_loop_the_way_is_said() -> None:
         aiopidfd.create_subprocess_exec("/no/such").send(None)
     with pytest.raises(RuntimeError, match=r"loop_factory=aiopidfd\.EventLoop"):
         aiopidfd.install()
+
+
+@pytest.mark.parametrize("size", [2**31, 2**32 + 4096, 2**40])
+async def test_a_pipesize_that_fcntl_would_cut_down(size: int) -> None:
+    with pytest.raises(OverflowError, match="pipesize does not fit into a C int"):
+        await aiopidfd.create_subprocess_exec("true", stdout=aiopidfd.PIPE, pipesize=size)
+
+
+@pytest.mark.parametrize("command", [None, 5, object(), bytearray(b"true"), {"true"}, {"true": 1}])
+async def test_a_command_that_is_none(command: Any) -> None:
+    kind = type(command).__name__
+    message = f"the command must be a string, bytes, a path or a sequence, not {kind}"
+    with pytest.raises(TypeError, match=message):
+        await aiopidfd.run_process(command)
+    with pytest.raises(TypeError, match=message):
+        aiopidfd.spawn(command)
