@@ -227,6 +227,7 @@ def test_cancelled_and_it_still_writes_a_lot(backend: Backend, tmp_path: Path, t
     backend.run(body)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("drain", [0.1, None])
 def test_cancelled_with_a_sink_that_blocks(backend: Backend, drain: float | None) -> None:
     """For ever. The group is left all the same."""
@@ -269,6 +270,7 @@ def test_cancelled_with_a_grandchild_that_holds_stdout(backend: Backend) -> None
     backend.run(body)
 
 
+@pytest.mark.heavy
 def test_a_sink_whose_closing_blocks_does_not_hold_a_cancelled_group(backend: Backend) -> None:
     class NeverClosed(Stream):
         async def aclose(self) -> None:
@@ -659,6 +661,7 @@ NOT_PERMITTED = """
 """
 
 
+@pytest.mark.heavy
 @as_root
 def test_a_program_that_we_may_not_signal(backend: Backend) -> None:
     """That it runs on is told, also where the group is cancelled."""

@@ -266,6 +266,7 @@ async def test_cancelled_and_it_still_writes_a_lot() -> None:
     assert err[-1] == "bye"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("drain", [0.1, None])
 async def test_cancelled_with_a_sink_that_blocks(drain: float | None) -> None:
     """For ever. The group is left all the same."""

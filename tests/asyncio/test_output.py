@@ -769,6 +769,7 @@ def test_one_function_that_raises(host: Host) -> None:
 # --- Silence
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_silence_ends_the_tree(host: Host, tmp_path: Path) -> None:
     script = f"echo $$ >{tmp_path}/pid; echo out; echo err >&2; sleep 600 & exec sleep 600"
@@ -787,6 +788,7 @@ def test_silence_ends_the_tree(host: Host, tmp_path: Path) -> None:
     host.run(body)
 
 
+@pytest.mark.heavy
 async def test_the_other_timeout_is_no_silence() -> None:
     with pytest.raises(TimeoutExpired) as caught:
         await aiopidfd.run_process("exec sleep 600", timeout=0.1, idle_timeout=300)
@@ -813,6 +815,7 @@ def test_a_program_that_says_something_is_not_silent(host: Host) -> None:
     host.run(body)
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_a_busy_sink_is_no_silence(host: Host) -> None:
     """The program cannot be heard while we do not listen."""
@@ -865,6 +868,7 @@ async def at_every_turn(call: Callable[[], Awaitable[object]]) -> int:
     raise AssertionError
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("on_limit", ["raise", "tail"])
 async def test_cancelled_at_every_turn(on_limit: Any) -> None:
     async def nothing(name: str, line: bytes) -> None:

@@ -299,6 +299,7 @@ def test_they_are_asked_together(host: Host, tmp_path: Path) -> None:
     host.run(body)
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_several_sinks_that_fail_are_a_group(host: Host) -> None:
     """And programs that ignore SIGTERM are killed, all of them."""
@@ -385,6 +386,7 @@ def test_bounded(host: Host) -> None:
     host.run(body)
 
 
+@pytest.mark.heavy
 async def test_cancelled_at_every_turn() -> None:
     call = functools.partial(run_pipeline, ["cat"], "cat; echo err >&2", input=b"x", grace=0)
     assert await at_every_turn(call) > 3

@@ -432,6 +432,7 @@ async def test_a_grandchild_does_not_hold_us() -> None:
     assert result.stdout == b"here\n"
 
 
+@pytest.mark.heavy
 async def test_a_grandchild_does_not_hold_us_by_default() -> None:
     with gate() as (read, _, _):
         result = await run_process(HOLD_STDOUT + "echo here", stdin=read)
@@ -467,6 +468,7 @@ async def test_the_grandchild_has_lost_its_reader_afterwards() -> None:
             os.close(read)
 
 
+@pytest.mark.heavy
 async def test_drain_none_waits_for_the_grandchild() -> None:
     with gate() as (read, release, write):
         task = asyncio.create_task(run_process(HOLD_STDOUT + "echo here", stdin=read, drain=None))

@@ -243,6 +243,7 @@ def test_no_descriptor_for_our_end_and_a_standard_one_is_closed(
     )
 
 
+@pytest.mark.heavy
 def test_no_descriptor_is_allowed_any_more() -> None:
     """poll(2) then refuses even one: exits are told all the same, and no loop spins."""
     fresh.run(
@@ -347,6 +348,7 @@ def test_a_guardian_killed_while_oom_score_adj_is_written() -> None:
     )
 
 
+@pytest.mark.heavy
 def test_a_guardian_that_is_traced_for_ever() -> None:
     """It cannot be reaped: the status is told all the same, and nothing spins."""
     fresh.run(

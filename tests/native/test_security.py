@@ -41,6 +41,7 @@ def careless_threads() -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("careless_threads")
 @pytest.mark.parametrize("options", [{}, {"group": os.getgid()}], ids=["shared", "copied"])
 def test_no_descriptor_leaks_while_threads_open_files(options: dict[str, int]) -> None:

@@ -129,6 +129,7 @@ def test_gzip(tmp_path: Path, files: dict[Path, bytes]) -> None:
         assert gzip.decompress(packed.read_bytes()) == data
 
 
+@pytest.mark.heavy
 def test_lines(tmp_path: Path) -> None:
     result = run("lines.py", "--seconds", "1.5", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -266,6 +267,7 @@ def test_in_fork(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.heavy
 def test_orderly_end(tmp_path: Path) -> None:
     result = run("orderly_end.py", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")

@@ -185,6 +185,7 @@ def not_workers(host: Host) -> list[int]:
     return [pid for pid in ended + unknown if pid not in workers(host)]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("loop", LOOPS)
 def test_gunicorn_supervises_its_workers_and_sees_no_helper(tmp_path: Path, loop: str) -> None:
     with gunicorn(tmp_path, "aiopidfd", loop) as host:
@@ -219,6 +220,7 @@ def test_gunicorn_takes_asyncio_s_helpers(tmp_path: Path) -> None:
 REAPED = r"reaped unknown pid (\d+)"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("loop", LOOPS)
 def test_supervisord_supervises_its_programs_and_sees_no_helper(tmp_path: Path, loop: str) -> None:
     def kept() -> list[int]:
@@ -240,6 +242,7 @@ def test_supervisord_supervises_its_programs_and_sees_no_helper(tmp_path: Path, 
     assert logged_pids(REAPED, host.output()) == []
 
 
+@pytest.mark.heavy
 def test_supervisord_takes_asyncio_s_helpers(tmp_path: Path) -> None:
     """The control: supervisord is a host that robs its own helpers."""
     with supervisord(tmp_path, "asyncio", "asyncio") as host:
@@ -271,6 +274,7 @@ def run_example(example: str, folder: Path) -> tuple[list[str], list[str]]:
     return ours, theirs
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example(tmp_path: Path, example: str) -> None:
     for _ in range(5):  # the host need not win against any of 500

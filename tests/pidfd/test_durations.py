@@ -234,6 +234,7 @@ FROZEN = """
 """
 
 
+@pytest.mark.heavy
 def test_frozen_by_freezegun() -> None:
     """Its users' tests: time stands still for Python, and not for loops and programs."""
     pytest.importorskip("freezegun")

@@ -62,6 +62,7 @@ async def test_several_rlimits() -> None:
     assert resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY  # ours
 
 
+@pytest.mark.heavy
 async def test_a_limit_is_enforced() -> None:
     result = await aiopidfd.run_process("while :; do :; done", rlimits={"CPU": (1, 2)}, check=False)
     assert result.returncode == -signal.SIGXCPU

@@ -248,6 +248,7 @@ def test_in_another_pid_namespace() -> None:
     """)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("call", ["clone3", "clone"])
 def test_a_process_with_one_thread(call: str) -> None:
     """The C library leaves its locks out there, so the guardian may not be in it beside us."""

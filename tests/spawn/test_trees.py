@@ -270,6 +270,7 @@ async def test_a_tree_deeper_than_a_thread_s_stack(shapes: Path, marked: Marked)
         await process.wait()
 
 
+@pytest.mark.heavy
 async def test_children_that_threads_pass_on_are_found_once(shapes: Path, marked: Marked) -> None:
     """A thread that ends leaves its children to another one of the process."""
     process = await aiopidfd.create_subprocess_exec(

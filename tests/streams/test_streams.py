@@ -576,6 +576,7 @@ async def test_all_that_the_program_wrote_is_there_without_any_drain() -> None:
         process.stdout.close()
 
 
+@pytest.mark.heavy
 async def test_communicate_waits_for_a_grandchild_when_asked_to() -> None:
     with gate() as (read, release, write):
         process = await start(*sh(HOLD_STDOUT + "echo here"), stdin=read)

@@ -456,6 +456,7 @@ def test_a_host_without_standard_descriptors() -> None:
 # ---- What ends a program ends its tree ----
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["run", "call", "check_output"])
 def test_a_timeout_ends_the_tree(name: str, tmp_path: Path) -> None:
     script = f"({DAEMON}) >{tmp_path}/pid & wait"
