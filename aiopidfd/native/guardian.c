@@ -1,21 +1,21 @@
 /* What runs after the clone: the guardian, and its child until exec.
  *
- * The guardian is a process that shares our memory and, at first, our descriptor table. It never
- * execs, so its exit signal stays 0 and nothing in our process can see it (execve(2) would reset
- * the exit signal to SIGCHLD: that is why the program is the guardian's child and not ours).
+ * The guardian is a process that shares our memory and, at first, our descriptor table. It never execs, so
+ * its exit signal stays 0 and nothing in our process can see it. (execve(2) would reset the exit signal to
+ * SIGCHLD. That is why the program is the guardian's child and not ours.)
  *
  * The contract of this file:
  *
  *   - No libc, no errno, no TLS, no allocation, no stack protector, no lazily bound symbol: only
  *     raw system calls. We share the spawning thread's TLS, and that thread runs on or may be gone.
- *     CI checks that the compiled file needs no outside symbol but those of clone.c, jail.c and
- *     children.c, and that those need none.
+ *     CI checks that the compiled file needs no outside symbols except those of clone.c, jail.c and
+ *     children.c, and that those files need none.
  *   - Touch nothing but the record. The spawner keeps it mapped until we cannot run any more.
- *   - No signal handler of the host program ever runs here: every signal is blocked when we start
- *     and stays blocked in the guardian; the child unblocks only after all handlers were reset.
+ *   - No signal handler of the host ever runs here. Every signal is blocked when we start, and stays
+ *     blocked in the guardian. The child unblocks signals only after all handlers were reset.
  *   - A descriptor in the shared table belongs to the spawner: we never open or close one there. The
- *     guardian has a table of its own before it tells of the start; the child has one from its first
- *     call on, with what it needs and no more: so nothing of the host's is held by either.
+ *     guardian has a table of its own before it reports the start. The child has its own table from its
+ *     first call on, with only what it needs. So neither holds anything of the host's open.
  */
 #include "children.h"
 #include "fds.h"
@@ -63,8 +63,9 @@ static __attribute__((noreturn)) void child_fails(struct record *record, int ste
     die(127);
 }
 
-/* Before all else: until now the table is the host's. What lies above the highest number that is needed
- * is not even copied (close_range(2), Linux 5.9), so this costs the same however much the host has open. */
+/* This comes first: until now the table is the host's. Descriptors above the highest number that is needed
+ * are not even copied (close_range(2), Linux 5.9). So the cost does not depend on how much the host has
+ * open. */
 static void leave_shared_table(struct record *record)
 {
     long result = SYS(__NR_close_range, record->highest + 1, ~0U, CLOSE_RANGE_UNSHARE);
@@ -72,11 +73,11 @@ static void leave_shared_table(struct record *record)
         child_fails(record, FAILED_TABLE, result);
 }
 
-/* While the child has all our rights. */
+/* Called while the child still has all our rights. */
 static void enter_cgroup(struct record *record)
 {
     long fd = SYS(__NR_openat, record->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    long result = fd < 0 ? fd : SYS(__NR_write, fd, "0", 1); /* whoever writes it */
+    long result = fd < 0 ? fd : SYS(__NR_write, fd, "0", 1); /* 0 means the process that writes it */
     if (result < 0)
         child_fails(record, FAILED_CGROUP, result);
     SYS(__NR_close, fd);
@@ -90,9 +91,10 @@ static void sleep_ms(long ms)
     SYS(__NR_ppoll, NULL, 0, &wait, NULL, SIGSET_BYTES);
 }
 
-/* A file that was written and closed a moment ago is busy as long as somebody has a duplicate: another
- * start, between its first call and its second, or a fork of the host's. That is over when those are
- * through: so the exec is tried again while starts are under way, for a while at most, and once more. */
+/* A file that was written and closed a moment ago is busy as long as somebody has a duplicate of its
+ * descriptor. That may be another start, between its first call and its second, or a fork of the host's. The
+ * file is free when those have gone on. So the exec is tried again while other starts are under way, up to a
+ * limit, and once more after that. */
 static long exec(const struct record *record, const char *path)
 {
     enum { PAUSE_MS = 1, TRIES = 100, LEAST = 3 };
@@ -142,13 +144,13 @@ static void child_main(void *opaque)
             opened = result;
     }
 
-    /* The guardian was killed: nobody will reap us, and a PR_SET_PDEATHSIG came too late to tell. */
+    /* The guardian was killed: nobody will reap us, and PR_SET_PDEATHSIG was set too late to tell us. */
     if (SYS(__NR_getppid) != record->guardian_pid)
         die(127);
 
     SYS(__NR_rt_sigprocmask, SIG_SETMASK, &record->sigmask, 0, SIGSET_BYTES);
 
-    /* Like CPython: the first failure that says more than "not here", else the last one. */
+    /* Like CPython: report the first failure that says more than "not here", or else the last failure. */
     long telling = 0, last = -ENOENT;
     for (char *const *path = record->paths; *path; path++) {
         last = exec(record, *path);
@@ -160,7 +162,7 @@ static void child_main(void *opaque)
 
 /* ---- The guardian --------------------------------------------------------------------------- */
 
-/* Another phase: those who sleep on `alive` are woken. */
+/* Enters a new phase, and wakes all threads that sleep on `alive`. */
 static void enter(struct record *record, int phase)
 {
     atomic_store(&record->phase, phase);
@@ -169,7 +171,8 @@ static void enter(struct record *record, int phase)
         SYS(__NR_futex, &record->alive, FUTEX_WAKE, INT_MAX);
 }
 
-/* Nobody is told by the hub's eventfd: our pidfd says it, and the table may still be the host's. */
+/* The hub's eventfd is not written to: the end of our pidfd tells of the failure, and the descriptor table
+ * may still be the host's. */
 static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
 {
     record->failed_step = step;
@@ -178,9 +181,9 @@ static __attribute__((noreturn)) void guardian_fails(struct record *record, int 
     die(1);
 }
 
-/* SIGCHLD must be at its default, or the kernel would reap the child for us and drop its status.
- * clone3 reset every handler already (CLONE_CLEAR_SIGHAND); clone(2) cannot, so it is done here.
- * Ignored signals stay ignored, as exec would leave them. */
+/* SIGCHLD must be at its default, or the kernel would reap the child for us and drop its status. clone3 has
+ * reset every handler already (CLONE_CLEAR_SIGHAND). clone(2) cannot, so it is done here. Ignored signals
+ * stay ignored, as exec would leave them. */
 static void reset_signal_handlers(struct record *record)
 {
     struct kernel_sigaction reset, old;
@@ -200,7 +203,7 @@ static void reset_signal_handlers(struct record *record)
     }
 }
 
-/* Returns once the child has exec'd or is gone (CLONE_VFORK): it uses our record until then. */
+/* Returns when the child has exec'd or is gone (CLONE_VFORK). The child uses our record until then. */
 static long clone_child(struct record *record)
 {
     struct clone_request request;
@@ -224,20 +227,21 @@ static long clone_child(struct record *record)
     return clone_process(&request, child_main, record);
 }
 
-/* A child that is born into a cgroup is killed at birth if our own cgroup and that one have not been
- * killed (cgroup.kill) equally often: the kernel compares the one's count with the other's, to find a
- * kill that came during the clone (kernel/cgroup/cgroup.c, cgroup_css_set_fork(); Linux 5.14 to 6.18
- * at least). A child that has not run its first instruction has done nothing: so once more, and it
- * enters by hand. */
+/* A child that is born into a cgroup is killed at birth if our own cgroup and that one have not been killed
+ * (cgroup.kill) equally often. The kernel compares the two counts to find a kill that came during the clone
+ * (kernel/cgroup/cgroup.c, cgroup_css_set_fork(); Linux 5.14 to 6.18 at least). A child that has not run its
+ * first instruction has done nothing. So we clone once more, and the new child enters the cgroup by
+ * itself. */
 static long start_child(struct record *record)
 {
     record->enter_cgroup = record->cgroup >= 0 && record->call != CALL_CLONE3;
     long pid = clone_child(record);
     if (pid < 0 || record->cgroup < 0 || record->enter_cgroup || atomic_load(&record->claim) != CLAIM_NONE)
         return pid;
-    record->stillborn_pidfd = record->child_pidfd; /* first this, then that: see close_stillborn() */
+    record->stillborn_pidfd = record->child_pidfd; /* set this before clearing `born`: see
+                                                      close_stillborn() */
     atomic_store(&record->born, 0);
-    if (atomic_load(&record->kill_requested)) { /* so that is what it died of */
+    if (atomic_load(&record->kill_requested)) { /* that kill is why the child died */
         atomic_store(&record->born, (int)pid);
         return pid;
     }
@@ -246,14 +250,14 @@ static long start_child(struct record *record)
     return clone_child(record);
 }
 
-/* Leave the descriptor table that we share with our parent, with only what we wait on and what we tell
- * by: else we would keep a pipe's writer or a listening socket of its alive. Unsharing copies no more of
- * the table than what lies below the first closed range (close_range(2), Linux 5.9). 0 or -errno. */
+/* Leaves the descriptor table that we share with our parent. We keep only what we wait on and what we write
+ * to. Otherwise we would keep a pipe's writer or a listening socket of the parent open. Unsharing copies only
+ * the part of the table below the first closed range (close_range(2), Linux 5.9). Returns 0 or -errno. */
 static long leave_descriptor_table(struct record *record)
 {
     int keep[] = {record->life_fd, record->self_fd, record->event_fd, record->kill_fd};
     enum { N = sizeof keep / sizeof *keep };
-    for (int i = 1; i < N; i++) /* in order; a -1 comes first */
+    for (int i = 1; i < N; i++) /* sorted; each -1 comes first */
         for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
             int higher = keep[k - 1];
             keep[k - 1] = keep[k];
@@ -265,8 +269,8 @@ static long leave_descriptor_table(struct record *record)
     for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
         if (keep[i] > next)
             SYS(__NR_close_range, next, keep[i] - 1, 0);
-    /* What is written to must not be a file that the host has put there behind our back; and what is not
-     * our lifeline any more says nothing of our parent. */
+    /* We must not write to a file that the host has put at one of these numbers behind our back. And a
+     * descriptor that is no longer our lifeline says nothing about our parent. */
     if (!fds_is(record->event_fd, &record->event))
         record->event_fd = -1;
     if (!fds_is(record->kill_fd, &record->kill))
@@ -283,15 +287,15 @@ static int has_ended(int code)
     return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
 }
 
-/* Reaps whatever has exited: the program (then *over is set, its status is in the record), and orphans
- * of it that the kernel gave to us as their subreaper. Returns -ECHILD once there is no child left.
- * A child that has asked to be traced by its parent (PTRACE_TRACEME) is reported when it stops, too,
- * whatever the options (waitid(2) on a tracee): it is left as it is, as other parents leave it. */
+/* Reaps whatever has exited: the program (then *over is set and its status is in the record), and orphans of
+ * the program that the kernel gave to us as their subreaper. Returns -ECHILD once no child is left. A child
+ * that has asked to be traced by its parent (PTRACE_TRACEME) is also reported when it stops, whatever the
+ * options (waitid(2) on a tracee). We leave such a child as it is, as other parents do. */
 static long reap(struct record *record, int options, int *over)
 {
     for (;;) {
         siginfo_t info;
-        info.si_pid = 0; /* waitid leaves it alone when nothing has changed */
+        info.si_pid = 0; /* waitid does not set it when nothing has changed */
         struct rusage *usage = *over ? NULL : &record->usage;
         long result = SYS(__NR_waitid, P_ALL, 0, &info, WEXITED | __WALL | options, usage);
         if (result == -EINTR)
@@ -306,7 +310,7 @@ static long reap(struct record *record, int options, int *over)
     }
 }
 
-/* A descriptor that becomes readable when a child exits. Ours alone: we have left the table. */
+/* A descriptor that becomes readable when a child exits. It is ours alone: we have left the shared table. */
 static int open_sigchld(void)
 {
     uint64_t mask = (uint64_t)1 << (SIGCHLD - 1);
@@ -337,9 +341,9 @@ struct guard {
     int contain;
     int jailed;
     int over;   /* the program is reaped */
-    int told;   /* the parent has been told so, by other means than our end */
+    int told;   /* the parent has been told of that, other than by our end */
     int alone;  /* the parent is gone */
-    int unsure; /* the pipe is no lifeline any more: the host has closed our parent's end of it */
+    int unsure; /* the pipe is not a lifeline any more: the host has closed our parent's end of it */
     int ending; /* everything is being killed */
     int64_t deadline;
 };
@@ -349,10 +353,10 @@ enum {
     KILL_AGAIN_MS = 10,
     LOOK_AGAIN_MS = 1000,
     OUTRUN_AFTER_MS = 50,
-    KILL_DEADLINE_MS = 5000, /* what sleeps uninterruptibly in the kernel dies when it wakes */
+    KILL_DEADLINE_MS = 5000, /* a process in uninterruptible sleep dies only when it wakes */
 };
 
-/* Opens what is waited on, and locks us in. Where memory or descriptors are out it is tried again later. */
+/* Opens what we wait on, and locks us in. If memory or descriptors run out, this is tried again later. */
 static void settle(struct guard *guard, const struct record *record)
 {
     if (guard->jailed)
@@ -363,9 +367,9 @@ static void settle(struct guard *guard, const struct record *record)
         guard->children_fd = aiopidfd_children_open();
         if (guard->children_fd == -EMFILE || guard->children_fd == -ENFILE || guard->children_fd == -ENOMEM)
             return;
-        if (guard->children_fd < 0) { /* was looked at before the start: /proc has changed since */
-            if (!guard->over) /* else the number may be another's */
-                SYS(__NR_kill, record->child_pid, SIGKILL); /* rather than that it runs uncontained */
+        if (guard->children_fd < 0) { /* this worked before the start, so /proc has changed since */
+            if (!guard->over) /* if it is reaped, the pid may be another process's */
+                SYS(__NR_kill, record->child_pid, SIGKILL); /* better killed than running uncontained */
             guard->contain = 0;
         }
     }
@@ -401,8 +405,8 @@ static void kill_cgroup(const struct record *record)
         SYS(__NR_write, record->kill_fd, "1", 1);
 }
 
-/* A loop hears of the program's exit by the program's own pidfd, and finds the status here as a rule. Where
- * it was faster than we were it has asked to be told: one of us sees the other's store. */
+/* A loop hears of the program's exit by the program's own pidfd, and usually finds the status here. If the
+ * loop was faster than we were, it has asked to be told. One of the two always sees the other's store. */
 static void say_exited(struct record *record)
 {
     enter(record, PHASE_EXITED);
@@ -410,15 +414,16 @@ static void say_exited(struct record *record)
         tell(record);
 }
 
-/* kcmp(2), Linux 3.5, CONFIG_KCMP. Where it cannot tell, or may not: no. */
+/* kcmp(2), Linux 3.5, CONFIG_KCMP. The answer is no where kcmp cannot tell or is not allowed. */
 static int shares_memory_with_parent(const struct record *record)
 {
     return SYS(__NR_kcmp, record->guardian_pid, record->parent_pid, KCMP_VM, 0, 0) == 0;
 }
 
-/* Sleeps until the program has exited, or we have no one to tell: the parent died (its pidfd), or
- * exec'd (the life pipe's last writer is gone: it is close-on-exec). Then leaves: at once, or when what
- * else the program has started is gone too, if that is to be killed (contain) or waited for. */
+/* Sleeps until the program has exited, or there is nobody left to tell. The latter is so if the parent died
+ * (its pidfd tells), or exec'd (the life pipe's last writer is close-on-exec, so it is gone). Then the
+ * guardian leaves. It leaves at once, or, if the rest of the tree is to be killed (contain) or waited for,
+ * when that is gone too. */
 static __attribute__((noreturn)) void stand_guard(struct record *record)
 {
     struct guard guard;
@@ -433,17 +438,18 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     for (;;) {
         settle(&guard, record);
         sleep_until_news(&guard);
-        /* Taken off the queue first: an exit that comes later then raises the signal anew. */
+        /* Taken off the queue first, so that a later exit raises the signal again. */
         char signal_info[128]; /* struct signalfd_siginfo */
         if (guard.fds[CHILD].revents)
             SYS(__NR_read, guard.fds[CHILD].fd, signal_info, sizeof signal_info);
         if (reap(record, WNOHANG, &guard.over) == -ECHILD) {
-            kill_cgroup(record); /* who has come into it is no child of ours, perhaps */
+            kill_cgroup(record); /* a process in the cgroup need not be our child */
             if (guard.over && !guard.told)
                 say_exited(record);
             die(0);
         }
-        /* A host that becomes a daemon closes the pipe; then it still has our memory, and after an exec not. */
+        /* A host that becomes a daemon closes the pipe, but still shares our memory. After an exec it does
+         * not. */
         if (guard.fds[LIFE].revents && !guard.fds[SELF].revents && shares_memory_with_parent(record)) {
             guard.fds[LIFE].fd = -1;
             guard.fds[LIFE].revents = 0;
@@ -493,7 +499,8 @@ static int we_are_alone(const struct record *record)
     return SYS(__NR_ppoll, lifelines, 2, &none, NULL, SIGSET_BYTES) > 0;
 }
 
-/* Until the word is another one, for a while at most: who should change it may be gone. */
+/* Waits until the word has changed, but only for a limited time: the thread that should change it may be
+ * gone. */
 static void wait_on(atomic_int *word, int value)
 {
     enum { LOOK_AGAIN_NS = 100 * 1000 * 1000 };
@@ -503,7 +510,7 @@ static void wait_on(atomic_int *word, int value)
     SYS(__NR_futex, word, FUTEX_WAIT, value, &wait);
 }
 
-/* Nothing may run before the spawner has all that it needs: a start that raises has run nothing. */
+/* Nothing may run before the spawner has all that it needs. So if a start raises, nothing has run. */
 static void wait_to_begin(struct record *record)
 {
     for (;;) {
@@ -514,13 +521,14 @@ static void wait_to_begin(struct record *record)
             return;
         }
         wait_on(&record->go, GO_AWAITED);
-        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* or so it looks: see check_calls() */
+        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* a wrong lifeline looks like
+                                                                               this too: see check_calls() */
             guardian_fails(record, FAILED_LIFELINES, -EBADF);
     }
 }
 
-/* What is refused to us, by a filter or a limit, is found out before there is a program. So is what has
- * become of the lifelines: their numbers are the host's to close, and to open something else there. */
+/* Finds out before there is a program which calls a filter or a limit refuses to us. Also checks the
+ * lifelines: the host may have closed their numbers, and opened something else there. */
 static void check_calls(struct record *record)
 {
     struct pollfd fds[N_FDS];
@@ -536,10 +544,10 @@ static void check_calls(struct record *record)
         guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
     if (result > 0 || !fds_is(record->life_fd, &record->life) || !fds_is(record->self_fd, &record->self))
         guardian_fails(record, FAILED_LIFELINES, -EBADF);
-    for (unsigned long i = 0; i < record->n_fds; i++) /* what the program is to get, likewise */
+    for (unsigned long i = 0; i < record->n_fds; i++) /* the same check for what the program is to get */
         if (!fds_are_ours(&record->fds[i]))
             guardian_fails(record, FAILED_LIFELINES, -EBADF);
-    result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL where it may be made */
+    result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL means that the call is allowed */
     if (result != -EINVAL)
         guardian_fails(record, FAILED_CALL - __NR_signalfd4, result);
     result = SYS(__NR_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL, NULL); /* there is no child */
@@ -547,7 +555,7 @@ static void check_calls(struct record *record)
         guardian_fails(record, FAILED_CALL - __NR_waitid, result);
 }
 
-/* The program runs: not yet told, and cannot be called back. */
+/* The program runs already, but the start is not reported yet. The program cannot be called back. */
 static void leave_descriptor_table_at_last(struct record *record)
 {
     enum { TRIES = 100, PAUSE_MS = 10 };
@@ -590,8 +598,9 @@ void aiopidfd_guardian(void *opaque)
     }
 
     leave_descriptor_table_at_last(record);
-    SYS(__NR_chdir, "/"); /* the directory that we were started in is free to be unmounted */
-    /* Pairs with spawner_kill(): whichever comes second sees the other, so a kill is never lost. */
+    SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
+    /* Pairs with spawner_kill(): whichever store comes second, its side sees the other. So a kill is never
+     * lost. */
     enter(record, PHASE_RUNNING);
     if (atomic_load(&record->kill_requested))
         SYS(__NR_kill, pid, SIGKILL);
@@ -601,8 +610,8 @@ void aiopidfd_guardian(void *opaque)
 
 /* ---- The guardian of a forked process (fork.c) ------------------------------------------------ */
 
-/* The caller's thread and the guardian are never in the C library at the same time. In a process with
- * one thread that has no locks: a mutex is released there by a plain store, which wakes nobody. */
+/* The caller's thread and the guardian are never in the C library at the same time. In a process with one
+ * thread the C library takes no real locks: it releases a mutex by a plain store, which wakes nobody. */
 void aiopidfd_wait_to_fork(struct record *record)
 {
     while (!atomic_load(&record->may_fork)) {
@@ -612,10 +621,11 @@ void aiopidfd_wait_to_fork(struct record *record)
     }
 }
 
-/* The spawner opens the pidfd itself, as a guardian that is killed while it does so would leave a
- * descriptor that nobody knows. Until it has done so the child is not reaped: its pid stays its own.
- * Only where the guardian lives in another pid namespace, so that our number says nothing to the
- * spawner, the guardian is asked to open it, in the table that both share. */
+/* The spawner opens the pidfd itself, because a guardian that is killed while it does so would leave a
+ * descriptor that nobody knows. Until the spawner has done so, the child is not reaped, so its pid stays its
+ * own. There is one exception: if the guardian lives in another pid namespace, our number for the child says
+ * nothing to the spawner. Only then the spawner asks the guardian to open the pidfd, in the table that both
+ * share. */
 static void wait_until_child_is_let_go(struct record *record)
 {
     for (;;) {
@@ -641,7 +651,7 @@ void aiopidfd_forked(struct record *record, long pid)
     if (pid < 0)
         guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
-    enter(record, PHASE_RUNNING); /* from here on the caller may go on, and its TLS may be gone */
+    enter(record, PHASE_RUNNING); /* from here on the caller may continue, and its TLS may be gone */
     wait_until_child_is_let_go(record);
     while (leave_descriptor_table(record) < 0)
         sleep_ms(TRY_AGAIN_MS);
