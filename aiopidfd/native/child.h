@@ -1,4 +1,4 @@
-/* A child as the spawner's own files see it. spawner.h has what the world sees. */
+/* A child as the spawner's own files see it. spawner.h has what all other files see. */
 #ifndef AIOPIDFD_CHILD_H
 #define AIOPIDFD_CHILD_H
 
@@ -8,8 +8,8 @@
 
 #include <time.h>
 
-/* Children in a list, which is a ring with a head; a child is in as many as it has links. `next` is NULL
- * where it is in none. */
+/* A list of children: a ring with a head. A child is in as many lists as it has links. `next` is NULL while
+ * the link is in no list. */
 struct link {
     struct child *child;
     struct link *next, *previous;
@@ -39,56 +39,58 @@ struct child {
     int code, status;
     int has_usage;
     struct rusage usage;
-    struct owned *fds;   /* handed over: closed when the program has its copies */
+    struct owned *fds;   /* handed over to us; closed when the program has its copies */
     size_t n_fds;
     int abandoned;
-    int restarted;       /* once, with new lifelines */
+    int restarted;       /* the start was repeated, with new lifelines; that is done once */
     int n_blocked;       /* threads that sleep on the record */
     int starts;          /* counted in starts_under_way */
-    struct timespec lost_since; /* when the guardian was found dead with the child's birth unknown */
+    struct timespec lost_since; /* when we found the guardian dead, without knowing whether the child was
+                                   born */
     struct link all;     /* of all children */
-    struct link behind;  /* of those that a later start looks after */
+    struct link behind;  /* of the children that a later start looks after */
     struct link asked, news; /* of the hub */
-    enum child_state told;   /* the state that it was named with by hub_collect() */
+    enum child_state told;   /* the state in which hub_collect() last reported it */
 };
 
 /* ---- The lock (child.c) ----
- * One for every child, the lists, the hubs, the lifelines and the low numbers; nothing blocks under it. The
- * same thread may take it again: a signal handler that forks meets it in the at-fork handler. */
+ * There is one lock for all children, lists, hubs, lifelines and low numbers. Nothing blocks while it is
+ * held. The thread that holds it may take it again: a signal handler that forks takes it in the at-fork
+ * handler. */
 
 void spawner_lock(void);
 void spawner_unlock(void);
 
-/* Whether this process is a copy of the one that made its children, past the at-fork handlers (a raw
- * clone, _Fork(3)). Then all children are FOREIGN from now on. Asks no system call. */
+/* Checks whether this process is a copy of the one that made its children, and the at-fork handlers did not
+ * run (a raw clone, _Fork(3)). If so, all children are FOREIGN from now on. Makes no system call. */
 void spawner_check_copy(void);
 
-/* Starts that are under way in this process: counted for exec() in guardian.c. */
+/* The number of starts that are under way in this process. exec() in guardian.c reads it. */
 extern atomic_int starts_under_way;
 
 /* ---- Lists (child.c) ---- */
 
 void list_init(struct link *list);
-void list_append(struct link *list, struct link *link, struct child *child); /* if it is not in one */
+void list_append(struct link *list, struct link *link, struct child *child); /* unless it is in a list */
 void list_remove(struct link *link);
 
 /* ---- child.c ---- */
 
 struct child *child_new(struct hub *hub);
-void child_free(struct child *child);           /* closes all that is still held */
+void child_free(struct child *child);           /* closes all that it still holds */
 struct child *child_find(uint64_t id);          /* or NULL */
 int child_pidfd_is_ours(const struct owned *pidfd, int pid);
-int child_hold_program(struct child *child); /* 0: its pidfd is ours, or is so again; or -errno */
+int child_hold_program(struct child *child); /* 0: we hold its pidfd, or have opened it again; or -errno */
 void child_close_pidfd(struct owned *pidfd, int pid);
 void child_end_start(struct child *child);      /* it is not STARTING any more, or never was */
 void child_close_handed_over(struct child *child);
-void child_wake_guardian(const struct child *child); /* one that somebody has stopped, with its group perhaps */
-int child_is_over(const struct child *child);   /* nothing of it will ever move any more */
-int child_wait_readable(int fd, int64_t nanoseconds); /* 1; 0: not in that time; -errno. Negative: without end */
-int child_is_hung_up(int fd);                   /* the other end of a pipe or a terminal is closed; -errno */
-int child_is_readable(int fd);                  /* without a limit on descriptors: poll(2) has one */
-void child_after_news(struct child *child);     /* keeps it in the lists that it belongs to; may free it */
-void child_sweep(void);                         /* looks after some of those that are behind */
+void child_wake_guardian(const struct child *child); /* for one that was stopped, perhaps with its group */
+int child_is_over(const struct child *child);   /* nothing of it will ever change any more */
+int child_wait_readable(int fd, int64_t nanoseconds); /* 1; 0: not in that time; -errno. Negative: no limit */
+int child_is_hung_up(int fd);                   /* the other end of the pipe or terminal is closed; -errno */
+int child_is_readable(int fd);                  /* has no limit on descriptors; poll(2) has one */
+void child_after_news(struct child *child);     /* puts it into the lists where it belongs; may free it */
+void child_sweep(void);                         /* looks after some of the children that are behind */
 
 /* ---- record.c ---- */
 

@@ -1,4 +1,4 @@
-/* What has become of a child: its states are drawn in spawner.h. */
+/* What has become of a child. The states are drawn in spawner.h. */
 #define _GNU_SOURCE
 #include "child.h"
 #include "life.h"
@@ -15,7 +15,7 @@ int child_was_born(const struct record *record)
     return record->call == CALL_CLONE3 ? atomic_load(&record->born) != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
 }
 
-/* Whether a number that the kernel has stored at a child's birth still means that child, or what was it. */
+/* Whether a number that the kernel stored at a child's birth still means that child, alive or dead. */
 int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
 {
     if (fd < 0 || SYS(__NR_pidfd_send_signal, fd, 0, 0, 0) == -EBADF)
@@ -23,20 +23,20 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
     if (record->child_identity.inode && life_has_pidfs())
         return fds_is(fd, &record->child_identity);
     if (record->call != CALL_CLONE3 || record->guardian_pid != guardian_pid)
-        return 1; /* its pid is not known to us */
+        return 1; /* we do not know its pid */
     int pid = pidinfo_pid(fd);
     return pid == 0 || pid == atomic_load(&record->born);
 }
 
-/* The descriptor of a child that was killed at birth, or -1. A guardian that was killed between two
- * lines of its own may have left the same number in both places: then it is the child's. */
+/* The descriptor of a child that was killed at birth, or -1. A guardian that was killed between two of its
+ * statements may have left the same number in both places. Then the number is that of the living child. */
 int child_stillborn_pidfd(const struct record *record)
 {
     int fd = record->stillborn_pidfd;
     return child_was_born(record) && fd == record->child_pidfd ? -1 : fd;
 }
 
-/* Once the guardian is past the clone. */
+/* Call it once the guardian is past the clone. */
 static void close_stillborn(struct record *record)
 {
     struct owned pidfd = {.fd = child_stillborn_pidfd(record)};
@@ -44,9 +44,10 @@ static void close_stillborn(struct record *record)
     child_close_pidfd(&pidfd, 0);
 }
 
-/* Reaps the guardian by its pid: nobody's number changes that. Among children that send no SIGCHLD alone
- * (__WCLONE), so that no ordinary child of the host's can be meant. ECHILD: somebody else who passes
- * __WALL reaped it, which is as good, for what it had to say is in the record. */
+/* Reaps the guardian by its pid, because a pid cannot be changed by anybody, unlike a descriptor. Looks only
+ * among children that send no SIGCHLD (__WCLONE), so that it cannot hit an ordinary child of the host.
+ * ECHILD: somebody else who passes __WALL has reaped the guardian. That does no harm, because all that the
+ * guardian had to say is in the record. */
 void child_reap_guardian(struct child *child)
 {
     if (child->guardian_reaped || !child->guardian_pid)
@@ -55,7 +56,7 @@ void child_reap_guardian(struct child *child)
     long result = SYS(__NR_waitid, P_PID, child->guardian_pid, &info, WEXITED | WNOHANG | __WCLONE, NULL);
     if (result == -ECHILD || (result == 0 && info.si_pid != 0))
         child->guardian_reaped = 1;
-    else if (result < 0 && result != -EINTR) /* a filter that came later */
+    else if (result < 0 && result != -EINTR) /* the host has since installed a filter */
         child->guardian_reaped = child_is_readable(child->guardian.fd);
     if (!child->guardian_reaped)
         return;
@@ -64,9 +65,9 @@ void child_reap_guardian(struct child *child)
     child_close_pidfd(&child->guardian, child->guardian_pid);
 }
 
-/* After an exec of this process the guardians of the program that it was have ended, as zombies that no
- * ordinary wait reaps: they send no SIGCHLD. The first starts look for them, by the name that guardians have
- * (proc_pid_comm(5)). One of our own that is found here is reaped a moment early. */
+/* After an exec of this process, the guardians of the old program have ended. They are zombies that no
+ * ordinary wait reaps, because they send no SIGCHLD. The first starts look for them, by the name that
+ * guardians have (proc_pid_comm(5)). If a guardian of our own is found here, it is reaped a moment early. */
 void child_reap_guardians_before_exec(void)
 {
     static int looks_left = 16;
@@ -81,8 +82,9 @@ void child_reap_guardians_before_exec(void)
     looks_left -= looks_left > 0;
 }
 
-/* Whether the guardian can never touch our memory again. The kernel says so in `alive`, whatever killed it;
- * but for a core dump of its own before Linux 5.16: then it is that it has been reaped. */
+/* Whether the guardian can never touch our memory again. The kernel says so in `alive`, whatever killed the
+ * guardian. The exception is a guardian that dumps core before Linux 5.16: then we know it when the guardian
+ * is reaped. */
 static int has_left_memory(const struct child *child)
 {
     return atomic_load(&child->record->alive) == 0 || child->guardian_reaped;
@@ -95,9 +97,10 @@ void child_collect_start(struct child *child)
     child->pidfd.fd = record->child_pidfd;
     child->pidfd.identity = record->child_identity;
     child->guardian.identity = record->guardian_identity;
-    fds_move_above_stdio(&child->pidfd.fd); /* or it stays where the kernel has put it */
+    fds_move_above_stdio(&child->pidfd.fd); /* if that fails, it stays where the kernel has put it */
     child->pid = record->child_pid;
-    /* After unshare(CLONE_NEWPID) or setns() both live in another pid namespace than we do. */
+    /* After unshare(CLONE_NEWPID) or setns() the guardian and the program are in another pid namespace than
+     * we. */
     if (record->guardian_pid != child->guardian_pid)
         child->pid = pidinfo_pid(child->pidfd.fd);
     child_close_handed_over(child);
@@ -106,7 +109,8 @@ void child_collect_start(struct child *child)
     child_end_start(child);
     struct failure failure;
     if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
-        atomic_store(&record->tell_requested, 1); /* no memory: the guardian tells, or its pidfd */
+        atomic_store(&record->tell_requested, 1); /* there was no memory: the guardian tells of the exit, or
+                                                     its pidfd does */
 }
 
 static int a_second_has_passed(struct timespec *since)
@@ -125,8 +129,8 @@ static void fail(struct child *child, int error, int failed_step)
     child->state = CHILD_FAILED;
 }
 
-/* The guardian was killed while it started the program: whatever there is of it shall not run on
- * unknown to the caller, who gets an error. Nothing happens while it cannot be told what there is. */
+/* The guardian was killed while it started the program. The caller gets an error, so no child may run on
+ * without the caller knowing it. Nothing is done until we can tell whether there is a child. */
 static void collect_lost_start(struct child *child)
 {
     struct record *record = child->record;
@@ -140,9 +144,9 @@ static void collect_lost_start(struct child *child)
         }
         child->state = CHILD_DYING;
     } else if (record->call == CALL_CLONE && atomic_load(&record->cloning) && record->child_pidfd >= 0) {
-        /* A child may have been born that has yet to run its first instruction. It comes to that
-         * within microseconds, unless the machine is so loaded that it does not within a second:
-         * then it shall leave at once when it does, and its record, which it will read, stays. */
+        /* A child may have been born that has not run its first instruction yet. Normally it runs that within
+         * microseconds. On a very loaded machine it may need more than a second. Then it must leave as soon
+         * as it runs. It will read its record, so the record stays. */
         if (!a_second_has_passed(&child->lost_since))
             return;
         int unclaimed = CLAIM_NONE;
@@ -160,14 +164,15 @@ static void collect_lost_start(struct child *child)
     child->failed_step = FAILED_GUARDIAN;
 }
 
-/* Nothing has run, and the caller has done nothing wrong: once more, with lifelines that are ours. */
+/* Nothing has run, and the caller has done nothing wrong. So start once more, with lifelines that are
+ * ours. */
 static int may_start_again(const struct child *child)
 {
     if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
         return 0;
     for (size_t i = 0; i < child->n_fds; i++)
         if (!fds_are_ours(&child->fds[i]))
-            return 0; /* what the program was to get is gone as well */
+            return 0; /* the descriptors for the program are gone as well */
     return 1;
 }
 
@@ -201,7 +206,7 @@ static void collect_failure(struct child *child)
     child_end_start(child);
 }
 
-/* How the program ended. The guardian may still be there: then the record is, too. */
+/* Notes how the program ended. If the guardian is still there, the record stays too. */
 static void collect_exit(struct child *child)
 {
     const struct record *record = child->record;
@@ -212,11 +217,11 @@ static void collect_exit(struct child *child)
     child->state = CHILD_EXITED;
 }
 
-/* The program runs on without a guardian; its pidfd still tells when it exits. How it ended can be
- * had where it has become our own child (we are init or a subreaper), or as pidinfo.h says. */
+/* The program runs on without a guardian. Its pidfd still tells when it exits. We can learn how it ended if
+ * it has become our own child (we are init or a subreaper), or in the way that pidinfo.h describes. */
 static void collect_orphan(struct child *child)
 {
-    if (child_hold_program(child) < 0) { /* closed behind our back: nothing more is known */
+    if (child_hold_program(child) < 0) { /* the pidfd was closed behind our back: we learn nothing more */
         child->state = child->state == CHILD_DYING ? CHILD_FAILED : CHILD_UNKNOWN;
         return;
     }
@@ -233,12 +238,14 @@ static void collect_orphan(struct child *child)
         child->state = CHILD_EXITED;
     } else {
         int result = pidinfo_exit(fd, child->pid, &child->code, &child->status);
-        if (result != -EAGAIN) /* else it is not reaped yet, and the pidfd tells of that too (Linux 6.15) */
+        if (result != -EAGAIN) /* else the program is not reaped yet; the pidfd will tell of that too (Linux
+                                  6.15) */
             child->state = result == 0 ? CHILD_EXITED : CHILD_UNKNOWN;
     }
 }
 
-/* With a guardian that is, or was. Each phase is read after `alive`: if that is 0 the phase is the last. */
+/* For a child that has, or had, a guardian. The phase is read after `alive`: if `alive` is 0, the phase is
+ * the last one. */
 static void advance_with_record(struct child *child)
 {
     struct record *record = child->record;
@@ -260,13 +267,13 @@ static void advance_with_record(struct child *child)
         collect_exit(child);
     } else if (child->state == CHILD_RUNNING && left) {
         child->state = CHILD_ORPHANED;
-        /* The guardian may have died just before it would have heeded the request. */
+        /* The guardian may have died just before it could obey the request. */
         if (atomic_load(&record->kill_requested) && child_hold_program(child) == 0)
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
     }
     int child_is_inside = child_was_born(record) && atomic_load(&record->inside);
-    /* It had left before the phase was read, which was its last; and it is not another one by now, see
-     * start_again(). */
+    /* The guardian had left before the phase was read, so the phase was its last. We check again that no new
+     * guardian has taken its place meanwhile: see start_again(). */
     if (left && child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING) {
         child->record = NULL;
         record_free(record);
@@ -310,12 +317,12 @@ static long sleep_ms(int ms)
     return SYS(__NR_ppoll, NULL, 0, &wait, NULL, sizeof(uint64_t)) == -EINTR ? -EINTR : 0;
 }
 
-/* Looks at a word for a while, before the caller sleeps on it; whether it has changed.
+/* Looks at a word for a while before the caller sleeps on it. Returns whether the word has changed.
  *
- * A start takes some 200 us, and half as much again if the caller sleeps at once: then the kernel puts the
- * guardian's child on the processor that has fallen idle, and each of the three wakes the next one across
- * processors. So the caller stays awake, and only yields to whatever else wants to run here; unless other
- * threads start programs too, which can use the processor. */
+ * A start takes some 200 us. It takes half as much again if the caller sleeps at once: then the kernel puts
+ * the guardian's child on the processor that has become idle, and each of the three has to wake the next one
+ * on another processor. So the caller stays awake, and only yields to other tasks that want to run here. It
+ * does not do so while other threads start programs too, because they can use the processor. */
 static int changes_soon(const atomic_int *word, int value)
 {
     enum { AT_MOST_NS = 1000 * 1000 };
@@ -328,9 +335,9 @@ static int changes_soon(const atomic_int *word, int value)
     return 0;
 }
 
-/* Sleeps until there may be news, for so long at most; 0 or -errno. With the lock, which is given up
- * meanwhile. The guardian's word wakes us, or the kernel's when that is dead; a program without one is
- * known by its pidfd alone. */
+/* Sleeps until there may be news, but at most this long. Returns 0 or -errno. Call it with the lock held; the
+ * lock is given up meanwhile. The guardian wakes us; if the guardian is dead, the kernel does. A program
+ * without a guardian is watched by its pidfd alone. */
 static long sleep_on(struct child *child, int64_t ns)
 {
     struct timespec wait = timespec_of(ns);
@@ -342,20 +349,22 @@ static long sleep_on(struct child *child, int64_t ns)
         int value = atomic_load(&record->alive), phase = atomic_load(&record->phase);
         int starts = child->state == CHILD_STARTING, seen = starts ? PHASE_STARTING : PHASE_RUNNING;
         spawner_unlock();
-        /* On its way out, before start_again(); or gone, and it is not clear whether there is a program. */
+        /* The guardian is about to leave, before start_again(). Or it is gone, and it is not clear whether
+         * there is a program. */
         if (value == 0 || (phase == PHASE_FAILED && record->failed_step == FAILED_LIFELINES))
             result = sleep_ms(1);
         else if (phase != seen || (starts && changes_soon(&record->alive, value)))
             result = 0;
         else
             result = SYS(__NR_futex, &record->alive, FUTEX_WAIT, value, &wait);
-        if (atomic_load(&record->alive) == 0) /* the kernel wakes one: that one wakes the others */
+        if (atomic_load(&record->alive) == 0) /* the kernel wakes one thread, and that one wakes the others */
             SYS(__NR_futex, &record->alive, FUTEX_WAKE, INT_MAX);
     } else {
         struct pollfd pollfd = {.fd = child->pidfd.fd, .events = POLLIN};
         spawner_unlock();
         result = SYS(__NR_ppoll, &pollfd, 1, &wait, NULL, sizeof(uint64_t));
-        if (result > 0 || (result < 0 && result != -EINTR)) { /* exited and not reaped, or no poll to be had */
+        if (result > 0 || (result < 0 && result != -EINTR)) { /* the program has exited but is not reaped, or
+                                                                 poll is not possible */
             result = sleep_ms(1);
         }
     }
@@ -381,12 +390,12 @@ int spawner_block(struct child *child, enum child_state from, int64_t nanosecond
             break;
         }
         result = (int)sleep_on(child, left < AT_MOST_NS ? left : AT_MOST_NS);
-        /* A guardian that somebody has stopped would not tell of an exit. */
+        /* A guardian that somebody has stopped would not report an exit. */
         if (result == -ETIMEDOUT && child->state == CHILD_RUNNING && child_is_readable(child->pidfd.fd))
             child_wake_guardian(child);
         if (result == -ETIMEDOUT && child->state == CHILD_STARTING)
             child_reap_guardian(child); /* see has_left_memory() */
-        if (from == CHILD_ORPHANED) { /* the caller knows how long to wait for who reaps it */
+        if (from == CHILD_ORPHANED) { /* the caller knows how long to wait for the one who reaps it */
             child_advance(child);
             break;
         }

@@ -1,15 +1,16 @@
-/* Hubs: how a loop hears of its children. One epoll set and one eventfd for all of them, so that the loop
- * watches one descriptor, once.
+/* Hubs: how a loop hears of its children. One epoll set and one eventfd serve all of them. So the loop adds
+ * one descriptor, once.
  *
  *   what has happened                  what the loop is woken by
  *   the program was exec'd             the guardian writes to the eventfd
  *   it could not be; the guardian dies the guardian's pidfd
- *   the program has exited             the program's pidfd; the guardian has its status by then as a rule,
- *                                      else it is asked to write to the eventfd
+ *   the program has exited             the program's pidfd; usually the guardian has its status by then,
+ *                                      else the guardian is asked to write to the eventfd
  *
- * All are edge-triggered: nothing needs to be read, and what stays ready for ever (a guardian that a stuck
- * third party traces, a pidfd that a raw copy of us has a duplicate of) does not spin the loop. What comes
- * back with an event is an id and not a pointer, for the same reason.
+ * All of them are edge-triggered, so nothing needs to be read. A descriptor that stays readable for ever does
+ * not make the loop spin. (Examples are a guardian that another process traces and does not let go, and a
+ * pidfd of which a raw copy of us has a duplicate.) For the same reason an event carries an id and not a
+ * pointer.
  */
 #define _GNU_SOURCE
 #include "child.h"
@@ -20,7 +21,7 @@
 
 static struct hub *hubs;
 
-/* Takes a descriptor over, off the standard three. */
+/* Takes a descriptor over, and moves it off 0, 1 and 2. */
 static int take(struct owned *owned, int fd)
 {
     if (fd < 0)
@@ -45,9 +46,11 @@ static int open_both(struct hub *hub, const char **call)
     return epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) < 0 ? -errno : 0;
 }
 
-/* All eventfds and epoll sets have one inode, so they prove each other: the kernel finds this file under
- * this number in this set (EEXIST), or it does not, and then nothing of a stranger's has changed. Asked by
- * EPOLL_CTL_MOD it would tell the loop of the eventfd once more, which is never read: two turns for nothing. */
+/* All eventfds and epoll sets share one inode, so the inode does not identify ours. Instead the two prove
+ * each other. Either the kernel finds this file under this number in this set (EEXIST). Or it does not, and
+ * then the call has changed nothing in a stranger's file. EPOLL_CTL_MOD would answer too, but it would report
+ * the eventfd to the loop once more, as the eventfd is never read. That costs two turns of the loop for
+ * nothing. */
 static int hub_is_ours(struct hub *hub)
 {
     struct epoll_event event = {.events = 0};
@@ -58,7 +61,7 @@ static int hub_is_ours(struct hub *hub)
         return 1;
     if (added)
         epoll_ctl(hub->epoll.fd, EPOLL_CTL_DEL, hub->event.fd, &event);
-    hub->epoll.fd = hub->event.fd = -1; /* forgotten: the next hub may get these numbers */
+    hub->epoll.fd = hub->event.fd = -1; /* forget the numbers: the next hub may get them */
     return 0;
 }
 
@@ -73,7 +76,7 @@ static void close_both(struct hub *hub)
 
 static void close_if_idle(struct hub *hub)
 {
-    /* Until then a guardian knows the eventfd by its number in our table. */
+    /* Until then a guardian knows the eventfd only by its number in our table. */
     if (hub->released && hub->n_starting == 0)
         close_both(hub);
 }
@@ -100,11 +103,11 @@ struct hub *hub_new(struct failure *failure)
     list_init(&hub->news);
     spawner_lock();
     spawner_check_copy();
-    spawner_prepare(failure); /* the low numbers before ours */
+    spawner_prepare(failure); /* the low numbers are taken before our descriptors */
     if (failure->error == 0)
         failure->error = open_both(hub, &failure->call);
     if (failure->error < 0) {
-        fds_close(&hub->event); /* opened a moment ago */
+        fds_close(&hub->event); /* it was opened a moment ago */
         fds_close(&hub->epoll);
         free(hub);
         hub = NULL;
@@ -130,8 +133,8 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
     failure->call = "epoll_ctl(2)";
     failure->error = 0;
     if (child->hub->released)
-        return 0; /* nobody is to be told */
-    if (!hub_is_ours(child->hub)) /* the host's own set would tell it of numbers that it does not know */
+        return 0; /* nobody wants to be told */
+    if (!hub_is_ours(child->hub)) /* the set may be the host's own, which would then report unknown ids */
         return failure->error = -EBADF;
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = child->id << 1 | (is_program != 0)};
     failure->error = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
@@ -140,7 +143,8 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
 
 void hub_add_news(struct child *child)
 {
-    int is_news = child->told != child->state || child->state == CHILD_ORPHANED; /* of which more may be known */
+    int is_news = child->told != child->state || child->state == CHILD_ORPHANED; /* an orphan may have more
+                                                                                    news */
     if (child->hub && !child->abandoned && is_news)
         list_append(&child->hub->news, &child->news, child);
 }
@@ -166,7 +170,8 @@ void hub_leave(struct child *child)
     free_if_unused(hub);
 }
 
-/* The guardian knows the eventfd of the old hub alone: here its end is the news, or the loop looks again. */
+/* The guardian knows only the old hub's eventfd. Here the news is the end of the guardian, or the loop looks
+ * again. */
 void hub_adopt(struct hub *hub, struct child *child)
 {
     struct failure failure;
@@ -188,10 +193,10 @@ static void look_at(struct child *child)
 {
     child_advance(child);
     hub_add_news(child);
-    child_after_news(child); /* which may free it */
+    child_after_news(child); /* this may free the child */
 }
 
-/* Those whose guardian was going to write to the eventfd. */
+/* Looks at the children whose guardian was going to write to the eventfd. */
 static void look_at_asked(struct hub *hub)
 {
     for (struct link *link = hub->asked.next, *next; link != &hub->asked; link = next) {
@@ -200,14 +205,14 @@ static void look_at_asked(struct hub *hub)
     }
 }
 
-/* The program is over, and its guardian has not told how yet: it is about to. One that was stopped is woken
- * when the loop looks again, and not here: SIGCONT would trap a guardian that somebody traces (ptrace(2),
- * PTRACE_SEIZE). */
+/* The program is over, and its guardian has not told how yet, but is about to. A guardian that was stopped is
+ * not woken here, but when the loop looks again: SIGCONT would trap a guardian that somebody traces
+ * (ptrace(2), PTRACE_SEIZE). */
 static void ask_for_status(struct child *child)
 {
     atomic_store(&child->record->tell_requested, 1);
     list_append(&child->hub->asked, &child->asked, child);
-    look_at(child); /* it may have told just before it could see that */
+    look_at(child); /* the guardian may have told just before it could see the request */
 }
 
 static void look_at_event(uint64_t data)
@@ -224,9 +229,10 @@ static void look_at_event(uint64_t data)
         ask_for_status(child);
 }
 
-/* Of whom no event will tell, or not for sure: a program that is over and whose guardian is late, stopped
- * perhaps, or knows another hub; a guardian that was killed while it is not clear whether there is a program.
- * The loop looks again after a while. */
+/* Whether there may be news of the child that no event will report, or not for sure. That is so for a program
+ * that is over and whose guardian is late: perhaps stopped, or it knows another hub. It is also so if the
+ * guardian was killed while it is not clear whether there is a program. The loop looks again after a
+ * while. */
 static int is_late(const struct child *child)
 {
     return child->state == CHILD_RUNNING || (child->state == CHILD_STARTING && child->lost_since.tv_sec);

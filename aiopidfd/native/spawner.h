@@ -1,5 +1,5 @@
-/* The spawner: starts guardians, collects what they report, and owns every descriptor and mapping
- * of a child until it is over. No Python here. Every function may be called from any thread.
+/* The spawner: starts guardians, collects what they report, and owns every descriptor and mapping of a child
+ * until the child is over. There is no Python here. Every function may be called from any thread.
  */
 #ifndef AIOPIDFD_SPAWNER_H
 #define AIOPIDFD_SPAWNER_H
@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <sys/resource.h>
 
-/* A system call for the child to make before exec. Where data[i] is set, argument i becomes a
- * pointer to a copy of those bytes. */
+/* A system call for the child to make before exec. Where data[i] is set, argument i becomes a pointer to a
+ * copy of those bytes. */
 struct plan_step {
     long nr;
     long arg[5];
@@ -21,24 +21,25 @@ struct plan_step {
 
 struct hub;
 
-/* What to start. All of it is copied; the strings' arrays end with NULL. */
+/* What to start. All of it is copied. The arrays of strings end with NULL. */
 struct plan {
     enum clone_call call;
     int private_memory;
-    int private_table; /* the program inherits what is open in ours */
-    int highest; /* the highest number, of those that are not in `fds`, that the child needs before exec */
-    int contain; /* kill all that is left when the program has exited, or we have */
-    int cgroup; /* directory of the cgroup that the program is put into, or -1; among `fds` */
-    int kill_fd; /* cgroup.kill of it, for `contain`; or -1; among `fds` */
-    struct hub *hub; /* by which a loop is told of all news; or NULL */
+    int private_table; /* the program inherits the descriptors that are open in ours */
+    int highest; /* the highest descriptor, except those in `fds`, that the child needs before exec */
+    int contain; /* kill all that is left when the program has exited or this process has ended */
+    int cgroup; /* directory of the cgroup that the program is put into, or -1; it is one of `fds` */
+    int kill_fd; /* cgroup.kill of that cgroup, for `contain`; or -1; it is one of `fds` */
+    struct hub *hub; /* through it a loop is told of all news; or NULL */
     size_t n_steps;
     const struct plan_step *steps;
     const char *const *paths;
     const char *const *argv;
     const char *const *envp;
     size_t n_fds;
-    const int *fds; /* taken over on success: closed as soon as the program has its copies. Where a step
-                       has one of them as the first argument of dup3(2) it may be moved before */
+    const int *fds; /* taken over on success, and closed as soon as the program has its copies. If a step has
+                       one of them as the first argument of dup3(2), that descriptor may be moved to another
+                       number before */
 };
 
 /*
@@ -54,20 +55,20 @@ enum child_state {
     CHILD_STARTING, /* there is a guardian, and perhaps a program */
     CHILD_RUNNING,  /* the program was exec'd; its pidfd is ours */
     CHILD_ORPHANED, /* the program runs on without a guardian */
-    CHILD_DYING,    /* ... and was never told of: it has got SIGKILL */
+    CHILD_DYING,    /* the guardian was killed before it reported a start: the program has got SIGKILL */
     CHILD_EXITED,   /* code and status are valid; usage too if has_usage */
-    CHILD_UNKNOWN,  /* the program is gone and no one can tell how it ended */
+    CHILD_UNKNOWN,  /* the program is gone and nobody can tell how it ended */
     CHILD_FAILED,   /* error and failed_step are valid */
     CHILD_FOREIGN,
 };
 
-/* The last four are final: no news will come of the program. */
+/* The last four states are final: there will be no more news of the program. */
 static inline int child_is_final(enum child_state state)
 {
     return state >= CHILD_EXITED;
 }
 
-/* A call that failed: -errno, and its name where that says more. */
+/* A call that failed: -errno, and the name of the call where the name says more. */
 struct failure {
     int error;
     const char *call;
@@ -75,94 +76,96 @@ struct failure {
 
 struct child; /* child.h */
 
-/* Once, before anything else; 0 or -errno. From then on forked copies are taken care of. */
+/* Call this once, before anything else. Returns 0 or -errno. From then on forked copies are handled. */
 int spawner_init(void);
 
-/* Starts the program. Returns at once, or NULL with *failure set (and plan->fds untouched): then nothing
- * of it has run. */
+/* Starts the program, and returns at once. On failure it returns NULL, with *failure set and plan->fds
+ * untouched: then nothing of the program has run. */
 struct child *spawner_spawn(const struct plan *plan, struct failure *failure);
 
-/* Forks this process, unseen: the new one is a guardian's child. Blocks until it runs. Twice returned
- * from: here with the child, RUNNING, or NULL with an error; in the new process, in which nothing of
- * the caller's has run before, with NULL and no error. */
+/* Forks this process, invisibly: the new process is a guardian's child. Blocks until it runs. The function
+ * returns twice. Here it returns the child, RUNNING, or NULL with an error. In the new process it returns
+ * NULL without an error, before any of the caller's code has run there. */
 struct child *spawner_fork(enum clone_call call, struct hub *hub, struct failure *failure);
 
-/* Takes the lifelines and the low numbers, which the first start would take; 0 or an error. */
+/* Makes the lifelines and takes the low numbers now, as the first start would otherwise do. Returns 0 or an
+ * error in *failure. */
 void spawner_prepare(struct failure *failure);
 
 /* What is known of a child. */
 enum child_state spawner_state(struct child *child);
-uint64_t spawner_id(const struct child *child); /* never another child's in this process */
+uint64_t spawner_id(const struct child *child); /* unique among all children of this process */
 int spawner_pid(struct child *child);           /* the program's; 0 until RUNNING */
 int spawner_guardian_pid(const struct child *child);
 void spawner_error(struct child *child, int *error, int *failed_step);
 int spawner_result(struct child *child, int *code, int *status, struct rusage *usage); /* has_usage */
 
-/* Moves the state on as far as is known now; reaps the guardian. Never blocks. */
+/* Moves the state on as far as is known now, and reaps the guardian. Never blocks. */
 enum child_state spawner_poll(struct child *child);
 
-/* Blocks as long as the state is `from`, for so many nanoseconds at most; -1: for ever. Returns the state;
- * or -ETIMEDOUT, or -EINTR after a signal. Any number of threads may do so. */
+/* Blocks as long as the state is `from`, but at most for this many nanoseconds; -1 means without a limit.
+ * Returns the state, or -ETIMEDOUT, or -EINTR after a signal. Any number of threads may call it at once. */
 int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds);
 
-/* Blocks until the guardian of a program that is over is reaped, if it does not stay: it is on its way, which
- * takes microseconds. At most so long, for somebody may have stopped it, or trace it. */
+/* For a program that is over: blocks until its guardian is reaped, unless the guardian stays. A guardian
+ * needs only microseconds to leave. There is a time limit because somebody may have stopped or traced it. */
 void spawner_finish(struct child *child, int64_t nanoseconds);
 
-/* In a final state: closes the program's pidfd. */
+/* Closes the program's pidfd. Call it in a final state. */
 void spawner_close(struct child *child);
 
-/* The program's pidfd while it runs as far as is known, else -1. */
+/* The program's pidfd while the program runs, as far as we know; else -1. */
 int spawner_pidfd(struct child *child);
 
-/* A duplicate of it; or -errno: -ESRCH when the program does not run as far as is known. */
+/* A duplicate of the program's pidfd, or -errno. -ESRCH means that the program does not run, as far as we
+ * know. */
 int spawner_dup_pidfd(struct child *child);
 
-/* Sends a signal to the program through its pidfd: 0 or -errno; -ESRCH when it has exited, -EBADF when
- * somebody has closed the pidfd. */
+/* Sends a signal to the program through its pidfd. Returns 0 or -errno: -ESRCH when the program has exited,
+ * -EBADF when somebody has closed the pidfd. */
 int spawner_signal(struct child *child, int sig);
 
-/* SIGKILL to the program now or, while it is being started, as soon as there is one. */
+/* Sends SIGKILL to the program: now, or, while it is being started, as soon as there is a program. */
 void spawner_kill(struct child *child);
 
-/* Stop waiting for the status of an ORPHANED child that has exited: UNKNOWN. */
+/* Stops waiting for the status of an ORPHANED child that has exited: the state becomes UNKNOWN. */
 void spawner_give_up_status(struct child *child);
 
-/* From now on the guardian stays until all that the program has started is gone, its own exit
- * notwithstanding. Returns a duplicate of the guardian's pidfd, which is readable then; or -errno:
- * -ESRCH when the guardian is gone. */
+/* From now on the guardian stays until all that the program has started is gone, even after the program has
+ * exited. Returns a duplicate of the guardian's pidfd, which becomes readable when the guardian ends. Or
+ * returns -errno: -ESRCH when the guardian is gone. */
 int spawner_stay(struct child *child);
 
-/* Gives the child up. If it is STARTING it is killed; else it lives on, and its guardian is reaped by
- * a later start, or by its hub. */
+/* Gives the child up. A child that is STARTING is killed. Any other child lives on, and its guardian is
+ * reaped by a later start or by the child's hub. */
 void spawner_release(struct child *child);
 
-/* Collects all children that were given up; returns how many of them are not over yet. */
+/* Collects all children that were given up. Returns how many of them are not over yet. */
 int spawner_sweep(void);
 
-/* How many records exist: for tests that look for leaks. */
+/* How many records exist. This is for tests that look for leaks. */
 int spawner_records(void);
 
-/* ---- Hubs: by which a loop hears of its children (hub.c) ---- */
+/* ---- Hubs: how a loop hears of its children (hub.c) ---- */
 
-/* NULL with *failure set. */
+/* On failure it returns NULL, with *failure set. */
 struct hub *hub_new(struct failure *failure);
 
-/* Its descriptor, readable when hub_collect() has news; -1 once the host has closed it, or in a forked
- * copy. */
+/* The hub's descriptor. It is readable when hub_collect() has news. It is -1 once the host has closed it, and
+ * in a forked copy. */
 int hub_fd(struct hub *hub);
 
-/* Moves on all children of which there is news; stores the ids of up to `room` of them, and returns how
- * many. As many as `room`: call again. *late: of so many there is more to be known that no event may tell of:
- * call hub_look_again() after some hundredths of a second, which returns how many there are then; of what it
- * has found hub_collect() tells. */
+/* Moves on all children that have news. Stores the ids of up to `room` of them, and returns how many it has
+ * stored. If that is `room`, call it again. *late is the number of children that may have more news of which
+ * no event will tell. For these call hub_look_again() after some hundredths of a second. It returns how many
+ * such children there are then; hub_collect() reports what it has found. */
 size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late);
 int hub_look_again(struct hub *hub);
 
-/* From now on it, and no other, hears of a child whose program runs. */
+/* From now on this hub, and no other, hears of the child. For a child whose program runs. */
 void hub_adopt(struct hub *hub, struct child *child);
 
-/* Closes its descriptors. Its children live on. */
+/* Closes the hub's descriptors. Its children live on. */
 void hub_release(struct hub *hub);
 
 #endif

@@ -1,4 +1,4 @@
-/* A start: everything is had, a guardian is made, and then it may begin. */
+/* A start: everything that it needs is prepared, a guardian is made, and then the guardian may begin. */
 #define _GNU_SOURCE
 #include "child.h"
 #include "fork.h"
@@ -30,11 +30,11 @@ void start_go(struct record *record, int go)
         SYS(__NR_futex, &record->go, FUTEX_WAKE, INT_MAX);
 }
 
-/* Hazards of the clone below, and where each is answered:
+/* Hazards of the clone below, and where each is handled:
  *   our TLS and memory are shared          guardian.c's contract; the record outlives it (collect.c)
  *   a signal handler runs in the guardian  all signals are blocked, the C library's internal ones too
  *   our descriptors are shared             leave_descriptor_table() in guardian.c
- *   something cannot be had after it       the guardian waits to begin
+ *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard() in guardian.c
  *   we fork                                become_copy() in child.c
  *   the guardian is killed                 child_advance() in collect.c
@@ -53,7 +53,7 @@ static long clone_guardian(struct child *child)
         .stack_size = record->stack_size,
     };
     if (record->fork_stack) { /* the caller has blocked all signals already */
-        request.flags = CLONE_VM | CLONE_FILES; /* its child is to have our handlers */
+        request.flags = CLONE_VM | CLONE_FILES; /* its child shall have our handlers */
         request.stack = record->fork_stack;
         request.stack_size = record->fork_stack_size;
         return clone_process(&request, aiopidfd_fork_guardian, record);
@@ -75,7 +75,7 @@ int start_guardian(struct child *child, struct failure *failure)
     record->self_fd = life->self.fd;
     record->life = life->read.identity;
     record->self = life->self.identity;
-    if (child->hub && !record->fork_stack) { /* of a forked one the guardian's pidfd tells all */
+    if (child->hub && !record->fork_stack) { /* for a forked process the guardian's pidfd tells everything */
         record->event_fd = child->hub->event.fd;
         record->event = child->hub->event.identity;
     }
@@ -85,7 +85,7 @@ int start_guardian(struct child *child, struct failure *failure)
     long pid = clone_guardian(child);
     if (pid < 0) {
         atomic_store(&record->alive, 0);
-        record->guardian_fd = -1; /* a failed clone may leave a number there that is not ours */
+        record->guardian_fd = -1; /* a failed clone may leave a number here that is not ours */
         failure->call = record->call == CALL_CLONE3 ? "clone3(2)" : "clone(2)";
         return failure->error = (int)pid;
     }
@@ -99,7 +99,7 @@ int start_guardian(struct child *child, struct failure *failure)
     return failure->error;
 }
 
-/* Descriptors that lie high are moved down for the time of the start: see low.h. */
+/* Moves descriptors with high numbers down for the time of the start: see low.h. */
 static void move_down(struct child *child)
 {
     struct record *record = child->record;
@@ -115,7 +115,7 @@ static void move_down(struct child *child)
             record->cgroup = to;
         if (record->kill_fd == from)
             record->kill_fd = to;
-        fds_own(&child->fds[i], to); /* `from` is still the caller's, see spawner_spawn() */
+        fds_own(&child->fds[i], to); /* `from` still belongs to the caller, see spawner_spawn() */
     }
 }
 
@@ -127,7 +127,7 @@ static void find_highest(struct child *child, int highest)
     child->record->highest = highest > 2 ? highest : 2;
 }
 
-/* All that can be had before the guardian is there. */
+/* Gets everything that can be got before there is a guardian. */
 static int prepare(struct child *child, const struct plan *plan)
 {
     child->record = record_new(plan);
@@ -139,12 +139,12 @@ static int prepare(struct child *child, const struct plan *plan)
     child->n_fds = plan->n_fds;
     move_down(child);
     find_highest(child, plan->highest);
-    child->record->fds = child->fds; /* until the program is told to run */
+    child->record->fds = child->fds; /* the record has them until the program is told to run */
     child->record->n_fds = child->n_fds;
     return 0;
 }
 
-/* The originals of those that have been moved down. */
+/* Closes the originals of the descriptors that were moved down. */
 static void close_moved(const struct child *child, const struct plan *plan)
 {
     for (size_t i = 0; i < plan->n_fds; i++)
@@ -152,7 +152,7 @@ static void close_moved(const struct child *child, const struct plan *plan)
             SYS(__NR_close, plan->fds[i]);
 }
 
-/* What was not moved stays the caller's. */
+/* Descriptors that were not moved stay the caller's. */
 static void give_back(struct child *child, const struct plan *plan)
 {
     for (size_t i = 0; i < child->n_fds; i++)
@@ -173,7 +173,7 @@ struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
         spawner_unlock();
         return NULL;
     }
-    const struct life *life = life_get(&failure->error, &failure->call); /* and the low numbers */
+    const struct life *life = life_get(&failure->error, &failure->call); /* takes the low numbers too */
     if (life)
         failure->error = prepare(child, plan);
     if (failure->error == 0) {
@@ -193,7 +193,7 @@ struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
     }
     give_back(child, plan);
     if (child->guardian_pid) {
-        /* It has not begun and goes home: what is left is to reap it. */
+        /* The guardian has not begun, and goes home. It only remains to reap it. */
         start_go(child->record, GO_HOME);
         child->abandoned = 1;
         child_after_news(child);
