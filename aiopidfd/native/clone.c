@@ -21,9 +21,9 @@ struct clone3_args {
 };
 enum { VERSION_0_SIZE = 64 };
 
-/* The two entry points below return twice: in the caller with the pid or -errno, and not at all in
- * the child, which calls entry(arg) on the new stack. Written in assembly because C cannot say
- * "from here on another stack": a compiler may spill a value to a slot the other side then reads. */
+/* The two entry points below return in the caller, with the pid or -errno. In the child they do not return:
+ * they call entry(arg) on the new stack. They are written in assembly because C cannot say "from here on
+ * another stack": a compiler may spill a value to a slot that the other side then reads. */
 long aiopidfd_clone3(struct clone3_args *args, unsigned long size, void (*entry)(void *), void *arg)
     __attribute__((visibility("hidden")));
 long aiopidfd_clone(unsigned long flags, void *stack_top, int *pidfd, void (*entry)(void *), void *arg, int *inside)
@@ -59,7 +59,7 @@ __asm__(".text\n"
         "  .cfi_startproc\n"
         "  endbr64\n"
         "  movq %r9, %r10\n" /* child_tid */
-        "  movq %rcx, %r9\n" /* entry; arg is in r8, which is `tls`, unread without CLONE_SETTLS */
+        "  movq %rcx, %r9\n" /* entry; arg is in r8, which is `tls`, and is not read without CLONE_SETTLS */
         "  movl $56, %eax\n"
         "  syscall\n"
         "  testq %rax, %rax\n"
@@ -144,9 +144,9 @@ __asm__(".text\n"
 
 #else
 
-/* Any other architecture: the C library's clone(), which knows how to switch the stack there.
- * Its one blemish: when the call *fails* it writes errno through the TLS that the guardian shares
- * with the spawning thread. The architectures above are free of that. */
+/* On any other architecture: the C library's clone(), which knows how to switch the stack there. It has one
+ * fault: when the call *fails*, it writes errno through the TLS that the guardian shares with the spawning
+ * thread. The architectures above do not have this fault. */
 extern int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
 
 struct plain_entry {
@@ -163,12 +163,12 @@ static int plain_start(void *opaque)
 
 long aiopidfd_clone(unsigned long flags, void *stack_top, int *pidfd, void (*entry)(void *), void *arg, int *inside)
 {
-    /* On the new stack, so that it outlives this frame. */
+    /* This lies on the new stack, so that it outlives this frame. */
     struct plain_entry *plain = (struct plain_entry *)((char *)stack_top - 64);
     plain->entry = entry;
     plain->arg = arg;
     int pid = clone(plain_start, plain, (int)flags, plain, pidfd, NULL, inside);
-    return pid < 0 ? -11 /* EAGAIN: errno is not ours to read here */ : pid;
+    return pid < 0 ? -11 /* always EAGAIN, as we may not read errno here */ : pid;
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* A forked process that nothing in ours can see, and that is sound: fork() without the exec.
+/* A forked process that is invisible to ours, and that is sound: fork() without the exec.
  *
  *   the caller's thread              guardian                       the forked process
  *   blocks all signals
@@ -6,27 +6,27 @@
  *   waits, outside the C library     our descriptors, a stack of
  *                                    its own
  *                                    fork(), the C library's ----->  at-fork handlers, new locks
- *                                    tells the pid                   waits to be let go
+ *                                    reports the pid                 waits to be let go
  *   has all descriptors;
  *   lets it go ------------------------------------------------->  goes on in the caller's frame
  *   goes on                          guardian.c: never again
  *                                    touches the TLS
  *
- * A raw clone would inherit the locks of malloc and stdio as other threads held them, a wrong thread
- * id and no robust list. The C library's fork() sees to all of that, and to everybody's at-fork
- * handlers, for the thread whose TLS it is called with. That is the caller's: so the forked process
- * is the caller's thread, and may go on where that was.
+ * A raw clone would inherit the locks of malloc and stdio as other threads held them, a wrong thread id and
+ * no robust list. The C library's fork() handles all of that, and everybody's at-fork handlers, for the
+ * thread whose TLS it is called with. That is the caller's TLS. So the forked process is a copy of the
+ * caller's thread, and may go on where that thread was.
  *
- * What a guardian does not have of the caller, and its child therefore would not have either:
+ * A guardian lacks some things that the caller has. Its child would lack them too:
  *
  *   SIGCHLD's action       the guardian needs the default: put back in the child
  *   the signal mask        put back by the caller's half (spawner.c)
  *   the alternate stack    the kernel drops it with CLONE_VM: set again in the child
- *   the rseq registration  likewise: registered again in the child
+ *   the rseq registration  dropped likewise: registered again in the child
  *   robust list, thread id the C library's fork() does it
  *
- * Until fork() has returned in the guardian this is libc code on the caller's TLS, while the caller
- * waits. After that guardian.c's contract holds.
+ * Until fork() has returned in the guardian, the guardian runs libc code on the caller's TLS, while the
+ * caller waits. After that guardian.c's contract holds.
  */
 #include "fork.h"
 #include "syscall.h"
@@ -41,14 +41,15 @@
 enum { SIGSET_BYTES = 8 };
 
 /* ---- The caller's frame ----------------------------------------------------------------------
- * Written in assembly rather than with setjmp: to the compiler aiopidfd_fork_point() is a function
- * that returns once, which in each of the two address spaces is the truth. Its frame lies on the
- * caller's stack and stays there until the caller has been told; the forked process has a copy.
- * (longjmp would not do: hardened builds refuse a jump from another stack.)
  *
- * With a shadow stack (x86 CET, arm64 GCS) the return from that frame would fault: the guardian,
- * and so the forked process, has another one. It would take a restore token on the caller's, as
- * swapcontext(3) leaves one. Python does not run with them so far: refused by the check below. */
+ * This is written in assembly rather than with setjmp. To the compiler aiopidfd_fork_point() is a function
+ * that returns once, and that is true in each of the two address spaces. Its frame lies on the caller's stack
+ * and stays there until the caller has been told; the forked process has a copy. (longjmp would not do:
+ * hardened builds refuse a jump from another stack.)
+ *
+ * With a shadow stack (x86 CET, arm64 GCS) the return from that frame would fault, because the guardian, and
+ * so the forked process, has another shadow stack. A return would need a restore token on the caller's, such
+ * as swapcontext(3) leaves. Python does not run with shadow stacks so far; the check below refuses them. */
 
 #if defined(__x86_64__)
 
@@ -72,7 +73,7 @@ __asm__(".text\n"
         "  .cfi_adjust_cfa_offset 8\n"
         "  pushq %r15\n"
         "  .cfi_adjust_cfa_offset 8\n"
-        "  subq $8, %rsp\n" /* for the alignment of the call */
+        "  subq $8, %rsp\n" /* aligns the stack for the call */
         "  .cfi_adjust_cfa_offset 8\n"
         "  movq %rsp, (%rdi)\n"
         "  movq %rdx, %rdi\n"
@@ -110,7 +111,7 @@ __asm__(".text\n"
 static int has_shadow_stack(void)
 {
     unsigned long pointer = 0;
-    __asm__ volatile("rdsspq %0" : "+r"(pointer)); /* does nothing where there is none */
+    __asm__ volatile("rdsspq %0" : "+r"(pointer)); /* does nothing where there is no shadow stack */
     return pointer != 0;
 }
 
@@ -190,7 +191,7 @@ static char *thread_pointer(void)
 
 #else
 
-/* The frame above has not been written for it. */
+/* The frame above has not been written for this architecture. */
 #define NO_FORK 1
 
 long aiopidfd_fork_point(void **frame, long (*body)(void *), void *arg)
@@ -223,10 +224,11 @@ int aiopidfd_fork_check(void)
 }
 
 /* ---- rseq(2) ---------------------------------------------------------------------------------
- * glibc 2.35 and later registers an area in each thread's TLS, where the kernel keeps the number of
- * the processor; sched_getcpu(3) and some allocators read it there. A guardian has no registration
- * (the kernel drops it with CLONE_VM), so neither has its child, and the copied number would stand
- * for ever. */
+ *
+ * glibc 2.35 and later registers an area in each thread's TLS, where the kernel keeps the number of the
+ * processor. sched_getcpu(3) and some allocators read it there. A guardian has no registration (the kernel
+ * drops it with CLONE_VM), so its child has none either. Without a new one the child's copied number would
+ * never change. */
 
 extern const ptrdiff_t __rseq_offset __attribute__((weak, visibility("default")));
 extern const unsigned int __rseq_size __attribute__((weak, visibility("default")));
@@ -240,17 +242,17 @@ static void register_rseq(void)
 {
     enum { LEAST = 32, UNINITIALIZED = -1, FAILED = -2 };
     if (!&__rseq_offset || !&__rseq_size || __rseq_size == 0)
-        return; /* another C library, or told not to (glibc.pthread.rseq) */
+        return; /* another C library, or one that was told not to register (glibc.pthread.rseq) */
     volatile struct rseq_head *area = (volatile struct rseq_head *)(thread_pointer() + __rseq_offset);
     if ((int32_t)area->cpu_id < 0)
-        return; /* the caller had none */
+        return; /* the caller had no registration */
     area->cpu_id_start = 0;
     area->cpu_id = (uint32_t)UNINITIALIZED;
     area->rseq_cs = 0;
     /* glibc 2.40 and later makes the area larger where the kernel asks for that, in steps of 32. */
     unsigned long size = (__rseq_size + LEAST - 1UL) & ~(LEAST - 1UL);
     if (SYS(__NR_rseq, area, size, 0, RSEQ_SIGNATURE) < 0)
-        area->cpu_id = (uint32_t)FAILED; /* the C library then asks the kernel instead */
+        area->cpu_id = (uint32_t)FAILED; /* then the C library asks the kernel instead */
 }
 
 /* ---- The forked process ---------------------------------------------------------------------- */
@@ -261,9 +263,9 @@ static __attribute__((noreturn)) void leave(void)
         SYS(__NR_exit_group, 127);
 }
 
-/* Nothing of the caller's runs in here before the caller has the pidfd and all else that it needs.
- * If the guardian is killed before that, or the caller fails, this process leaves. The record is in
- * memory that is shared across the fork too. */
+/* None of the caller's code runs here before the caller has the pidfd and all else that it needs. If the
+ * guardian is killed before that, or the caller fails, this process leaves. The record is in memory that
+ * stays shared after the fork. */
 static void wait_to_be_let_go(struct record *record)
 {
     enum { LOOK_AGAIN_NS = 50 * 1000 * 1000 };
@@ -299,10 +301,10 @@ void aiopidfd_fork_guardian(void *opaque)
     record->guardian_pid = (int)SYS(__NR_getpid);
     record->parent_pid = (int)SYS(__NR_getppid);
 
-    /* Ignored, or with SA_NOCLDWAIT, the kernel would reap the child itself and drop its status. The
-     * other handlers stay, for the child: every signal is blocked here, and remains so. No name yet
-     * (PR_SET_NAME), for the child would have it too. */
-    char reset[64] = {0}, sigchld[64]; /* struct sigaction; no kernel's is larger */
+    /* If SIGCHLD were ignored, or had SA_NOCLDWAIT, the kernel would reap the child itself and drop its
+     * status. The other handlers stay, for the child: every signal is blocked here, and remains blocked. The
+     * guardian does not set its name yet (PR_SET_NAME), because the child would have that name too. */
+    char reset[64] = {0}, sigchld[64]; /* struct sigaction; no kernel's version is larger */
     SYS(__NR_rt_sigaction, SIGCHLD, reset, sigchld, SIGSET_BYTES);
 
     aiopidfd_wait_to_fork(record);

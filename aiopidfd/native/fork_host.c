@@ -1,4 +1,4 @@
-/* Our side of a process without exec. fork.c has the guardian's, and the reasons. */
+/* Our side of a process without exec. fork.c has the guardian's side, and the reasons. */
 #define _GNU_SOURCE
 #include "child.h"
 #include "fork.h"
@@ -12,13 +12,14 @@
 #include <time.h>
 #include <unistd.h>
 
-/* For the C library's fork() and for at-fork handlers of unknown libraries; with a guard page. */
+/* The stack is for the C library's fork() and for at-fork handlers of unknown libraries. It has a guard
+ * page. */
 enum { FORK_STACK_SIZE = 256 * 1024 };
 
 static int prepare(struct child *child, enum clone_call call)
 {
     static const char *const nothing[] = {NULL};
-    /* The record's pages are shared across the fork: the new process waits on one of its words. */
+    /* The record's pages stay shared after the fork: the new process waits on one of the record's words. */
     struct plan plan = {
         .call = call,
         .private_memory = 1,
@@ -51,8 +52,8 @@ struct forking {
     struct failure *failure;
 };
 
-/* Waits until the guardian has told something more than `told`, or is dead. Until it has forked it has our
- * TLS: nothing but raw calls may be made here, and no signal may come. */
+/* Waits until the guardian's phase has gone beyond `told`, or the guardian is dead. Until it has forked, the
+ * guardian uses our TLS. So only raw calls may be made here, and no signal may arrive. */
 static int wait_for_guardian(struct record *record, int told)
 {
     int alive;
@@ -61,8 +62,8 @@ static int wait_for_guardian(struct record *record, int told)
     return alive;
 }
 
-/* With the lock held, which the guardian's fork() takes next. From `may_fork` on the C library is the
- * guardian's: see aiopidfd_wait_to_fork(). */
+/* Call it with the lock held; the guardian's fork() takes the lock next. From `may_fork` on, the guardian
+ * uses the C library: see aiopidfd_wait_to_fork(). */
 static long start_fork(void *opaque)
 {
     struct forking *forking = opaque;
@@ -80,9 +81,9 @@ static long start_fork(void *opaque)
     return 0;
 }
 
-/* If the guardian was killed inside the C library's fork() it has taken the locks of malloc and stdio with
- * it, or that of another library's at-fork handler: then somebody would wait for them for ever, and nobody
- * can give them back. */
+/* If the guardian was killed inside the C library's fork(), it may have held the locks of malloc and stdio,
+ * or that of another library's at-fork handler. Then some thread would wait for them for ever, and nobody can
+ * release them. */
 static void check_locks(const struct record *record)
 {
     static const char message[] = "aiopidfd: a guardian was killed inside fork(), and the C library's locks are lost "
@@ -100,7 +101,7 @@ static void decide(struct record *record, int held)
     SYS(__NR_futex, &record->held, FUTEX_WAKE, INT_MAX);
 }
 
-/* The pidfd of a child that the guardian has not reaped yet; or -errno. */
+/* The pidfd of a child that the guardian has not reaped yet, or -errno. */
 static int open_forked(struct child *child)
 {
     struct record *record = child->record;
@@ -111,7 +112,7 @@ static int open_forked(struct child *child)
     return told && wait_for_guardian(record, told) ? record->child_pidfd : -ECHILD;
 }
 
-/* The guardian has forked, or is dead. 0 and RUNNING, or -errno. */
+/* The guardian has forked, or is dead. Returns 0 with the state RUNNING, or -errno. */
 static int collect_fork(struct child *child)
 {
     struct record *record = child->record;
@@ -124,7 +125,7 @@ static int collect_fork(struct child *child)
     record->child_pidfd = pidfd;
     fds_identify(pidfd, &record->child_identity);
     fds_identify(child->guardian.fd, &record->guardian_identity);
-    /* While the guardian lived the pid was the child's own: so the pidfd is. */
+    /* While the guardian lived, the pid was the child's own. So the pidfd is the child's. */
     if (atomic_load(&record->alive) == 0) {
         SYS(__NR_close, pidfd);
         record->child_pidfd = -1;
@@ -132,10 +133,11 @@ static int collect_fork(struct child *child)
     }
     child_collect_start(child);
     decide(record, HELD_LET_GO);
-    return atomic_load(&record->held) == HELD_LET_GO ? 0 : -ECHILD; /* it saw that the guardian is dead */
+    return atomic_load(&record->held) == HELD_LET_GO ? 0 : -ECHILD; /* the forked process saw that the
+                                                                       guardian is dead */
 }
 
-/* No such child: the forked process leaves, if there is one, and so does the guardian. */
+/* There is no such child: the forked process leaves, if there is one, and so does the guardian. */
 static void call_off(struct child *child)
 {
     struct record *record = child->record;
@@ -158,7 +160,7 @@ struct child *spawner_fork(enum clone_call call, struct hub *hub, struct failure
     spawner_lock();
     spawner_check_copy();
     child_sweep();
-    life_check(); /* no guardian does it here */
+    life_check(); /* there is no guardian here to do it */
     struct child *child = child_new(hub);
     if (child)
         failure->error = prepare(child, call);
@@ -169,7 +171,7 @@ struct child *spawner_fork(enum clone_call call, struct hub *hub, struct failure
         child = NULL;
         spawner_unlock();
     } else if (aiopidfd_fork_point(&child->record->frame, start_fork, &forking) == 1) {
-        spawner_lock(); /* in the new process, whose at-fork handler has dropped all descriptors */
+        spawner_lock(); /* in the new process; its at-fork handler has dropped all descriptors */
         child_free(child);
         spawner_unlock();
         child = NULL;

@@ -11,7 +11,7 @@
 
 #include <asm/unistd.h>
 
-/* P_PIDFD of waitid(2), Linux 5.4: glibc has it from 2.36 on, and wheels are built with an older one. */
+/* P_PIDFD of waitid(2), Linux 5.4. glibc has it from 2.36 on, but wheels are built with an older glibc. */
 #define WAIT_PIDFD 3
 
 #if defined(__x86_64__)
@@ -118,7 +118,8 @@ sys6(long nr, long a, long b, long c, long d, long e, long f)
     register long r6 __asm__("r6") = d;
     register long r7 __asm__("r7") = e;
     register long r8 __asm__("r8") = f;
-    /* sc reports an error in the summary overflow bit and gives errno as a positive number. */
+    /* The sc instruction reports an error in the summary overflow bit, and gives errno as a positive
+     * number. */
     __asm__ volatile("sc\n\tbns+ 1f\n\tneg %1, %1\n1:"
                      : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r7), "+r"(r8)
                      :
@@ -130,7 +131,7 @@ sys6(long nr, long a, long b, long c, long d, long e, long f)
 #error "aiopidfd: this architecture needs a sys6() in native/syscall.h"
 #endif
 
-/* SYS(nr, ...): up to five arguments of any scalar or pointer type. */
+/* SYS(nr, ...) takes up to five arguments of any scalar or pointer type. */
 #define SYS5(nr, a, b, c, d, e, ...) sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS(...) SYS5(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 

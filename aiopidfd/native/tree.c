@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A process that is known to belong to the tree, and is held. */
+/* A process that is known to belong to the tree, and that we hold by a pidfd. */
 struct member {
     int pid;
     int pidfd;
@@ -23,7 +23,7 @@ struct walk {
     struct member root;
     tree_visitor visit;
     void *arg;
-    size_t limit; /* how many are visited at most */
+    size_t limit; /* how many processes are visited at most */
     int error;
 };
 
@@ -46,7 +46,7 @@ static int pids_add(struct pids *pids, int pid)
     return 0;
 }
 
-/* Neither reaped nor, so, its number anybody else's. A zombie is. */
+/* Whether the process is not reaped yet, so that its number is not another process's. True for a zombie. */
 static int is_there(const struct member *member)
 {
     return SYS(__NR_pidfd_send_signal, member->pidfd, 0, 0, 0) != -ESRCH;
@@ -87,13 +87,13 @@ static void pids_make_unique(struct pids *pids)
     pids->n = n;
 }
 
-/* One look at each thread; how many there are, or -errno. */
+/* Looks once at each thread. Returns how many there are, or -errno. */
 static int look_at_threads(const struct member *member, DIR *threads, struct pids *pids)
 {
     int error = 0, n = 0;
     const struct dirent *thread;
     rewinddir(threads);
-    /* What was opened stays with that process: it is the member if the member is still there. */
+    /* The opened directory stays with that process. It is the member's if the member is still there. */
     while (error == 0 && is_there(member) && (thread = readdir(threads))) {
         if (thread->d_name[0] == '.')
             continue;
@@ -112,9 +112,9 @@ static int look_at_threads(const struct member *member, DIR *threads, struct pid
     return error < 0 ? error : n;
 }
 
-/* The numbers of a member's children, which may have become others' by now; each once. A thread that
- * ends leaves its children to another of the same process, to one that was looked at already perhaps:
- * so that is done again until nothing new turns up. */
+/* The numbers of a member's children, each once. They may have become other processes' numbers by now. A
+ * thread that ends leaves its children to another thread of the same process, perhaps to one that we have
+ * looked at already. So we look again until nothing new turns up. */
 static int list_children(const struct member *member, struct pids *pids)
 {
     enum { LOOKS = 8 };
@@ -137,8 +137,8 @@ static int list_children(const struct member *member, struct pids *pids)
     return n < 0 ? n : 0;
 }
 
-/* Whether the process that we hold is a child of a member, or was and is now the root's. Who is asked
- * last must still be there: then the number was its own when the parent's was read. */
+/* Whether the process that we hold is a child of a member, or was one and is now the root's. The process that
+ * is checked last must still be there: then its number was still its own when the parent's was read. */
 static int belongs(struct walk *walk, const struct member *parent, const struct member *member)
 {
     int of = pidinfo_parent(member->pidfd, member->pid);
@@ -151,13 +151,14 @@ static int belongs(struct walk *walk, const struct member *parent, const struct 
     return of == walk->root.pid && is_there(&walk->root);
 }
 
-/* Opens a number if it is that of a child of the parent, still. */
+/* Opens a number if it still is that of a child of the parent. */
 static int open_member(struct walk *walk, const struct member *parent, int pid, struct member *member)
 {
     member->pid = pid;
     member->pidfd = (int)SYS(__NR_pidfd_open, pid, 0);
     if (member->pidfd < 0) {
-        if (member->pidfd != -ESRCH && member->pidfd != -EINVAL) /* gone; a thread by now */
+        if (member->pidfd != -ESRCH && member->pidfd != -EINVAL) /* the process is gone, or the number is a
+                                                                    thread's by now */
             walk->error = member->pidfd;
         return 0;
     }
@@ -180,7 +181,7 @@ static void visit_children(struct walk *walk, const struct member *parent)
     free(pids.pid);
 }
 
-/* Those that are held and are yet to be visited; on the heap, as a tree may be as deep as it likes. */
+/* The processes that we hold and have yet to visit. They are on the heap, as a tree may have any depth. */
 struct held {
     struct member *member;
     size_t n, room;
@@ -206,15 +207,15 @@ static void hold_children(struct walk *walk, struct held *held, const struct mem
     if (held_reserve(held, pids.n) < 0)
         error = -ENOMEM;
     else
-        for (size_t i = pids.n; i > 0; i--) /* the first shall be the next */
+        for (size_t i = pids.n; i > 0; i--) /* the first in the list shall be visited next */
             held->n += (size_t)open_member(walk, parent, pids.pid[i - 1], &held->member[held->n]);
     if (error < 0)
         walk->error = error;
     free(pids.pid);
 }
 
-/* A member, then all below it. Its children are held before it is visited: a signal may be its end, and
- * then they are somewhere else. */
+/* Visits a member, then all below it. We hold its children before we visit it: a signal may end the member,
+ * and then its children are somewhere else. */
 static void visit_all(struct walk *walk, const struct member *root, int visit_it)
 {
     struct held held = {0};
@@ -243,8 +244,8 @@ static int check_proc(void)
     return access("/proc/thread-self/children", F_OK) == 0 ? 0 : -ENOSYS;
 }
 
-/* How many tasks there are now (/proc/loadavg, proc(5)). A walk that meets more is being outrun by what
- * is born meanwhile, and would not end before that gets tired. */
+/* How many tasks there are now (/proc/loadavg, proc(5)). If a walk meets more than that, processes are born
+ * faster than it visits them, and it would not end by itself. */
 static size_t count_tasks(void)
 {
     char text[128], *end = NULL;
@@ -259,7 +260,7 @@ static size_t count_tasks(void)
     return tasks > 0 ? tasks : SIZE_MAX;
 }
 
-/* 0 or -errno. */
+/* Returns 0 or -errno. */
 static int walk_all(struct walk *walk, int root_too)
 {
     int error = check_proc();
