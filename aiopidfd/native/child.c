@@ -1,5 +1,5 @@
-/* Children: the lock, the lists that they are in, their descriptors, and what becomes of them when we
- * fork. Below, the functions of spawner.h that deal with a child that there is. */
+/* Children: the lock, the lists that they are in, their descriptors, and what becomes of them when we fork.
+ * The functions of spawner.h that deal with an existing child are at the end. */
 #define _GNU_SOURCE
 #include "child.h"
 #include "life.h"
@@ -28,13 +28,13 @@ static void make_mutex(void)
     pthread_mutexattr_destroy(&attributes);
 }
 
-/* One byte that reads 0 in a copy of this process, however that was made; else one of these. */
+/* One byte that reads 0 in a copy of this process, however the copy was made. Otherwise it has one of the values below. */
 static char *not_a_copy;
 enum { ORIGINAL = 1, COPY_WITH_A_LOCK = 2 };
 
 void spawner_lock(void)
 {
-    if (not_a_copy && !*not_a_copy) { /* another thread may have had the lock when the copy was made */
+    if (not_a_copy && !*not_a_copy) { /* another thread may have held the lock when the copy was made */
         make_mutex();
         *not_a_copy = COPY_WITH_A_LOCK;
     }
@@ -186,8 +186,8 @@ void child_close_pidfd(struct owned *pidfd, int pid)
     pidfd->fd = -1;
 }
 
-/* Where somebody has closed it, the program is opened anew: since Linux 6.9 the inode tells whether that is
- * the same process, whatever has become of its number. */
+/* If somebody has closed the pidfd, it is opened again by the pid. Since Linux 6.9 the inode tells whether
+ * the new one is the same process, even if the pid was given to another process. */
 int child_hold_program(struct child *child)
 {
     if (child_pidfd_is_ours(&child->pidfd, child->pid))
@@ -220,7 +220,8 @@ void child_close_handed_over(struct child *child)
     for (size_t i = 0; i < child->n_fds; i++) {
         if (life)
             low_give(child->fds[i].fd, &life->read);
-        fds_close(&child->fds[i]); /* what has been given back is the placeholder's by now, and not this */
+        fds_close(&child->fds[i]); /* a number that was given back holds the placeholder by now, so it is not
+                                      closed */
     }
     child->n_fds = 0;
 }
@@ -238,7 +239,8 @@ int child_is_over(const struct child *child)
     return child_is_final(child->state) && !child->record && child->guardian_reaped;
 }
 
-/* select(2) where poll(2) refuses, which wants no more descriptors than RLIMIT_NOFILE: that may be 0. */
+/* Uses select(2) where poll(2) refuses. poll(2) takes no more descriptors than RLIMIT_NOFILE, which may be
+ * 0. */
 int child_wait_readable(int fd, int64_t nanoseconds)
 {
     enum { SECOND = 1000000000, BITS = 8 * sizeof(long) };
@@ -261,7 +263,7 @@ int child_wait_readable(int fd, int64_t nanoseconds)
 
 int child_is_hung_up(int fd)
 {
-    struct pollfd pollfd = {.fd = fd}; /* POLLHUP and POLLERR come unasked */
+    struct pollfd pollfd = {.fd = fd}; /* POLLHUP and POLLERR are reported without being asked for */
     int n = poll(&pollfd, 1, 0);
     return n < 0 ? -errno : n;
 }
@@ -271,7 +273,7 @@ int child_is_readable(int fd)
     return child_wait_readable(fd, 0) == 1;
 }
 
-/* ---- Those that are behind: given up, or over but for a guardian on its way ----------------------- */
+/* ---- Those that are behind: given up, or over except for a guardian that is about to leave ---------- */
 
 void child_after_news(struct child *child)
 {
@@ -306,7 +308,7 @@ static size_t count_behind(size_t most)
 
 void child_sweep(void)
 {
-    enum { SOME = 8 }; /* more than a start adds */
+    enum { SOME = 8 }; /* more than one start adds */
     for (size_t n = count_behind(SOME); n; n--)
         look_after_first();
 }
@@ -329,8 +331,8 @@ static void disown(struct child *child, int close)
 {
     if (close) {
         struct record *record = child->record;
-        /* Pidfds that were installed but not collected yet. The table was copied a moment before the
-         * memory, so make sure that the numbers are pidfds here too. */
+        /* These pidfds were installed but not collected yet. The table was copied a moment before the memory.
+         * So make sure that the numbers are pidfds in this process too. */
         if (child->state == CHILD_STARTING && record) {
             int born = child_was_born(record) ? record->child_pidfd : -1;
             struct owned stillborn = {.fd = child_stillborn_pidfd(record)};
@@ -347,7 +349,7 @@ static void disown(struct child *child, int close)
     child->n_fds = 0;
     child->starts = 0;
     child->n_blocked = 0;
-    child->state = CHILD_FOREIGN; /* its memory goes with its handle, or the next sweep */
+    child->state = CHILD_FOREIGN; /* its memory is freed with its handle, or by the next sweep */
 }
 
 static void become_copy(int close)
@@ -421,7 +423,7 @@ int spawner_init(void)
     return init_error;
 }
 
-/* ---- The public half: the same under the lock ------------------------------------------------ */
+/* ---- The public half: the same functions, under the lock ------------------------------------- */
 
 static void enter(void)
 {
@@ -504,7 +506,7 @@ int spawner_signal(struct child *child, int sig)
     if (result == 0) {
         result = SYS(__NR_pidfd_send_signal, child->pidfd.fd, sig, 0, 0);
         if (result == -ESRCH)
-            result = 0; /* reaped a moment ago, which poll() has not told yet: still as a zombie */
+            result = 0; /* it was reaped a moment ago, and poll() has not told yet: treat it like a zombie */
         if (sig == SIGKILL)
             child_wake_guardian(child);
     }
@@ -519,8 +521,8 @@ static void kill_program(struct child *child)
     struct record *record = child->record;
     int fd = -1;
     if (child->state == CHILD_STARTING) {
-        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. A child that
-         * is there already, its exec hanging perhaps, need not wait for the guardian. */
+        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. If there is a child
+         * already, we need not wait for the guardian (the child's exec may hang). */
         atomic_store(&record->kill_requested, 1);
         if (child_was_born(record) && child_born_is_ours(record, child->guardian_pid, record->child_pidfd))
             fd = record->child_pidfd;
@@ -578,7 +580,7 @@ void spawner_release(struct child *child)
 {
     enter();
     if (child->state == CHILD_STARTING)
-        kill_program(child); /* nobody has heard of it yet, and now nobody will */
+        kill_program(child); /* nobody has heard of the program yet, and now nobody will */
     child->abandoned = 1;
     child_advance(child);
     child_after_news(child);

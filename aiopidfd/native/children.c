@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-/* sched(7); the C library's header is at odds with the kernel's. */
+/* sched(7). The C library's header conflicts with the kernel's. */
 struct sched_param {
     int sched_priority;
 };
@@ -17,8 +17,8 @@ static int is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* The numbers in /proc must be those that kill(2) takes: after unshare(CLONE_NEWPID), or under a
- * foreign mount, they are of another pid namespace. */
+/* The numbers in /proc must be those that kill(2) takes. After unshare(CLONE_NEWPID), or under a foreign
+ * mount, they belong to another pid namespace. */
 static int proc_is_ours(void)
 {
     char name[16];
@@ -41,9 +41,9 @@ int aiopidfd_children_open(void)
 
 void aiopidfd_children_kill(int fd, int outrun)
 {
-    /* Read on, never at an offset: only then is what one read cuts off continued by the next, whatever
-     * has become of the list (seq_file). A number counts when the space after it was seen. */
-    char text[256]; /* short: what is listed shall be killed before it has forked and gone */
+    /* Always read on, never at an offset. Only then a read continues where the last one cut a number off,
+     * even if the list has changed (seq_file). A number counts when we have seen the space after it. */
+    char text[256]; /* the buffer is short, so that a listed child is killed before it can fork and exit */
     struct sched_param lowest;
     lowest.sched_priority = 0;
     long pid = 0, length;

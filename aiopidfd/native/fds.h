@@ -1,10 +1,10 @@
 /* Descriptors of ours: close-on-exec, above the standard three, and closed only while they are ours.
  *
- * A host that becomes a daemon closes all numbers that it does not know, and opens files of its own
- * there. So a descriptor that we hold for long is held together with the identity of its file, which is
- * looked at before it is used for what could do harm, and before it is closed.
+ * A host that becomes a daemon closes all numbers that it does not know, and opens files of its own there. So
+ * for a descriptor that we keep long we also keep the identity of its file. We check the identity before any
+ * use that could do harm, and before we close the descriptor.
  *
- * Raw system calls only: the guardian uses this too.
+ * Only raw system calls are made here: the guardian uses this file too.
  */
 #ifndef AIOPIDFD_FDS_H
 #define AIOPIDFD_FDS_H
@@ -20,14 +20,15 @@
 #define AT_EMPTY_PATH 0x1000
 #endif
 
-/* A file, as statx(2) tells them apart. A pidfd has an inode of its own since Linux 6.9; before that all
- * of them share one with every eventfd and epoll set. */
+/* A file's identity, as statx(2) gives it. A pidfd has an inode of its own since Linux 6.9. Before that all
+ * pidfds share one inode with every eventfd and epoll set. */
 struct identity {
     uint64_t inode;
     uint32_t major, minor;
 };
 
-/* All zero where the kernel does not tell (a filter). Returns whether the descriptor is open. */
+/* The identity is all zero where the kernel does not tell it (a filter). Returns whether the descriptor is
+ * open. */
 static inline int fds_identify(int fd, struct identity *identity)
 {
     struct statx stat;
@@ -51,7 +52,7 @@ static inline int fds_is(int fd, const struct identity *identity)
            now.minor == identity->minor;
 }
 
-/* A descriptor of ours; `fd` is -1 where there is none. */
+/* A descriptor of ours. `fd` is -1 where there is none. */
 struct owned {
     int fd;
     struct identity identity;
@@ -68,7 +69,7 @@ static inline int fds_are_ours(const struct owned *owned)
     return fds_is(owned->fd, &owned->identity);
 }
 
-/* Closes it if it is still ours, and forgets it. */
+/* Closes the descriptor if it is still ours, and forgets it. */
 static inline void fds_close(struct owned *owned)
 {
     if (fds_are_ours(owned))
@@ -76,16 +77,16 @@ static inline void fds_close(struct owned *owned)
     owned->fd = -1;
 }
 
-/* A duplicate, close-on-exec and above the standard three; or -errno. EINVAL is what fcntl(2) says where
- * not even 3 is allowed (RLIMIT_NOFILE). */
+/* Returns a duplicate, close-on-exec and above the standard three, or -errno. fcntl(2) says EINVAL where not
+ * even the number 3 is allowed (RLIMIT_NOFILE). */
 static inline int fds_duplicate(int fd)
 {
     long result = SYS(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
     return result == -EINVAL ? -EMFILE : (int)result;
 }
 
-/* Moves a descriptor off 0, 1 and 2: a host that runs with those closed opens something of its own there
- * one day. 0, or -errno with *fd as it was. */
+/* Moves a descriptor off 0, 1 and 2. A host that runs with those closed will some day open something of its
+ * own there. Returns 0, or -errno with *fd unchanged. */
 static inline int fds_move_above_stdio(int *fd)
 {
     if (*fd > 2)

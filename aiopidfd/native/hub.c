@@ -49,7 +49,7 @@ static int open_both(struct hub *hub, const char **call)
 /* All eventfds and epoll sets share one inode, so the inode does not identify ours. Instead the two prove
  * each other. Either the kernel finds this file under this number in this set (EEXIST). Or it does not, and
  * then nothing in a stranger's set stays changed. EPOLL_CTL_MOD would answer too, but it would report the
- * eventfd to the loop once more, as the eventfd is never read. That costs two turns of the loop for nothing. */
+ * eventfd to the loop once more, as the eventfd is never read. That costs two turns of the loop. */
 static int hub_is_ours(struct hub *hub)
 {
     struct epoll_event event = {.events = 0};

@@ -1,10 +1,10 @@
-/* A guardian runs on with the ids, the capabilities and the freedom that we had when we made it, in
- * memory that we can write. If we then give up privileges, or enter a sandbox, whoever takes us over
- * could make the guardian act with what we gave up. So a guardian locks itself in: once the program
- * runs it needs few system calls, and seccomp(2) kills it at any other. One that contains its program's
- * tree must be able to kill, too; by SIGKILL alone, but that is what `contain` costs.
+/* A guardian keeps the ids, the capabilities and the freedom that we had when we made it, and we can write to
+ * its memory. If we then give up privileges, or enter a sandbox, an attacker who takes us over could make the
+ * guardian act with what we gave up. So a guardian locks itself in. Once the program runs, the guardian needs
+ * few system calls, and seccomp(2) kills it at any other. A guardian that contains its program's tree must
+ * also be able to kill. It may only send SIGKILL, but `contain` cannot do without that.
  *
- * Under the contract of guardian.c.
+ * The contract of guardian.c holds here.
  */
 #include "jail.h"
 #include "syscall.h"
@@ -49,17 +49,17 @@
 #endif
 #define SECOND_ARGUMENT (offsetof(struct seccomp_data, args[1]) + LOW_WORD)
 
-/* One value of the second argument alone. */
+/* Allows only one value of the second argument. */
 #define ALLOW_WITH(nr, value)                                                                     \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 4),                                                \
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, SECOND_ARGUMENT),                                      \
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1), ANSWER(SECCOMP_RET_ALLOW),              \
         ANSWER(SECCOMP_RET_KILL_PROCESS)
 
-/* When a filter is installed the kernel looks, for each system call that there is, whether it is allowed
- * whatever its arguments are, to answer faster later (kernel/seccomp.c, seccomp_cache_prepare()). That is
- * most of what our filter costs, and a guardian makes five calls in its life: TAX, which does nothing
- * here, ends the look at once. */
+/* When a filter is installed, the kernel checks for each existing system call whether it is allowed whatever
+ * its arguments are, to answer faster later (kernel/seccomp.c, seccomp_cache_prepare()). That is most of the
+ * cost of our filter, and a guardian makes only five calls in its life. TAX does nothing here, but it ends
+ * that check at once. */
 #define COMMON                                                                                \
     LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0),                          \
         ANSWER(SECCOMP_RET_KILL_PROCESS), LOAD(nr), BPF_STMT(BPF_MISC | BPF_TAX, 0),          \
@@ -94,6 +94,7 @@ void aiopidfd_jail(int contain)
         program.filter = (struct sock_filter *)FILTER;
     }
     SYS(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1);
-    /* prctl(2) and not seccomp(2): a filter of the host's may kill at that (systemd's @system-service). */
+    /* prctl(2) and not seccomp(2): a filter of the host's may kill us for the latter (systemd's
+     * @system-service). */
     SYS(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }

@@ -31,7 +31,7 @@ void life_drop(void)
     have = 0;
 }
 
-/* Takes `fd` over, off the standard three. */
+/* Takes `fd` over, and moves it off 0, 1 and 2. */
 static int take(struct owned *owned, int fd)
 {
     int error = fds_move_above_stdio(&fd);
@@ -50,7 +50,7 @@ static int make(const char **call)
     if (error < 0 || other < 0)
         return error < 0 ? error : other;
     *call = "pidfd_open(2)";
-    long self = SYS(__NR_pidfd_open, getpid(), 0); /* close-on-exec always; Linux 5.3 */
+    long self = SYS(__NR_pidfd_open, getpid(), 0); /* a pidfd is always close-on-exec; Linux 5.3 */
     if (self < 0)
         return (int)self;
     struct statfs stat;
@@ -73,7 +73,7 @@ const struct life *life_get(int *error, const char **call)
     return &current;
 }
 
-/* Before Linux 6.9 a pidfd's identity is that of many another: that it is a pidfd at least is seen. */
+/* Before Linux 6.9 many pidfds have the same identity. Then we only check that it is a pidfd at all. */
 static int is_pidfd(int fd)
 {
     return SYS(__NR_pidfd_send_signal, fd, 0, 0, 0) != -EBADF;

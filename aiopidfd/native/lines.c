@@ -1,8 +1,8 @@
-/* Line after line of a reader, for `async for` in Python 3.11.
+/* The lines of a reader, one after the other, for `async for` in Python 3.11.
  *
- * Most lines are there already. In Python each of them would still cost a coroutine, which is most of
- * what a short line costs. Here the iterator is its own awaitable, and is done at once; only where no
- * line is there does it await a coroutine. (From 3.12 on a coroutine is the cheaper one.) */
+ * Most lines are there before they are awaited. In Python each of them would still need a coroutine, which is
+ * most of the cost of a short line. Here the iterator is its own awaitable, and is done at once. It awaits a
+ * coroutine only if no line is there. (From 3.12 on a coroutine is cheaper than this.) */
 #define PY_SSIZE_T_CLEAN
 #include "lines.h"
 
@@ -11,7 +11,7 @@ typedef struct {
     PyObject *ahead; /* its attribute "lines" is an iterator over what is there */
     PyObject *wait;  /* returns a coroutine: the next line, or StopAsyncIteration */
     PyObject *name;  /* "lines" */
-    PyObject *line;  /* awaited, and about to be handed out; else NULL */
+    PyObject *line;  /* the line that was awaited and is about to be handed out; else NULL */
 } LinesObject;
 
 static PyObject *lines_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -65,7 +65,7 @@ static void lines_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* The next line that is there; NULL if there is none, or with an exception. */
+/* Returns the next line that is there. Returns NULL if there is none, or with an exception. */
 static PyObject *next_line(LinesObject *self)
 {
     PyObject *lines = PyObject_GetAttr(self->ahead, self->name);
@@ -85,7 +85,7 @@ static PyObject *lines_itself(PyObject *self)
     return Py_NewRef(self);
 }
 
-/* __await__: itself where a line is there. */
+/* __await__: returns the iterator itself if a line is there. */
 static PyObject *lines_await(PyObject *object)
 {
     LinesObject *self = (LinesObject *)object;
@@ -102,7 +102,7 @@ static PyObject *lines_await(PyObject *object)
     return Py_NewRef(object);
 }
 
-/* Each __await__ is followed by one of these, which is all there is to await. */
+/* After each __await__ this is called once. There is nothing else to await. */
 static PyObject *take_line(LinesObject *self)
 {
     PyObject *line = self->line;
@@ -134,7 +134,7 @@ static PyType_Slot lines_slots[] = {
     {Py_tp_traverse, lines_traverse},
     {Py_tp_clear, lines_clear},
     {Py_tp_dealloc, lines_dealloc},
-    {Py_tp_iter, lines_itself}, /* what __await__ returns must have it */
+    {Py_tp_iter, lines_itself}, /* the object that __await__ returns must have this slot */
     {Py_tp_iternext, lines_next},
     {Py_am_aiter, lines_itself},
     {Py_am_anext, lines_itself},

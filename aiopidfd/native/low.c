@@ -31,7 +31,7 @@ int low_take(int fd)
         if (place->taken || place->held.fd < 0 || place->held.fd > fd)
             continue;
         if (!fds_are_ours(&place->held)) {
-            place->held.fd = -1; /* the host's by now */
+            place->held.fd = -1; /* the number is the host's by now */
             continue;
         }
         if (SYS(__NR_dup3, fd, place->held.fd, O_CLOEXEC) < 0)

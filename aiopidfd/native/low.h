@@ -1,9 +1,9 @@
-/* Low numbers: a handful of places at the bottom of the descriptor table, held for starts.
+/* Low numbers: a few places at the bottom of the descriptor table, held for starts.
  *
- * A child gets a table of its own by a call that copies all below the highest number it needs. Where the
- * host has thousands of descriptors open, those of a start are among the highest: so for the time of a
- * start they are moved to numbers that were taken early. Where none is free the start works all the same,
- * and costs what the table is long.
+ * A child gets its own table by a call that copies everything below the highest number that the child needs.
+ * If the host has thousands of descriptors open, those of a start are among the highest. So for the time of a
+ * start they are moved to low numbers that we took early. If no low number is free, the start still works,
+ * but its cost grows with the length of the table.
  *
  * All functions: call with the spawner's lock held.
  */
@@ -14,19 +14,20 @@
 
 enum {
     LOW_PLACES = 9,  /* three programs with three pipes each can be under way at once */
-    LOW_ENOUGH = 63, /* the kernel's smallest table has 64 numbers: below that nothing is won */
+    LOW_ENOUGH = 63, /* the kernel's smallest table has 64 numbers: below that we gain nothing */
 };
 
-/* Takes the numbers, as far as they are to be had. `placeholder`: whatever keeps a number occupied. */
+/* Takes the low numbers, as far as they are free. `placeholder` may be any descriptor; its duplicates keep
+ * the numbers occupied. */
 void low_hold(int placeholder);
 
-/* Puts a duplicate of `fd` at a free place and returns its number; -1 where there is none. */
+/* Puts a duplicate of `fd` at a free place and returns its number, or -1 if no place is free. */
 int low_take(int fd);
 
-/* The place is free again, and what was put there is closed. Not one of ours: nothing happens. */
+/* Frees the place again, and closes what was put there. If the number is not one of ours, nothing happens. */
 void low_give(int number, const struct owned *placeholder);
 
-/* In a forked copy: closes what is still ours. In a raw copy: forgets it. */
+/* In a forked copy: closes the numbers that are still ours. In a raw copy: forgets them. */
 void low_drop(void);
 void low_forget(void);
 

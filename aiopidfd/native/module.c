@@ -1,4 +1,4 @@
-/* aiopidfd._native: the Python side of the spawner. Nothing but conversion. */
+/* aiopidfd._native: the Python side of the spawner. It only converts between the two. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -27,7 +27,7 @@ extern char **environ;
 
 /* ---- Tuples to plain C ----------------------------------------------------------------------- */
 
-/* A tuple of bytes as a NULL-terminated array that borrows from it. Free with PyMem_Free. */
+/* A tuple of bytes as a NULL-terminated array, which borrows from the tuple. Free it with PyMem_Free. */
 static const char **borrow_strings(PyObject *tuple)
 {
     if (!PyTuple_Check(tuple)) {
@@ -40,7 +40,7 @@ static const char **borrow_strings(PyObject *tuple)
         return (const char **)PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < n; i++) {
         char *string;
-        /* With no length asked for, this also refuses a NUL inside. */
+        /* As no length is asked for, this also refuses a NUL inside. */
         if (PyBytes_AsStringAndSize(PyTuple_GetItem(tuple, i), &string, NULL) < 0) {
             PyMem_Free(strings);
             return NULL;
@@ -50,8 +50,8 @@ static const char **borrow_strings(PyObject *tuple)
     return strings;
 }
 
-/* Our environment as it is in C now, in one block. Free with PyMem_Free. Each string is measured and
- * copied at once: in another interpreter or a C library a thread may be changing it. */
+/* Our environment as it is in C now, in one block. Free it with PyMem_Free. Each string is measured and
+ * copied at once, because a thread in another interpreter or in a C library may be changing it. */
 static const char **copy_environ(void)
 {
     size_t n = 0, used = 0;
@@ -74,7 +74,7 @@ static const char **copy_environ(void)
         char *copy = block + vector + used;
         memcpy(copy, environ[i], length);
         copy[length] = 0;
-        ((size_t *)block)[i] = used; /* an offset until the block moves no more */
+        ((size_t *)block)[i] = used; /* this is an offset until the block has its final place */
         used += strlen(copy) + 1;
     }
     if (!block)
@@ -87,7 +87,8 @@ static const char **copy_environ(void)
     return strings;
 }
 
-/* One entry of a mapping as NAME=value, appended to a bytearray with its NUL; its offset, or -1. */
+/* Appends one entry of a mapping to the block, as NAME=value with its NUL. Returns 0, or -1 with an
+ * exception. */
 static int append_entry(PyObject *item, char **block, size_t *used, size_t *room)
 {
     PyObject *name = NULL, *value = NULL, *pair[2];
@@ -100,7 +101,7 @@ static int append_entry(PyObject *item, char **block, size_t *used, size_t *room
     }
     pair[0] = PyTuple_GetItem(item, 0);
     pair[1] = PyTuple_GetItem(item, 1);
-    /* It refuses a NUL inside. */
+    /* The converter refuses a NUL inside. */
     if (!PyUnicode_FSConverter(pair[0], &name) || !PyUnicode_FSConverter(pair[1], &value) ||
         PyBytes_AsStringAndSize(name, &text[0], &length[0]) < 0 ||
         PyBytes_AsStringAndSize(value, &text[1], &length[1]) < 0)
@@ -131,10 +132,10 @@ done:
     return result;
 }
 
-/* A mapping as an environment, in one block. Free with PyMem_Free. */
+/* A mapping as an environment, in one block. Free it with PyMem_Free. */
 static const char **convert_environment(PyObject *mapping)
 {
-    PyObject *items = PyMapping_Items(mapping); /* a list of its own, whatever becomes of the mapping */
+    PyObject *items = PyMapping_Items(mapping); /* this is a new list, so changes of the mapping do no harm */
     if (!items)
         return NULL;
     size_t n = (size_t)PyList_Size(items), vector = (n + 1) * sizeof(char *);
@@ -148,7 +149,7 @@ static const char **convert_environment(PyObject *mapping)
             PyMem_Free(block);
             block = NULL;
         } else {
-            ((size_t *)block)[i] = offset; /* until the block moves no more */
+            ((size_t *)block)[i] = offset; /* this is an offset until the block has its final place */
         }
     }
     Py_DECREF(items);
@@ -178,7 +179,7 @@ static int borrow_step(PyObject *tuple, struct plan_step *step)
             if (PyBytes_AsStringAndSize(item, &data, &size) < 0)
                 return -1;
             step->data[i - 1] = data;
-            step->size[i - 1] = (size_t)size + 1; /* with its NUL: it may be a path */
+            step->size[i - 1] = (size_t)size + 1; /* the NUL is included, as it may be a path */
         } else {
             step->arg[i - 1] = PyLong_AsLong(item);
             if (step->arg[i - 1] == -1 && PyErr_Occurred())
@@ -239,7 +240,7 @@ static PyObject *raise_errno(int error)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* A call that a filter refuses is named: else nobody would know what to allow. */
+/* A call that a filter refuses is named. Otherwise nobody would know what to allow. */
 static PyObject *raise_failure(const struct failure *failure)
 {
     int number = -failure->error;
@@ -253,8 +254,8 @@ static PyObject *raise_failure(const struct failure *failure)
     return NULL;
 }
 
-/* Not Py_RETURN_NONE: the headers of 3.12 and later know None as immortal and take no reference, also
- * where what they compile runs on 3.11. */
+/* Not Py_RETURN_NONE: the headers of 3.12 and later treat None as immortal and take no reference. Code that
+ * is compiled with them does so even when it runs on 3.11. */
 static PyObject *none(void)
 {
     return Py_NewRef(Py_None);
@@ -377,7 +378,7 @@ static PyObject *child_dup_pidfd(PyObject *self, PyObject *unused)
     return fd < 0 ? raise_errno(fd) : PyLong_FromLong(fd);
 }
 
-/* block(state, nanoseconds): with nanoseconds < 0 for ever. */
+/* block(state, nanoseconds): nanoseconds < 0 means without a limit. */
 static PyObject *child_block(PyObject *self, PyObject *args)
 {
     int from, state;
@@ -564,7 +565,7 @@ static PyType_Spec hub_spec = {
 
 /* ---- Functions ------------------------------------------------------------------------------- */
 
-/* An object of one of our types, which have one pointer each. */
+/* An object of one of our types. Each type holds one pointer. */
 static PyObject *allocate(PyObject *type)
 {
     allocfunc make = (allocfunc)PyType_GetSlot((PyTypeObject *)type, Py_tp_alloc);
@@ -656,8 +657,8 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     object->child = spawner_spawn(&plan, &failure);
     if (object->child) {
         result = (PyObject *)object;
-        /* Here and not in Python, where a signal's exception may come before the next line: each
-         * descriptor has one owner at any time. (Cutting a list short cannot fail.) */
+        /* This is done here and not in Python, where a signal's exception may come before the next line. So
+         * each descriptor has one owner at any time. (Cutting a list short cannot fail.) */
         PyList_SetSlice(fds, 0, PyList_Size(fds), NULL);
     } else {
         Py_DECREF(object);
@@ -672,7 +673,8 @@ done:
     return result;
 }
 
-/* As os.fork(): the GIL is held all the time, and the interpreter's own handlers run around it. */
+/* As in os.fork(), the GIL is held all the time, and the interpreter's own handlers run before and after
+ * it. */
 static PyObject *native_fork(PyObject *module, PyObject *args)
 {
     PyObject *hub_object;
@@ -771,7 +773,7 @@ static PyObject *native_kill_next(PyObject *module, PyObject *args)
     return Py_BuildValue("iii", signalled, denied, -error);
 }
 
-/* Members that were found, their pidfds taken over. */
+/* The members that were found. We have taken over their pidfds. */
 struct found {
     int (*member)[2];
     size_t n, room;
@@ -1017,12 +1019,12 @@ static int module_clear(PyObject *module)
     return 0;
 }
 
-/* Slots that newer interpreters know and 3.11's headers have no names for. */
+/* Slots that newer interpreters know, and for which 3.11's headers have no names. */
 enum { SLOT_MULTIPLE_INTERPRETERS = 3, SLOT_GIL = 4 };
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
-    {0, NULL}, /* filled below as far as the running interpreter knows them */
+    {0, NULL}, /* filled below, as far as the running interpreter knows them */
     {0, NULL},
     {0, NULL},
 };

@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* struct pidfd_info up to what is asked for (include/uapi/linux/pidfd.h, PIDFD_INFO_SIZE_VER0);
- * most headers are older than it. */
+/* struct pidfd_info, as far as we need it (include/uapi/linux/pidfd.h, PIDFD_INFO_SIZE_VER0). Most headers
+ * are older than this struct. */
 struct pidfd_info {
     uint64_t mask;
     uint64_t cgroupid;
@@ -41,11 +41,11 @@ int pidinfo_reaped(int pidfd, int *code, int *status)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
     long result = SYS(__NR_ioctl, pidfd, GET_INFO, &info);
-    /* The kernel looks for the exit first and for the process second: reaped in between, it has
-     * found neither. */
+    /* The kernel looks for the exit first and for the process second. If the process is reaped in between,
+     * the kernel finds neither. So ask again. */
     if (result == -ESRCH)
         result = SYS(__NR_ioctl, pidfd, GET_INFO, &info);
-    /* 6.13 to 6.14 know the request but not the bit, older ones nothing (ENOTTY). Before the
+    /* Linux 6.13 to 6.14 know the request but not the bit. Older kernels know neither (ENOTTY). Before the
      * process is reaped, the answer comes without the bit. */
     if (result == -EINVAL || result == -ENOTTY)
         return -EOPNOTSUPP;
@@ -57,7 +57,7 @@ int pidinfo_reaped(int pidfd, int *code, int *status)
     return 0;
 }
 
-/* The beginning of a file, as text; 0 where there is none. */
+/* Reads the beginning of a file, as text. Returns 0 if there is none. */
 static int read_text(const char *path, char *text, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -69,7 +69,7 @@ static int read_text(const char *path, char *text, size_t size)
     return length > 0;
 }
 
-/* The text after the command name, which is in parentheses and may hold any character. */
+/* Returns the text after the command name. The name is in parentheses and may hold any character. */
 static const char *read_stat(int pid, char *text, size_t size)
 {
     char path[64];
@@ -114,12 +114,12 @@ int pidinfo_parent(int pidfd, int pid)
     int parent;
     if (!fields || sscanf(fields, " %*c %d", &parent) != 1)
         return 0;
-    /* That was about this process if it is not reaped yet. */
+    /* That was about this process only if it is not reaped yet. */
     return SYS(__NR_pidfd_send_signal, pidfd, 0, 0, 0) == -ESRCH ? 0 : parent;
 }
 
-/* Whether exit_code is shown to us, who may be less privileged than the process: else it reads 0.
- * The link asks for the same right (ptrace(2), PTRACE_MODE_READ_FSCREDS). */
+/* Whether the kernel shows exit_code to us. We may be less privileged than the process; then it reads 0. To
+ * read the link one needs the same right (ptrace(2), PTRACE_MODE_READ_FSCREDS). */
 static int may_look(int pid)
 {
     char path[64], link[64];
@@ -129,7 +129,7 @@ static int may_look(int pid)
 
 int pidinfo_zombie(int pidfd, int pid, int *code, int *status)
 {
-    enum { STATE = 3, EXIT_CODE = 52 }; /* fields, the first after the name being the third */
+    enum { STATE = 3, EXIT_CODE = 52 }; /* field numbers; the first field after the name is the third */
     char text[1024];
     const char *field = read_stat(pid, text, sizeof text);
     if (!field || field[0] != ' ' || field[1] != 'Z')
@@ -143,7 +143,7 @@ int pidinfo_zombie(int pidfd, int pid, int *code, int *status)
     int wait_status = atoi(field);
     if (wait_status == 0 && !may_look(pid))
         return -EAGAIN;
-    /* All of that was about our process only if the pid still is this pidfd's. */
+    /* All of that was about our process only if the pid is still this pidfd's. */
     if (SYS(__NR_pidfd_send_signal, pidfd, 0, 0, 0) == -ESRCH)
         return -EAGAIN;
     decode(wait_status, code, status);
@@ -156,6 +156,6 @@ int pidinfo_exit(int pidfd, int pid, int *code, int *status)
     if (reaped == 0 || pidinfo_zombie(pidfd, pid, code, status) == 0)
         return 0;
     if (reaped == -EOPNOTSUPP && SYS(__NR_pidfd_send_signal, pidfd, 0, 0, 0) != -ESRCH)
-        return -EAGAIN; /* not reaped, and we cannot look into it: perhaps it becomes our child */
+        return -EAGAIN; /* it is not reaped, and we cannot read how it ended; it may yet become our child */
     return reaped;
 }

@@ -31,7 +31,7 @@ static int to_errno(long result)
     return result < 0 ? (int)-result : 0;
 }
 
-/* One child as a guardian is made, but which leaves at once. Keeps its pidfd in *pidfd. */
+/* Makes one child in the way a guardian is made, but it leaves at once. Its pidfd stays in *pidfd. */
 static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_error)
 {
     uint64_t all = ~(uint64_t)0, mask = 0;
@@ -63,10 +63,10 @@ static int try_clone(enum clone_call call, char *stack, int *pidfd, int *waitid_
     do
         waited = SYS(__NR_waitid, WAIT_PIDFD, *pidfd, &info, WEXITED | __WALL, 0);
     while (waited == -EINTR);
-    /* ECHILD: a reaper of the host's took it; the call itself works. */
+    /* ECHILD: a reaper of the host's took it. The call itself works. */
     *waitid_error = waited == -ECHILD ? 0 : to_errno(waited);
     if (*waitid_error)
-        SYS(__NR_wait4, pid, 0, __WALL, 0); /* the stack must not go before the child */
+        SYS(__NR_wait4, pid, 0, __WALL, 0); /* the stack must stay as long as the child */
     return 0;
 }
 
@@ -78,18 +78,18 @@ static void probe_without_child(struct probe *probe)
         probe->pidfd_send_signal = to_errno(SYS(__NR_pidfd_send_signal, self, 0, 0, 0));
         SYS(__NR_close, self);
     } else {
-        /* Without a pidfd: EBADF is the answer of a kernel that has the call. */
+        /* This passes no pidfd: a kernel that has the call answers EBADF. */
         int error = to_errno(SYS(__NR_pidfd_send_signal, -1, 0, 0, 0));
         probe->pidfd_send_signal = error == EBADF ? 0 : error;
     }
-    probe->close_range = to_errno(SYS(__NR_close_range, ~0U, ~0U, 0)); /* closes nothing */
+    probe->close_range = to_errno(SYS(__NR_close_range, ~0U, ~0U, 0)); /* this closes nothing */
 }
 
 int probe_calls(void)
 {
     struct probe probe;
     probe_without_child(&probe);
-    /* EBADF: the answer of a kernel that has P_PIDFD. */
+    /* A kernel that has P_PIDFD answers EBADF. */
     long waited = SYS(__NR_waitid, WAIT_PIDFD, -1, 0, WEXITED, 0);
     return probe.pidfd_open == 0 && probe.pidfd_send_signal == 0 && probe.close_range == 0 &&
            (waited == -EBADF || waited == -EINVAL);

@@ -1,8 +1,8 @@
-/* Asks the kernel what it lets us do, by doing it. */
+/* Finds out what the kernel lets us do, by doing it. */
 #ifndef AIOPIDFD_PROBE_H
 #define AIOPIDFD_PROBE_H
 
-/* Each is 0 where the call works, else the errno it answered. */
+/* Each is 0 where the call works, else the errno that it gave. */
 struct probe {
     int clone3;            /* Linux 5.3, CLONE_CLEAR_SIGHAND 5.5 */
     int clone;             /* clone(2) with CLONE_PIDFD, Linux 5.2 */
@@ -13,11 +13,11 @@ struct probe {
     int exit_info;         /* PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15: optional */
 };
 
-/* Starts two trial children, which end at once. In a process that is to be the parent of a new pid
- * namespace's init (unshare(CLONE_NEWPID)) the first of them would be that init. */
-int probe_kernel(struct probe *probe); /* 0, or -ENOMEM */
+/* Starts two trial children, which end at once. After unshare(CLONE_NEWPID) in this process, the first of
+ * them would become the init of the new pid namespace. */
+int probe_kernel(struct probe *probe); /* Returns 0 or -ENOMEM. */
 
-/* Whether every needed call works, but for clone: asked without a child, for the first spawn. */
+/* Whether every needed call works, except clone. This is for the first spawn, and starts no child. */
 int probe_calls(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* The record's making and its end. Called with or without the spawner's lock. */
+/* Makes and frees records. The functions may be called with or without the spawner's lock. */
 #define _GNU_SOURCE
 #include "child.h"
 
@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The deepest frames of guardian.c and clone.c together stay far below this; setup.py has the
- * compiler refuse a frame of over 1 KiB there, no signal handler runs on it, nothing recurses. */
+/* The deepest frames of guardian.c and clone.c together stay far below this. setup.py makes the compiler
+ * refuse a frame of over 1 KiB there. No signal handler runs on this stack, and nothing recurses. */
 enum { STACK_SIZE = 4096, ALIGNMENT = 16 };
 
 static atomic_int n_records;
@@ -17,9 +17,9 @@ static size_t aligned(size_t size)
     return (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
 }
 
-/* A record's blocks come from the heap, whose pages are mostly in place already: fresh ones would be
- * faulted in on the caller's time. In a build with RECORD_FENCE each has a mapping of its own that is never
- * given back and becomes unreadable when the block is freed: so whatever still uses it dies of that. */
+/* A record's blocks come from the heap, whose pages mostly exist already. Fresh pages would be faulted in
+ * while the caller waits. In a build with RECORD_FENCE each block has a mapping of its own, which is never
+ * given back and becomes unreadable when the block is freed. So any later use of the block crashes. */
 #ifdef RECORD_FENCE
 static void *block_new(size_t size)
 {
@@ -45,7 +45,7 @@ static void block_free(void *block, size_t size)
 }
 #endif
 
-/* Each of the functions below is called twice: with `copy` NULL it only counts the bytes. */
+/* Each of the functions below is called twice. With `copy` NULL it only counts the bytes. */
 
 static size_t put_strings(char *copy, const char *const *strings)
 {
@@ -87,7 +87,7 @@ static size_t put_steps(char *copy, const struct plan *plan)
     return used;
 }
 
-/* A child with a memory map of its own needs pages that both maps share, to report through. */
+/* A child with a memory map of its own reports through pages that both maps share. */
 static struct record *new_first_block(const struct plan *plan)
 {
     size_t size = STACK_SIZE + aligned(sizeof(struct record));

@@ -245,7 +245,7 @@ static int check_proc(void)
 }
 
 /* How many tasks there are now (/proc/loadavg, proc(5)). If a walk meets more than that, processes are born
- * faster than it visits them, and it would not end by itself. */
+ * faster than it visits them, and the walk would not end before that stops. */
 static size_t count_tasks(void)
 {
     char text[128], *end = NULL;
