@@ -28,7 +28,8 @@ static void make_mutex(void)
     pthread_mutexattr_destroy(&attributes);
 }
 
-/* One byte that reads 0 in a copy of this process, however the copy was made. Otherwise it has one of the values below. */
+/* One byte that reads 0 in a copy of this process, however the copy was made. Otherwise it has one of the
+ * values below. */
 static char *not_a_copy;
 enum { ORIGINAL = 1, COPY_WITH_A_LOCK = 2 };
 
@@ -220,8 +221,7 @@ void child_close_handed_over(struct child *child)
     for (size_t i = 0; i < child->n_fds; i++) {
         if (life)
             low_give(child->fds[i].fd, &life->read);
-        fds_close(&child->fds[i]); /* a number that was given back holds the placeholder by now, so it is not
-                                      closed */
+        fds_close(&child->fds[i]); /* not a number that holds the placeholder again by now */
     }
     child->n_fds = 0;
 }
@@ -522,7 +522,7 @@ static void kill_program(struct child *child)
     int fd = -1;
     if (child->state == CHILD_STARTING) {
         /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. If there is a child
-         * already, we need not wait for the guardian (the child's exec may hang). */
+         * already, it is killed without waiting for the guardian, because its exec may hang. */
         atomic_store(&record->kill_requested, 1);
         if (child_was_born(record) && child_born_is_ours(record, child->guardian_pid, record->child_pidfd))
             fd = record->child_pidfd;

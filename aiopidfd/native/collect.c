@@ -363,8 +363,7 @@ static long sleep_on(struct child *child, int64_t ns)
         struct pollfd pollfd = {.fd = child->pidfd.fd, .events = POLLIN};
         spawner_unlock();
         result = SYS(__NR_ppoll, &pollfd, 1, &wait, NULL, sizeof(uint64_t));
-        if (result > 0 || (result < 0 && result != -EINTR)) { /* the program has exited but is not reaped, or
-                                                                 poll is not possible */
+        if (result > 0 || (result < 0 && result != -EINTR)) { /* exited but not reaped, or poll fails */
             result = sleep_ms(1);
         }
     }

@@ -133,8 +133,7 @@ static int collect_fork(struct child *child)
     }
     child_collect_start(child);
     decide(record, HELD_LET_GO);
-    return atomic_load(&record->held) == HELD_LET_GO ? 0 : -ECHILD; /* the forked process saw that the
-                                                                       guardian is dead */
+    return atomic_load(&record->held) == HELD_LET_GO ? 0 : -ECHILD; /* it saw that the guardian is dead */
 }
 
 /* There is no such child: the forked process leaves, if there is one, and so does the guardian. */

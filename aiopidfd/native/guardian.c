@@ -238,8 +238,7 @@ static long start_child(struct record *record)
     long pid = clone_child(record);
     if (pid < 0 || record->cgroup < 0 || record->enter_cgroup || atomic_load(&record->claim) != CLAIM_NONE)
         return pid;
-    record->stillborn_pidfd = record->child_pidfd; /* set this before clearing `born`: see
-                                                      close_stillborn() */
+    record->stillborn_pidfd = record->child_pidfd; /* before `born` is cleared: see collect.c */
     atomic_store(&record->born, 0);
     if (atomic_load(&record->kill_requested)) { /* that kill is why the child died */
         atomic_store(&record->born, (int)pid);
@@ -521,8 +520,7 @@ static void wait_to_begin(struct record *record)
             return;
         }
         wait_on(&record->go, GO_AWAITED);
-        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* a wrong lifeline looks like
-                                                                               this too: see check_calls() */
+        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* or so it looks: see check_calls() */
             guardian_fails(record, FAILED_LIFELINES, -EBADF);
     }
 }

@@ -142,8 +142,7 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
 
 void hub_add_news(struct child *child)
 {
-    int is_news = child->told != child->state || child->state == CHILD_ORPHANED; /* an orphan may have more
-                                                                                    news */
+    int is_news = child->told != child->state || child->state == CHILD_ORPHANED; /* it may have more news */
     if (child->hub && !child->abandoned && is_news)
         list_append(&child->hub->news, &child->news, child);
 }

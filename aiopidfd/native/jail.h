@@ -1,4 +1,4 @@
-/* Takes every right from a guardian that it does not need any more. */
+/* Takes from a guardian every right that it does not need any more. */
 #ifndef AIOPIDFD_JAIL_H
 #define AIOPIDFD_JAIL_H
 

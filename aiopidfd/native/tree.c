@@ -157,8 +157,7 @@ static int open_member(struct walk *walk, const struct member *parent, int pid, 
     member->pid = pid;
     member->pidfd = (int)SYS(__NR_pidfd_open, pid, 0);
     if (member->pidfd < 0) {
-        if (member->pidfd != -ESRCH && member->pidfd != -EINVAL) /* the process is gone, or the number is a
-                                                                    thread's by now */
+        if (member->pidfd != -ESRCH && member->pidfd != -EINVAL) /* gone, or now a thread's */
             walk->error = member->pidfd;
         return 0;
     }
