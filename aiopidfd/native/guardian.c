@@ -520,7 +520,7 @@ static void wait_to_begin(struct record *record)
             return;
         }
         wait_on(&record->go, GO_AWAITED);
-        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* or so it looks: see check_calls() */
+        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* or seem so: see check_calls() */
             guardian_fails(record, FAILED_LIFELINES, -EBADF);
     }
 }
