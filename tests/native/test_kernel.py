@@ -166,7 +166,8 @@ def test_the_module_as_json_where_it_cannot_work() -> None:
     )
     told = json.loads(output)
     assert (told["missing"], told["method"]) == ("close_range(2)", None)
-    assert [call["error"] for call in told["calls"] if not call["works"]] == ["EPERM"]
+    needed = [call for call in told["calls"] if call["needed"]]
+    assert [call["error"] for call in needed if not call["works"]] == ["EPERM"]
 
 
 def test_the_module_s_help_and_version() -> None:
@@ -191,6 +192,7 @@ def test_the_module_s_reader_has_had_enough(arguments: list[str]) -> None:
     os.close(read)
     result = module(*arguments, capture_output=False, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
-    # argparse itself takes no notice of it.
-    expected = 128 + signal.SIGPIPE if arguments in ([], ["--json"]) else 0
-    assert (result.returncode, result.stderr) == (expected, "")
+    assert result.stderr == ""
+    # argparse itself takes no notice of it, where PYTHONUNBUFFERED lets it see that.
+    ignored = {0} if arguments in (["--help"], ["--version"]) else set()
+    assert result.returncode in {128 + signal.SIGPIPE, *ignored}
