@@ -700,6 +700,7 @@ async def test_a_stream_of_a_program_that_did_not_start_is_let_go() -> None:
 # --- One function for both
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_one_function_for_both_in_the_order_of_arrival(host: Host) -> None:
     async def body() -> None:

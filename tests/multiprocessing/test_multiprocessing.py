@@ -140,6 +140,7 @@ ENDINGS: list[tuple[Callable[..., object], object, int]] = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("host", HOSTS)
 def test_exitcodes_are_right_and_nothing_is_seen(host: str, ctx: Context) -> None:
     seen = Seen()
@@ -1089,6 +1090,7 @@ def test_a_worker_notices_that_its_parent_was_killed(context: str) -> None:
         os.close(pidfd)
 
 
+@pytest.mark.heavy
 def test_at_exit_daemons_are_ended_and_others_awaited() -> None:
     output = fresh.run(
         SETUP

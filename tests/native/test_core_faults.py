@@ -166,6 +166,7 @@ def test_a_daemon_and_what_is_bound_to_it(bond: str) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.heavy
 def test_a_daemon_while_a_program_is_started(tmp_path: Path) -> None:
     """What the guardian writes to is looked at before: it may be the host's by then."""
     fresh.run(
@@ -501,6 +502,7 @@ async def test_locks_and_ports_are_free_at_once(tmp_path: Path) -> None:
 # --- Our own exec
 
 
+@pytest.mark.heavy
 def test_guardians_do_not_add_up_when_we_exec_ourselves() -> None:
     code = """
         left = int(sys.argv[1]) if len(sys.argv) > 1 else 4
@@ -612,6 +614,7 @@ async def test_a_hub_that_the_host_has_closed() -> None:
             assert await process.wait() == status
 
 
+@pytest.mark.heavy
 def test_ctrl_c_between_two_news_loses_neither() -> None:
     fresh.run(
         """

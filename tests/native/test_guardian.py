@@ -259,6 +259,7 @@ def test_waiting_in_a_forked_copy_is_an_error() -> None:
     )
 
 
+@pytest.mark.heavy
 def test_forks_at_any_moment_from_another_thread() -> None:
     fresh.run(
         """

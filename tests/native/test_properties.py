@@ -51,6 +51,7 @@ name = without_nul(max_size=12).map(lambda data: data.replace(b"=", b"_"))
 SHOW_ARGUMENTS = ("-c", "exec 3</proc/self/cmdline; cat <&3; :", "sh")
 
 
+@pytest.mark.heavy
 @given(arguments=st.lists(argument, max_size=8))
 @settings(reproducible, max_examples=100)
 async def test_arguments(arguments: list[str | bytes]) -> None:

@@ -47,6 +47,7 @@ USE = """
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("library", PATCHES)
 def test_everything_works(library: str, when: str) -> None:

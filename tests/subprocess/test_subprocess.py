@@ -225,6 +225,7 @@ ALIKE: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "args", "options"), ALIKE)
 def test_returns_and_raises_as_the_standard_one(
     name: str, args: tuple[Any, ...], options: dict[str, Any]
