@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -45,6 +46,5 @@ def test_without_pipes_from_start_to_end(tmp_path: Path) -> None:
     calls = [line for line in ours if "(" in line and not line.startswith("---")]
     starts = [number for number, line in enumerate(calls) if line.startswith(("clone3(", "clone("))]
     assert len(starts) == PROGRAMS
-    # Where others use the processors a guardian may end late: that takes a turn of the loop.
-    counts = sorted(later - start for start, later in pairwise(starts))
-    assert counts[len(counts) // 4] <= 18, "\n".join(calls)
+    # Now and then a guardian ends late and is reaped by a turn of the loop of its own.
+    assert median(later - start for start, later in pairwise(starts)) <= 18, "\n".join(calls)
