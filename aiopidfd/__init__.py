@@ -10,7 +10,12 @@ policies, and `install` for a loop that already runs), a child watcher (`PidfdCh
 Python 3.13), and functions that await any process (`wait_pid`, `wait_pidfd`). `aiopidfd.anyio` is
 for anyio and trio, `aiopidfd.multiprocessing` for worker processes, and `aiopidfd.subprocess` for
 code without a loop. `run_in_fork` runs a Python function in a forked process; it is built on
-`fork`. `running` lists the programs that run, and `shutdown` ends all programs of a loop.
+`fork`. `spawn` starts a program without a loop and returns a `Child`. `running` lists the programs
+that run, and `shutdown` ends all programs of a loop.
+
+Each handle to a program has `handle()`, `children()` and `kill_tree()`; `PidFd` is a handle to any
+process. `Options` are the same everywhere: `contain=True` leaves nothing behind, and `stdin`,
+`stdout` and `stderr` may be `PTY`, a terminal.
 
 Each program is started by a guardian, a small process that shares our memory and is itself
 invisible: no SIGCHLD, nothing for a foreign `waitpid(-1)`, no status lost to an ignored SIGCHLD.

@@ -80,6 +80,8 @@ def test_the_public_surface_is_one_screen_of_names_and_nothing_else() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     assert not classes
+    for name in ("spawn", "PidFd", "PTY", "contain", "handle()", "Options", "shutdown"):
+        assert name in (aiopidfd.__doc__ or ""), name
     assert len(aiopidfd.__all__) == len({*aiopidfd.__all__})
     for name in aiopidfd.__all__:
         assert hasattr(aiopidfd, name)
