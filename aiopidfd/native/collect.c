@@ -374,7 +374,6 @@ static long sleep_on(struct child *child, int64_t ns)
 
 int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds)
 {
-    enum { AT_MOST_NS = 500 * 1000 * 1000 };
     int64_t deadline = nanoseconds < 0 ? 0 : now_ns() + nanoseconds;
     int result = 0;
     spawner_lock();
@@ -383,17 +382,21 @@ int spawner_block(struct child *child, enum child_state from, int64_t nanosecond
         child_advance(child);
         if (child->state != from || result == -EINTR)
             break;
-        int64_t left = nanoseconds < 0 ? AT_MOST_NS : deadline - now_ns();
+        int64_t left = nanoseconds < 0 ? SIGNAL_CHECK_NS : deadline - now_ns();
         if (left <= 0) {
             result = -ETIMEDOUT;
             break;
         }
-        result = (int)sleep_on(child, left < AT_MOST_NS ? left : AT_MOST_NS);
+        result = (int)sleep_on(child, left < SIGNAL_CHECK_NS ? left : SIGNAL_CHECK_NS);
         /* A guardian that somebody has stopped would not report an exit. */
         if (result == -ETIMEDOUT && child->state == CHILD_RUNNING && child_is_readable(child->pidfd.fd))
             child_wake_guardian(child);
         if (result == -ETIMEDOUT && child->state == CHILD_STARTING)
             child_reap_guardian(child); /* see has_left_memory() */
+        /* The caller looks for a signal that came just before the sleep, or to another thread: neither has
+         * interrupted it. */
+        if (result == -ETIMEDOUT && left >= SIGNAL_CHECK_NS)
+            result = -EINTR;
         if (from == CHILD_ORPHANED) { /* the caller knows how long to wait for the one who reaps it */
             child_advance(child);
             break;

@@ -884,10 +884,12 @@ static PyObject *native_wait_readable(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "no descriptor is negative");
         return NULL;
     }
+    /* A signal that came just before the sleep, or to another thread, has not interrupted it. */
+    long long slice = nanoseconds < 0 || nanoseconds > SIGNAL_CHECK_NS ? SIGNAL_CHECK_NS : nanoseconds;
     Py_BEGIN_ALLOW_THREADS
-    result = child_wait_readable(fd, nanoseconds);
+    result = child_wait_readable(fd, slice);
     Py_END_ALLOW_THREADS
-    if (result == -EINTR)
+    if (result == -EINTR || (result == 0 && slice != nanoseconds))
         return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(0);
     if (result < 0) {
         errno = -result;
@@ -921,7 +923,7 @@ static PyMethodDef module_methods[] = {
     {"is_hung_up", native_is_hung_up, METH_O,
      "Whether nobody has the other end of a pipe or of a terminal open, or it is no descriptor."},
     {"wait_readable", native_wait_readable, METH_VARARGS,
-     "wait_readable(fd, nanoseconds): the same, waiting for so long at most (negative: without end), or until a signal "
+     "wait_readable(fd, nanoseconds): the same, waiting for so long at most, or for half a second, or until a signal "
      "was handled. Without the GIL."},
     {"filesystem", native_filesystem, METH_O, "The type of the file system that a descriptor's file is on: statfs(2)."},
     {"pidfd_getfd", native_pidfd_getfd, METH_VARARGS,

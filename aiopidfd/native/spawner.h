@@ -103,8 +103,11 @@ int spawner_result(struct child *child, int *code, int *status, struct rusage *u
 /* Moves the state on as far as is known now, and reaps the guardian. Never blocks. */
 enum child_state spawner_poll(struct child *child);
 
+enum { SIGNAL_CHECK_NS = 500 * 1000 * 1000 }; /* a thread that blocks looks for signals again after so long */
+
 /* Blocks as long as the state is `from`, but at most for this many nanoseconds; -1 means without a limit.
- * Returns the state, or -ETIMEDOUT, or -EINTR after a signal. Any number of threads may call it at once. */
+ * Returns the state, or -ETIMEDOUT, or -EINTR after a signal, and after half a second in case there was one
+ * that did not interrupt it. Any number of threads may call it at once. */
 int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds);
 
 /* For a program that is over: blocks until its guardian is reaped, unless the guardian stays. A guardian

@@ -305,7 +305,11 @@ def test_several_sinks_that_fail_are_a_group(host: Host) -> None:
     """And programs that ignore SIGTERM are killed, all of them."""
 
     async def body() -> None:
-        def bad(line: bytes) -> None:
+        heard: list[bytes] = []
+
+        async def bad(line: bytes) -> None:
+            heard.append(line)
+            await until(lambda: len(heard) == 3)
             raise ZeroDivisionError
 
         stubborn = "trap '' TERM; echo x >&2; while :; do sleep 0.1; done"

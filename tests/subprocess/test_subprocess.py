@@ -487,6 +487,7 @@ def test_ctrl_c_ends_the_tree(name: str) -> None:
         def interrupt():
             with open(read) as file:
                 pids.append(int(file.readline()))
+                time.sleep(0.2)  # select(2) would miss a signal that comes just before it
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)
@@ -529,6 +530,32 @@ def test_ctrl_c_in_wait_leaves_the_program_alone() -> None:
             assert process.poll() is None
         process.kill()
         assert process.wait() == -9
+        """
+    )
+
+
+@pytest.mark.parametrize("wait", ["process.wait()", "process.wait(50)", "handle.wait_blocking()"])
+def test_ctrl_c_that_does_not_interrupt_the_sleep_is_seen(wait: str) -> None:
+    """A signal comes just before the sleep; or, as here, the kernel gives it to another thread."""
+    fresh.run(
+        f"""
+        from aiopidfd import subprocess
+
+        def interrupt():
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+        with subprocess.Popen(["sleep", "60"]) as process, aiopidfd.PidFd.open(process.pid) as handle:
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try:
+                {wait}
+            except KeyboardInterrupt:
+                assert process.poll() is None
+            else:
+                raise AssertionError
+            thread.join()
+            process.kill()
         """
     )
 
