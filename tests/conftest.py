@@ -71,6 +71,15 @@ def child_pids() -> set[int]:
     return pids
 
 
+def childless() -> bool:
+    """Whether the guardians are gone, too. On a busy machine the last one may take a moment."""
+    deadline = time.monotonic() + 30
+    while child_pids() and time.monotonic() < deadline:
+        _native.sweep()
+        time.sleep(0.001)
+    return not child_pids()
+
+
 def shared_mappings() -> int:
     """Records of children that change ids are shared anonymous mappings."""
     return Path("/proc/self/maps").read_text().count("/dev/zero (deleted)")

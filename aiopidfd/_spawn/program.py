@@ -282,7 +282,6 @@ class Program:
 
         The guardian usually ends within microseconds. We wait for some milliseconds at most; if it
         takes longer, a later start reaps it.
-        for, and then a later start reaps it.
         """
         self.native.finish(_GUARDIAN_ENDS)
 

@@ -28,7 +28,7 @@ from aiopidfd.anyio import Process, ReceivePipe, SendPipe
 
 from .. import fresh
 from ..anyio_support import BACKENDS, ON_ASYNCIO, Backend, backends, gone, stepped, turns, until
-from ..conftest import child_pids
+from ..conftest import child_pids, childless
 from ..held_exec import HeldExec, held_exec
 from ..hosts import HOSTS, Seen
 from ..support import HOLD_STDOUT, sh, warnings_given
@@ -415,7 +415,7 @@ def test_cancelled_run_process_leaves_nothing(backend: Backend, library: Any) ->
         assert scope.cancelled_caught
         with pytest.raises(TimeoutError), anyio.fail_after(0.3):
             await library.run_process(["sleep", "1000"])
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -824,7 +824,7 @@ def test_cancelled_at_each_await(backend: Backend, call: Callable[[], Any]) -> N
             with anyio.CancelScope() as scope:
                 actions = {number: scope.cancel}
                 await stepped(call(), actions.get)
-            assert not child_pids(), f"a child is left by the one cancelled at {number}"
+            assert childless(), f"a child is left by the one cancelled at {number}"
             if not scope.cancel_called:
                 assert number >= 1
                 return
@@ -860,7 +860,7 @@ def test_cancelled_by_asyncio_at_each_await(
                 break
             assert result is None or isinstance(result, asyncio.CancelledError), result
             if again is None:
-                assert not child_pids(), f"a child is left by the one cancelled at {number}"
+                assert childless(), f"a child is left by the one cancelled at {number}"
         else:
             raise AssertionError("it never comes to its end")
 
@@ -928,14 +928,14 @@ def test_asyncio_s_own_timeouts_and_groups(backend: Backend) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await OURS.run_process(["sleep", "1000"])
-        assert not child_pids()
+        assert childless()
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
             async with asyncio.TaskGroup() as group:
                 group.create_task(OURS.run_process(["sleep", "1000"]))
                 group.create_task(OURS.supervise(["sleep", "1000"]))
                 group.create_task(OURS.supervise("sleep 0.1; exit 3"))
         assert [type(exc) for exc in caught.value.exceptions] == [CalledProcessError]
-        assert not child_pids()
+        assert childless()
         async with await OURS.open_process(["cat"]) as process:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
@@ -963,7 +963,7 @@ def test_a_second_cancellation_by_asyncio_kills_and_reaps(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -1102,7 +1102,7 @@ TO_PROCESS = """
     deadline = time.monotonic() + 30
     while child_pids() and time.monotonic() < deadline:
         _native.sweep()
-    assert not child_pids()
+    assert childless()
     assert (seen.pids, seen.sigchld) == ([], 0), (seen.pids, seen.sigchld)
 """
 

@@ -17,7 +17,7 @@ from aiopidfd.anyio import Process, supervise
 
 from .. import fresh
 from ..anyio_support import BACKENDS, Backend, until
-from ..conftest import child_pids
+from ..conftest import childless
 from ..spawn.test_errors import as_root
 from ..support import HOLD_STDOUT
 
@@ -89,7 +89,7 @@ def test_who_waits_for_the_start_fails_and_the_program_is_ended(backend: Backend
         nobody: Any = 5
         with pytest.raises(AttributeError, match="started"):
             await supervise(["sleep", "1000"], task_status=nobody, grace=0)
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -126,7 +126,7 @@ def test_failure_cancels_the_group(backend: Backend, script: str) -> None:
         assert isinstance(error, CalledProcessError)  # flat: in no group of its own
         assert error.returncode == (3 if script == "exit 3" else -9)
         assert others == ["cancelled"]
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -180,7 +180,7 @@ def test_cancelled_it_is_asked_to_end(backend: Backend, grace: float) -> None:
             process = await tg.start(partial(supervise, ["sleep", "1000"], grace=grace))
             tg.cancel_scope.cancel()
         assert process.returncode == -(signal.SIGTERM if grace else signal.SIGKILL)
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -193,7 +193,7 @@ def test_cancelled_and_it_ignores_sigterm(backend: Backend, tmp_path: Path) -> N
             await until(ready_in(ready))
             tg.cancel_scope.cancel()
         assert process.returncode == -signal.SIGKILL
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -247,7 +247,7 @@ def test_cancelled_with_a_sink_that_blocks(backend: Backend, drain: float | None
         with pytest.raises(anyio.EndOfStream):
             await receive.receive()
         receive.close()
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -295,7 +295,7 @@ def test_a_scope_around_it(backend: Backend) -> None:
         assert scope.cancelled_caught
         with pytest.raises(TimeoutError), anyio.fail_after(0.1):
             await supervise(["sleep", "1000"])
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -581,7 +581,7 @@ def test_input_that_is_not_read_and_cancelled(backend: Backend) -> None:
         async with anyio.create_task_group() as tg:
             await tg.start(partial(supervise, ["sleep", "1000"], input=b"x" * 3_000_000))
             tg.cancel_scope.cancel()
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 

@@ -14,7 +14,7 @@ import aiopidfd
 from aiopidfd import _native
 
 from .. import fresh
-from ..conftest import child_pids
+from ..conftest import child_pids, childless
 from ..held_exec import HeldExec, held_exec
 from ..native.test_guardian import gone
 
@@ -71,7 +71,7 @@ async def test_at_every_turn_of_the_loop(call: Callable[[], Awaitable[object]]) 
         if not await run_to_cancellation(call, turns):
             break  # it was done before that many turns
         cancelled += 1
-        assert not child_pids(), "the cancelled call has left a child"
+        assert childless(), "the cancelled call has left a child"
     assert cancelled > 3
 
 
@@ -128,7 +128,7 @@ async def test_run_process_is_reaped_when_the_cancellation_arrives() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not child_pids()
+    assert childless()
 
 
 async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not child_pids()
+    assert childless()
 
 
 async def test_aclose_cancelled_kills_and_reaps(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_loop_closed_under_a_running_program() -> None:
         gc.collect()  # closes the pipes, so cat ends
     asyncio.run(gone(pid))
     assert aiopidfd.spawn(["/bin/true"]).wait() == 0
-    assert not child_pids()
+    assert childless()
     assert _native.sweep() == 0
 
 

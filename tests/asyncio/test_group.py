@@ -21,7 +21,7 @@ import aiopidfd
 from aiopidfd import DEVNULL, PIPE, CalledProcessError, Process, start_in, supervise
 
 from ..anyio_support import until
-from ..conftest import child_pids
+from ..conftest import childless
 from ..output_support import Collector, eager_loop
 from ..support import HOLD_STDOUT, gate, hang_guard, turns
 from .test_output import at_every_turn
@@ -138,7 +138,7 @@ async def test_failure_cancels_the_group(script: str) -> None:
     assert isinstance(error, CalledProcessError)
     assert error.returncode == (3 if script == "exit 3" else -9)
     assert others == ["cancelled"]
-    assert not child_pids()
+    assert childless()
 
 
 async def test_failure_that_is_not_checked_does_not() -> None:
@@ -183,7 +183,7 @@ async def test_the_group_ends_before_the_program_began() -> None:
     results = await asyncio.gather(hosting, starting, return_exceptions=True)
     assert isinstance(results[0], asyncio.CancelledError)
     assert isinstance(results[1], RuntimeError | Process)
-    assert not child_pids()
+    assert childless()
 
 
 @pytest.mark.parametrize("count", range(12))
@@ -201,7 +201,7 @@ async def test_a_cancelled_start_leaves_nothing_but_the_group(count: int) -> Non
             assert isinstance(result, asyncio.CancelledError)
         assert other.stdin is not None
         other.stdin.close()
-    assert not child_pids()
+    assert childless()
 
 
 # --- Cancelled
@@ -221,7 +221,7 @@ async def test_cancelled_it_is_asked_to_end(grace: float) -> None:
         await main()
     assert process is not None
     assert process.returncode == -(signal.SIGTERM if grace else signal.SIGKILL)
-    assert not child_pids()
+    assert childless()
 
 
 async def test_cancelled_the_whole_tree_is_ended_with_its_grace(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ async def test_cancelled_the_whole_tree_is_ended_with_its_grace(tmp_path: Path) 
     with pytest.raises(asyncio.CancelledError):
         await task
     assert tidied.exists()
-    assert not child_pids()
+    assert childless()
 
 
 async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not child_pids()
+    assert childless()
 
 
 async def test_cancelled_and_it_still_writes_a_lot() -> None:
@@ -279,7 +279,7 @@ async def test_cancelled_with_a_sink_that_blocks(drain: float | None) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not child_pids()
+    assert childless()
 
 
 async def test_cancelled_with_a_grandchild_that_holds_stdout() -> None:
@@ -298,7 +298,7 @@ async def test_a_timeout_around_it() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await supervise(["sleep", "1000"])
-    assert not child_pids()
+    assert childless()
 
 
 async def test_cancelled_at_every_turn() -> None:
@@ -318,7 +318,7 @@ async def test_a_task_that_is_cancelled_before_its_first_step() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not child_pids()
+    assert childless()
 
 
 async def test_a_coroutine_that_is_thrown_away(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from aiopidfd._spawn.capture import Capture
 
 from .. import fresh
 from ..anyio_support import until
-from ..conftest import child_pids, open_fds
+from ..conftest import childless, open_fds
 from ..output_support import HOSTS, Collector, Host, on_all_hosts
 from ..support import HOLD_STDOUT, gate, hang_guard
 
@@ -153,7 +153,7 @@ def test_beyond_the_limit_the_tree_is_ended(host: Host, stream: str, tmp_path: P
         start[stream] = (start[stream] + b"y\n" * 500)[:1000]
         assert (error.stdout, error.stderr) == (start["stdout"], start["stderr"])
         assert f"wrote more than 1000 bytes to its {stream}" in str(error)
-        assert not child_pids()
+        assert childless()
         copy = pickle.loads(pickle.dumps(error))
         assert vars(copy) == vars(error)
 
@@ -451,7 +451,7 @@ def test_a_file_that_takes_no_more_ends_the_program(host: Host) -> None:
             await host.run_process("yes", stdout=[file])
         with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError, match="space"):
             await host.run_process("yes", stdout=[file])
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -471,7 +471,7 @@ def test_a_sink_that_raises_ends_the_tree(host: Host) -> None:
                 await host.run_process("sleep 600 & yes", stdout=sink)
             with pytest.raises(ZeroDivisionError):
                 await host.run_process(["echo", "once"], stdout=sink)
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -508,7 +508,7 @@ def test_a_sink_whose_own_wait_is_cancelled_ends_the_program(host: Host) -> None
 
         with pytest.raises(RuntimeError, match=r"what a sink .* awaited was cancelled"):
             await host.run_process("yes", stdout=cancelled)
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -784,7 +784,7 @@ def test_silence_ends_the_tree(host: Host, tmp_path: Path) -> None:
         assert (error.cmd, error.timeout) == (script, 1)
         assert (error.stdout, error.stderr) == (b"out\n", b"err\n")
         assert str(error).endswith("wrote nothing for 1 seconds")
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -862,7 +862,7 @@ async def at_every_turn(call: Callable[[], Awaitable[object]]) -> int:
             await asyncio.sleep(0)
         task.cancel()
         (result,) = await asyncio.gather(task, return_exceptions=True)
-        assert not child_pids()
+        assert childless()
         if not isinstance(result, asyncio.CancelledError):
             assert not isinstance(result, BaseException), result
             return turns
@@ -897,7 +897,7 @@ def test_cancelled_with_a_sink_that_blocks_for_ever(host: Host) -> None:
         with anyio.move_on_after(0.3) as scope:
             await host.run_process("yes", stdout=[PIPE, block], grace=0.1, drain=0.1)
         assert scope.cancelled_caught
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 

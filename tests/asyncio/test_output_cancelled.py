@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from ..anyio_support import stepped
-from ..conftest import child_pids
+from ..conftest import childless
 from ..output_support import HOSTS, Host
 
 
@@ -56,7 +56,7 @@ def test_by_its_scope(host: Host, call: Callable[[Host], Any]) -> None:
             with anyio.CancelScope() as scope:
                 actions = {number: scope.cancel}
                 await stepped(call(host), actions.get)
-            assert not child_pids(), f"a child is left by the one cancelled at {number}"
+            assert childless(), f"a child is left by the one cancelled at {number}"
             if not scope.cancel_called:
                 assert number >= 1
                 return
@@ -88,7 +88,7 @@ def test_by_asyncio(host: Host, call: Callable[[Host], Any], again: int | None) 
                 return
             assert result is None or isinstance(result, asyncio.CancelledError), result
             if again is None:
-                assert not child_pids(), f"a child is left by the one cancelled at {number}"
+                assert childless(), f"a child is left by the one cancelled at {number}"
         raise AssertionError("it never comes to its end")
 
     host.run(body)

@@ -25,7 +25,7 @@ from aiopidfd import (
 )
 
 from ..anyio_support import until
-from ..conftest import child_pids, open_fds
+from ..conftest import childless, open_fds
 from ..output_support import Collector, Host, on_all_hosts
 from ..support import capacity, hang_guard, room_for
 from .test_output import at_every_turn
@@ -226,7 +226,7 @@ def test_one_that_cannot_be_started_ends_those_before_it(host: Host, at: int) ->
         with pytest.raises(FileNotFoundError) as caught:
             await host.run_pipeline(*commands)
         assert caught.value.filename == "/nonexistent"
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -239,7 +239,7 @@ async def test_no_descriptor_is_left() -> None:
             with room_for(room):
                 await run_pipeline(["true"], ["cat"], ["cat"])
         except OSError:
-            assert not child_pids()
+            assert childless()
         assert {*open_fds()} <= {*before}
 
 
@@ -267,7 +267,7 @@ def test_cancelled_all_are_asked_to_end(host: Host, tmp_path: Path) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
         assert all(file.exists() for file in files)
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -294,7 +294,7 @@ def test_they_are_asked_together(host: Host, tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             await host.run_pipeline(*commands, stderr=fail_when_all_run, grace=50)
         assert len([*tmp_path.glob("done*")]) == count
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -316,7 +316,7 @@ def test_several_sinks_that_fail_are_a_group(host: Host) -> None:
         with pytest.raises(ExceptionGroup) as caught:
             await host.run_pipeline(*[stubborn] * 3, stderr=bad, grace=1)
         assert {type(exc) for exc in caught.value.exceptions} == {ZeroDivisionError}
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 
@@ -334,7 +334,7 @@ async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert not child_pids()
+    assert childless()
 
 
 async def test_one_timeout_for_all() -> None:
@@ -344,7 +344,7 @@ async def test_one_timeout_for_all() -> None:
             await run_pipeline(*commands, timeout=timeout)
         assert type(caught.value) is TimeoutExpired
         assert (caught.value.cmd, caught.value.timeout) == (commands, timeout)
-        assert not child_pids()
+        assert childless()
         if caught.value.stdout and caught.value.stderr:
             break
     assert (caught.value.stdout, caught.value.stderr) == (b"out\n", b"err\n")
@@ -385,7 +385,7 @@ def test_bounded(host: Host) -> None:
         result = await host.run_pipeline("echo 12345 >&2", "seq 9", output_limit=4, on_limit="tail")
         assert (result.stdout, result.stdout_dropped) == (b"8\n9\n", 14)
         assert (result.stderrs, result.stderrs_dropped) == ((b"345\n", b""), (2, 0))
-        assert not child_pids()
+        assert childless()
 
     host.run(body)
 

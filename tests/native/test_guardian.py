@@ -289,7 +289,7 @@ def test_forks_at_any_moment_from_another_thread() -> None:
         finally:
             done.set()
             thread.join()
-        assert not child_pids()
+        assert childless()
         """
     )
 

@@ -199,7 +199,7 @@ def test_failures(block: str) -> None:
                         assert exc.errno == errno.EMFILE
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         assert before == (len(os.listdir("/proc/self/fd")), _native.records())
-        assert not child_pids()
+        assert childless()
     """)
     )
 

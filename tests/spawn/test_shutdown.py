@@ -22,7 +22,7 @@ from aiopidfd._spawn.hub import current_hub
 
 from .. import fresh
 from ..anyio_support import BACKENDS, ON_ASYNCIO, Backend, backends, stepped, until
-from ..conftest import child_pids, open_fds
+from ..conftest import child_pids, childless, open_fds
 from ..held_exec import held_exec
 from ..stuck import stuck_file
 from ..support import gate, room_for, sh
@@ -63,7 +63,7 @@ def test_hundreds_and_the_stubborn_among_them(backend: Backend) -> None:
         assert await aiopidfd.shutdown(grace=0.3)
         assert {process.returncode for process in quick} == {-signal.SIGTERM}
         assert {process.returncode for process in stubborn} == {-signal.SIGKILL}
-        assert not child_pids()
+        assert childless()
         assert not aiopidfd.running()
         for process in stubborn:
             assert process.stdout is not None
@@ -81,7 +81,7 @@ def test_trees(backend: Backend, contain: bool, marked: Marked) -> None:
         assert await aiopidfd.shutdown(grace=30)
         assert not marked.alive()
         assert process.returncode == -signal.SIGTERM
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -102,7 +102,7 @@ def test_what_a_program_left_behind_and_its_guardian_has_stayed_for(
         assert len(marked.alive()) == 1
         assert await aiopidfd.shutdown(grace=30)
         assert not marked.alive()
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -115,7 +115,7 @@ def test_one_whose_handle_was_dropped(backend: Backend, marked: Marked) -> None:
         assert len(aiopidfd.running()) == 1
         assert await aiopidfd.shutdown(grace=30)
         assert not marked.alive()
-        assert not child_pids()
+        assert childless()
 
     backend.run(body)
 
@@ -410,7 +410,7 @@ def test_starts_that_are_under_way_or_wait_for_their_turn(backend: Backend) -> N
         processes = [it for it in outcomes if isinstance(it, aiopidfd.anyio.Process)]
         assert 0 < len(processes) < 60
         assert {process.returncode for process in processes} == {-signal.SIGTERM}
-        assert not child_pids()
+        assert childless()
         outcomes.clear()
 
     backend.run(body)
@@ -432,7 +432,7 @@ def test_a_start_whose_exec_hangs(backend: Backend, tmp_path: Path) -> None:
                 assert await aiopidfd.shutdown(grace=0.1)
                 held.let_go()
             assert outcomes == [-signal.SIGKILL]
-            assert not child_pids()
+            assert childless()
 
     backend.run(body)
 
@@ -467,7 +467,7 @@ def test_cancelled_it_kills_and_reaps(backend: Backend, marked: Marked) -> None:
         assert scope.cancelled_caught
         assert {process.returncode for process in (deaf, *processes)} == {-signal.SIGKILL}
         assert not marked.alive()
-        assert not child_pids()
+        assert childless()
         assert (await aiopidfd.anyio.run_process("true")).returncode == 0
         for process in processes:
             await process.aclose()
@@ -495,7 +495,7 @@ def test_cancelled_at_each_of_its_awaits(backend: Backend) -> None:
                 task.uncancel()
                 awaits += 1
             assert all(p.returncode in (-signal.SIGTERM, -signal.SIGKILL) for p in processes)
-            assert not child_pids()
+            assert childless()
             if awaits <= number:
                 break
         assert awaits >= 3

@@ -29,7 +29,7 @@ from aiopidfd._spawn import tree
 from .. import fresh
 from ..anyio_support import Backend
 from ..anyio_support import until as anyio_until
-from ..conftest import child_pids, open_fds
+from ..conftest import child_pids, childless, open_fds
 from ..stuck import stuck_file
 from ..support import gate, hang_guard, proc_status, python, sh, turns, until
 from .test_cgroup import NO_KILL, with_mounts
@@ -195,7 +195,7 @@ async def test_kill_leaves_nothing(marked: Marked) -> None:
         assert await process.kill_tree()
         assert not marked.alive()
         assert await process.wait() == -signal.SIGKILL
-        assert not child_pids()
+        assert childless()
         assert await process.kill_tree()  # and once more, of nothing
         with pytest.raises(ProcessLookupError):
             process.terminate_tree()
@@ -366,7 +366,7 @@ async def test_wait_tree_waits_for_the_last_and_wait_does_not(marked: Marked) ->
         assert await waiting == 7
         child.close()
         assert await process.wait_tree() == 7
-        assert not child_pids()
+        assert childless()
 
 
 async def test_of_a_guardian_that_stayed_nothing_is_left(marked: Marked) -> None:
@@ -445,7 +445,7 @@ async def test_by_default_nobody_keeps_track_after_the_exit(marked: Marked) -> N
     )
     with hang_guard():
         assert await process.wait() == 0
-        assert not child_pids()
+        assert childless()
         with pytest.raises(ProcessLookupError):
             process.children()
         assert await process.wait_tree() == 0
