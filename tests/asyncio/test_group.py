@@ -228,7 +228,7 @@ async def test_cancelled_the_whole_tree_is_ended_with_its_grace(tmp_path: Path) 
     tidied, ready, child_ready = (tmp_path / name for name in ("tidied", "ready", "child"))
     trap = f'trap "sleep 0.1; touch {tidied}; exit" TERM; touch {child_ready}'
     child = f"({trap}; while :; do sleep 0.02; done) & "
-    task = asyncio.create_task(supervise(child + trapping(ready, ""), grace=0.5, stdout=DEVNULL))
+    task = asyncio.create_task(supervise(child + trapping(ready, "exit"), grace=50, stdout=DEVNULL))
     await until(ready_in(ready))
     await until(child_ready.exists)
     task.cancel()

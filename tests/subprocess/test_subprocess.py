@@ -545,7 +545,8 @@ def test_ctrl_c_that_does_not_interrupt_the_sleep_is_seen(wait: str) -> None:
             time.sleep(0.2)
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
-        with subprocess.Popen(["sleep", "60"]) as process, process.handle() as handle:
+        process = subprocess.Popen(["sleep", "60"])
+        with process, aiopidfd.PidFd.from_process(process) as handle:
             thread = threading.Thread(target=interrupt)
             thread.start()
             try:
