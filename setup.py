@@ -33,25 +33,27 @@ if platform.machine() == "aarch64":
 HEADERS = [
     NATIVE + name
     for name in (
+        "after_clone.h",
         "children.h",
-        "child.h",
         "clone.h",
         "fds.h",
         "fork.h",
         "jail.h",
         "life.h",
         "lines.h",
-        "low.h",
+        "low_numbers.h",
         "pidinfo.h",
         "probe.h",
         "record.h",
+        "spawned.h",
         "spawner.h",
         "syscall.h",
         "tree.h",
     )
 ]
 AFTER_CLONE = [
-    NATIVE + name for name in ("guardian.c", "children.c", "jail.c", "clone.c", "fork.c")
+    NATIVE + name
+    for name in ("guardian.c", "before_exec.c", "children.c", "jail.c", "clone.c", "fork.c")
 ]
 
 
@@ -102,7 +104,7 @@ setup(
                 NATIVE + name
                 for name in (
                     "module.c",
-                    "child.c",
+                    "spawned.c",
                     "record.c",
                     "start.c",
                     "collect.c",
@@ -110,10 +112,11 @@ setup(
                     "hub.c",
                     "life.c",
                     "lines.c",
-                    "low.c",
+                    "low_numbers.c",
                     "pidinfo.c",
                     "probe.c",
                     "tree.c",
+                    "wait.c",
                 )
             ],
             depends=[*HEADERS, *AFTER_CLONE],

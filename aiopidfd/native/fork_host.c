@@ -1,6 +1,6 @@
 /* Our side of a process without exec. fork.c has the guardian's side, and the reasons. */
 #define _GNU_SOURCE
-#include "child.h"
+#include "spawned.h"
 #include "fork.h"
 #include "life.h"
 

@@ -1,15 +1,15 @@
-/* What runs after the clone: the guardian, and its child until exec.
+/* What runs after the clone: the guardian. Its child, until exec, is in before_exec.c.
  *
  * The guardian is a process that shares our memory and, at first, our descriptor table. It never execs, so
  * its exit signal stays 0 and nothing in our process can see it. (execve(2) would reset the exit signal to
  * SIGCHLD. That is why the program is the guardian's child and not ours.)
  *
- * The contract of this file:
+ * The contract of these files:
  *
  *   - No libc, no errno, no TLS, no allocation, no stack protector, no lazily bound symbol: only
  *     raw system calls. We share the spawning thread's TLS, and that thread runs on or may be gone.
- *     CI checks that the compiled file needs no outside symbols except those of clone.c, jail.c and
- *     children.c, and that those files need none.
+ *     CI checks that the compiled file needs no outside symbols except those of before_exec.c, clone.c,
+ *     jail.c and children.c, and that those files need none.
  *   - Touch nothing but the record. The spawner keeps it mapped until we cannot run any more.
  *   - No signal handler of the host ever runs here. Every signal is blocked when we start, and stays
  *     blocked in the guardian. The child unblocks signals only after all handlers were reset.
@@ -17,11 +17,10 @@
  *     guardian has a table of its own before it reports the start. The child has its own table from its
  *     first call on, with only what it needs. So neither holds anything of the host's open.
  */
+#include "after_clone.h"
 #include "children.h"
 #include "fds.h"
 #include "jail.h"
-#include "record.h"
-#include "syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,130 +36,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <time.h>
-
-enum { KERNEL_NSIG = 64, SIGSET_BYTES = 8 };
-
-/* The kernel's own layout (asm-generic and x86-64; the restorer is only used by handlers). */
-struct kernel_sigaction {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
-static __attribute__((noreturn)) void die(int status)
-{
-    for (;;)
-        SYS(__NR_exit_group, status);
-}
-
-/* ---- The child, from its birth to exec ------------------------------------------------------ */
-
-static __attribute__((noreturn)) void child_fails(struct record *record, int step, long result)
-{
-    record->failed_step = step;
-    record->error = (int)-result;
-    die(127);
-}
-
-/* This comes first: until now the table is the host's. Descriptors above the highest number that is needed
- * are not even copied (close_range(2), Linux 5.9). So the cost does not depend on how much the host has
- * open. */
-static void leave_shared_table(struct record *record)
-{
-    long result = SYS(__NR_close_range, record->highest + 1, ~0U, CLOSE_RANGE_UNSHARE);
-    if (result < 0)
-        child_fails(record, FAILED_TABLE, result);
-}
-
-/* Called while the child still has all our rights. */
-static void enter_cgroup(struct record *record)
-{
-    long fd = SYS(__NR_openat, record->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    long result = fd < 0 ? fd : SYS(__NR_write, fd, "0", 1); /* 0 means the process that writes it */
-    if (result < 0)
-        child_fails(record, FAILED_CGROUP, result);
-    SYS(__NR_close, fd);
-}
-
-static void sleep_ms(long ms)
-{
-    struct timespec wait;
-    wait.tv_sec = ms / 1000;
-    wait.tv_nsec = ms % 1000 * 1000000;
-    SYS(__NR_ppoll, NULL, 0, &wait, NULL, SIGSET_BYTES);
-}
-
-/* A file that was written and closed a moment ago is busy as long as somebody has a duplicate of its
- * descriptor. That may be another start, between its first call and its second, or a fork of the host's. The
- * file is free when those have gone on. So the exec is tried again while other starts are under way, up to a
- * limit, and once more after that. */
-static long exec(const struct record *record, const char *path)
-{
-    enum { PAUSE_MS = 1, TRIES = 100, LEAST = 3 };
-    long result = SYS(__NR_execve, path, record->argv, record->envp);
-    for (int i = 0; result == -ETXTBSY && i < TRIES; i++) {
-        int others = atomic_load(record->starting) > 1;
-        sleep_ms(PAUSE_MS);
-        result = SYS(__NR_execve, path, record->argv, record->envp);
-        if (!others && i >= LEAST)
-            break;
-    }
-    return result;
-}
-
-static void child_main(void *opaque)
-{
-    struct record *record = opaque;
-
-    int unclaimed = CLAIM_NONE;
-    if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_CHILD))
-        die(127); /* the guardian was killed and the spawner has given us up */
-
-    if (!record->private_table)
-        leave_shared_table(record);
-
-    if (record->sigchld_ignored) {
-        /* The guardian needs SIGCHLD at its default; the program inherits what the caller had. */
-        struct kernel_sigaction ignore;
-        ignore.handler = SIG_IGN;
-        ignore.flags = 0;
-        ignore.restorer = 0;
-        ignore.mask = 0;
-        SYS(__NR_rt_sigaction, SIGCHLD, &ignore, 0, SIGSET_BYTES);
-    }
-
-    if (record->enter_cgroup)
-        enter_cgroup(record);
-
-    long opened = -EBADF;
-    for (unsigned long i = 0; i < record->n_steps; i++) {
-        const struct step *step = &record->steps[i];
-        long first = step->arg[0] == STEP_OPENED ? opened : step->arg[0];
-        long result = SYS(step->nr, first, step->arg[1], step->arg[2], step->arg[3], step->arg[4]);
-        if (result < 0)
-            child_fails(record, (int)i, result);
-        if (step->nr == __NR_openat)
-            opened = result;
-    }
-
-    /* The guardian was killed: nobody will reap us, and PR_SET_PDEATHSIG was set too late to tell us. */
-    if (SYS(__NR_getppid) != record->guardian_pid)
-        die(127);
-
-    SYS(__NR_rt_sigprocmask, SIG_SETMASK, &record->sigmask, 0, SIGSET_BYTES);
-
-    /* Like CPython: report the first failure that says more than "not here", or else the last failure. */
-    long telling = 0, last = -ENOENT;
-    for (char *const *path = record->paths; *path; path++) {
-        last = exec(record, *path);
-        if (!telling && last != -ENOENT && last != -ENOTDIR)
-            telling = last;
-    }
-    child_fails(record, FAILED_EXEC, telling ? telling : last);
-}
-
-/* ---- The guardian --------------------------------------------------------------------------- */
 
 /* Enters a new phase, and wakes all threads that sleep on `alive`. */
 static void enter(struct record *record, int phase)
@@ -224,7 +99,7 @@ static long clone_child(struct record *record)
     request.cgroup = record->enter_cgroup ? -1 : record->cgroup;
     request.stack = record->child_stack;
     request.stack_size = record->stack_size;
-    return clone_process(&request, child_main, record);
+    return clone_process(&request, aiopidfd_before_exec, record);
 }
 
 /* A child that is born into a cgroup is killed at birth if our own cgroup and that one have not been killed

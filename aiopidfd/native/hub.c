@@ -13,7 +13,7 @@
  * pointer.
  */
 #define _GNU_SOURCE
-#include "child.h"
+#include "spawned.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>

@@ -2,7 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "child.h"
+#include "spawned.h"
 #include "lines.h"
 #include "pidinfo.h"
 #include "probe.h"

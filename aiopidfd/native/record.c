@@ -1,12 +1,12 @@
 /* Makes and frees records. The functions may be called with or without the spawner's lock. */
 #define _GNU_SOURCE
-#include "child.h"
+#include "spawned.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* The deepest frames of guardian.c and clone.c together stay far below this. setup.py makes the compiler
+/* The deepest frames of guardian.c, before_exec.c and clone.c together stay far below this. setup.py makes the compiler
  * refuse a frame of over 1 KiB there. No signal handler runs on this stack, and nothing recurses. */
 enum { STACK_SIZE = 4096, ALIGNMENT = 16 };
 

@@ -74,7 +74,7 @@ struct failure {
     const char *call;
 };
 
-struct child; /* child.h */
+struct child; /* spawned.h */
 
 /* Call this once, before anything else. Returns 0 or -errno. From then on forked copies are handled. */
 int spawner_init(void);

@@ -1,9 +1,9 @@
 /* A start: everything that it needs is prepared, a guardian is made, and then the guardian may begin. */
 #define _GNU_SOURCE
-#include "child.h"
+#include "spawned.h"
 #include "fork.h"
 #include "life.h"
-#include "low.h"
+#include "low_numbers.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -36,7 +36,7 @@ void start_go(struct record *record, int go)
  *   our descriptors are shared             leave_descriptor_table() in guardian.c
  *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard() in guardian.c
- *   we fork                                become_copy() in child.c
+ *   we fork                                become_copy() in spawned.c
  *   the guardian is killed                 child_advance() in collect.c
  */
 static long clone_guardian(struct child *child)
@@ -99,7 +99,7 @@ int start_guardian(struct child *child, struct failure *failure)
     return failure->error;
 }
 
-/* Moves descriptors with high numbers down for the time of the start: see low.h. */
+/* Moves descriptors with high numbers down for the time of the start: see low_numbers.h. */
 static void move_down(struct child *child)
 {
     struct record *record = child->record;

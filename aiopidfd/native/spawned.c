@@ -1,9 +1,9 @@
 /* Children: the lock, the lists that they are in, their descriptors, and what becomes of them when we fork.
  * The functions of spawner.h that deal with an existing child are at the end. */
 #define _GNU_SOURCE
-#include "child.h"
+#include "spawned.h"
 #include "life.h"
-#include "low.h"
+#include "low_numbers.h"
 #include "pidinfo.h"
 
 #include <limits.h>

@@ -1,6 +1,6 @@
 /* A child as the spawner's own files see it. spawner.h has what all other files see. */
-#ifndef AIOPIDFD_CHILD_H
-#define AIOPIDFD_CHILD_H
+#ifndef AIOPIDFD_SPAWNED_H
+#define AIOPIDFD_SPAWNED_H
 
 #include "fds.h"
 #include "record.h"
@@ -53,7 +53,7 @@ struct child {
     enum child_state told;   /* the state in which hub_collect() last reported it */
 };
 
-/* ---- The lock (child.c) ----
+/* ---- The lock (spawned.c) ----
  * There is one lock for all children, lists, hubs, lifelines and low numbers. Nothing blocks while it is
  * held. The thread that holds it may take it again: a signal handler that forks takes it in the at-fork
  * handler. */
@@ -65,16 +65,16 @@ void spawner_unlock(void);
  * run (a raw clone, _Fork(3)). If so, all children are FOREIGN from now on. Makes no system call. */
 void spawner_check_copy(void);
 
-/* The number of starts that are under way in this process. exec() in guardian.c reads it. */
+/* The number of starts that are under way in this process. exec() in before_exec.c reads it. */
 extern atomic_int starts_under_way;
 
-/* ---- Lists (child.c) ---- */
+/* ---- Lists (spawned.c) ---- */
 
 void list_init(struct link *list);
 void list_append(struct link *list, struct link *link, struct child *child); /* unless it is in a list */
 void list_remove(struct link *link);
 
-/* ---- child.c ---- */
+/* ---- spawned.c ---- */
 
 struct child *child_new(struct hub *hub);
 void child_free(struct child *child);           /* closes all that it still holds */

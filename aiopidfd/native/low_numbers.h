@@ -7,8 +7,8 @@
  *
  * All functions: call with the spawner's lock held.
  */
-#ifndef AIOPIDFD_LOW_H
-#define AIOPIDFD_LOW_H
+#ifndef AIOPIDFD_LOW_NUMBERS_H
+#define AIOPIDFD_LOW_NUMBERS_H
 
 #include "fds.h"
 

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "low.h"
+#include "low_numbers.h"
 #include "fds.h"
 
 #include <stddef.h>

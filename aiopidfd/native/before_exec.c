@@ -1,0 +1,104 @@
+/* The child, from its birth to exec. The contract of guardian.c holds here. */
+#include "after_clone.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stddef.h>
+
+static __attribute__((noreturn)) void child_fails(struct record *record, int step, long result)
+{
+    record->failed_step = step;
+    record->error = (int)-result;
+    die(127);
+}
+
+/* This comes first: until now the table is the host's. Descriptors above the highest number that is needed
+ * are not even copied (close_range(2), Linux 5.9). So the cost does not depend on how much the host has
+ * open. */
+static void leave_shared_table(struct record *record)
+{
+    long result = SYS(__NR_close_range, record->highest + 1, ~0U, CLOSE_RANGE_UNSHARE);
+    if (result < 0)
+        child_fails(record, FAILED_TABLE, result);
+}
+
+/* Called while the child still has all our rights. */
+static void enter_cgroup(struct record *record)
+{
+    long fd = SYS(__NR_openat, record->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    long result = fd < 0 ? fd : SYS(__NR_write, fd, "0", 1); /* 0 means the process that writes it */
+    if (result < 0)
+        child_fails(record, FAILED_CGROUP, result);
+    SYS(__NR_close, fd);
+}
+
+/* A file that was written and closed a moment ago is busy as long as somebody has a duplicate of its
+ * descriptor. That may be another start, between its first call and its second, or a fork of the host's. The
+ * file is free when those have gone on. So the exec is tried again while other starts are under way, up to a
+ * limit, and once more after that. */
+static long exec(const struct record *record, const char *path)
+{
+    enum { PAUSE_MS = 1, TRIES = 100, LEAST = 3 };
+    long result = SYS(__NR_execve, path, record->argv, record->envp);
+    for (int i = 0; result == -ETXTBSY && i < TRIES; i++) {
+        int others = atomic_load(record->starting) > 1;
+        sleep_ms(PAUSE_MS);
+        result = SYS(__NR_execve, path, record->argv, record->envp);
+        if (!others && i >= LEAST)
+            break;
+    }
+    return result;
+}
+
+void aiopidfd_before_exec(void *opaque)
+{
+    struct record *record = opaque;
+
+    int unclaimed = CLAIM_NONE;
+    if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_CHILD))
+        die(127); /* the guardian was killed and the spawner has given us up */
+
+    if (!record->private_table)
+        leave_shared_table(record);
+
+    if (record->sigchld_ignored) {
+        /* The guardian needs SIGCHLD at its default; the program inherits what the caller had. */
+        struct kernel_sigaction ignore;
+        ignore.handler = SIG_IGN;
+        ignore.flags = 0;
+        ignore.restorer = 0;
+        ignore.mask = 0;
+        SYS(__NR_rt_sigaction, SIGCHLD, &ignore, 0, SIGSET_BYTES);
+    }
+
+    if (record->enter_cgroup)
+        enter_cgroup(record);
+
+    long opened = -EBADF;
+    for (unsigned long i = 0; i < record->n_steps; i++) {
+        const struct step *step = &record->steps[i];
+        long first = step->arg[0] == STEP_OPENED ? opened : step->arg[0];
+        long result = SYS(step->nr, first, step->arg[1], step->arg[2], step->arg[3], step->arg[4]);
+        if (result < 0)
+            child_fails(record, (int)i, result);
+        if (step->nr == __NR_openat)
+            opened = result;
+    }
+
+    /* The guardian was killed: nobody will reap us, and PR_SET_PDEATHSIG was set too late to tell us. */
+    if (SYS(__NR_getppid) != record->guardian_pid)
+        die(127);
+
+    SYS(__NR_rt_sigprocmask, SIG_SETMASK, &record->sigmask, 0, SIGSET_BYTES);
+
+    /* Like CPython: report the first failure that says more than "not here", or else the last failure. */
+    long telling = 0, last = -ENOENT;
+    for (char *const *path = record->paths; *path; path++) {
+        last = exec(record, *path);
+        if (!telling && last != -ENOENT && last != -ENOTDIR)
+            telling = last;
+    }
+    child_fails(record, FAILED_EXEC, telling ? telling : last);
+}
