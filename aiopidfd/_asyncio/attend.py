@@ -103,12 +103,7 @@ class Pump:
 
         A grandchild may hold the other end of the pipe. It then has no reader any more.
         """
-        try:
-            with self._reader.gathering():  # a full reader would not look into the pipe
-                self._reader.drain()
-        except RuntimeError:  # the pump already waits for data, so the reader is not full
-            self._reader.drain()
-        self._reader.close()
+        self._reader.close_after_exit()
 
 
 def make_pumps(

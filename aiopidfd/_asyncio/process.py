@@ -69,6 +69,13 @@ class Streams(NamedTuple):
         if self.terminal is not None:
             self.terminal.close()
 
+    def let_go(self) -> None:
+        """Close them after the exit. What the program has written can still be read."""
+        if self.stdin is not None:
+            self.stdin.close()
+        for reader in self.readers():
+            reader.close_after_exit()
+
 
 NO_STREAMS: Final = Streams(None, None, None, None)
 
@@ -182,15 +189,14 @@ class BaseProcess(HasTerminal, AsyncHandle):
             choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
             self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
         bounded = self._bounded
-        if bounded is None:
-            self._communicating = True
-            return await communicate(self._watch, self._streams, input, drain)
-        if (output_limit, on_limit) not in (self._limits, (None, "raise")):
+        if bounded is not None and (output_limit, on_limit) not in (self._limits, (None, "raise")):
             raise ValueError("communicate() was called before with another limit")
         for reader in self._streams.readers():
             with reader.gathering():  # raises RuntimeError if another task is reading
                 pass
         self._communicating = True
+        if bounded is None:
+            return await communicate(self._watch, self._streams, input, drain)
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
         try:
@@ -367,8 +373,6 @@ async def start_process(
         streams = _open_streams(watch.program, descriptors, limit)
     if streams.terminal is not None:
         watch.on_exit(streams.terminal.close)
-    for reader in streams.readers():
-        watch.on_exit(reader.program_is_over)
     return watch, streams
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar, cast
 
@@ -62,8 +63,9 @@ class PipeReader(Owner, asyncio.StreamReader):
     _waiter: asyncio.Future[None] | None
 
     _pipe: ReadPipe
-    _gatherers = 0  # how many calls want all output, however much it is
-    _gathered: io.BytesIO | None = None  # unlike a bytearray, it gives its value without a copy
+    _feed: "_ReaderProtocol"
+    # All output while a call wants all. Unlike a bytearray, it gives its value without a copy.
+    _gathered: io.BytesIO | None = None
     _at_eof: asyncio.Future[None] | None = None
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,6 +77,11 @@ class PipeReader(Owner, asyncio.StreamReader):
     def __repr__(self) -> str:
         """The repr of asyncio, which says StreamReader."""
         return super().__repr__().replace("<StreamReader", f"<{type(self).__name__}", 1)
+
+    def __del__(self) -> None:
+        """Close the pipe, for which there is no reader any more."""
+        if (pipe := getattr(self, "_pipe", None)) is not None:
+            pipe.let_go(self._feed)
 
     @property
     def transport(self) -> asyncio.ReadTransport:
@@ -150,6 +157,9 @@ class PipeReader(Owner, asyncio.StreamReader):
         """As asyncio's method. A negative n reads up to the end; cancelled, it loses nothing."""
         if n >= 0:
             self._settle()
+            # Another task may take what this one was woken for: that is not the end.
+            while n and not self._buffer and not self._eof and self._exception is None:
+                await self._wait_for_data("read")
             return await super().read(n)
         with self._gathering():
             await self._ended()
@@ -158,32 +168,31 @@ class PipeReader(Owner, asyncio.StreamReader):
     @contextlib.contextmanager
     def _gathering(self) -> Iterator[None]:
         """In the block, take in everything, whatever the limit. The rest stays for later reads."""
-        if self._waiter is not None:
-            raise RuntimeError(
-                "read() called while another coroutine is already waiting for incoming data"
-            )
-        self._gatherers += 1
-        if self._gathered is None:
-            self._settle()
-            self._gathered = io.BytesIO()
-            self._gathered.write(self._buffer)
-            self._buffer.clear()
+        self._refuse_a_second("read")
+        self._settle()
+        gathered = self._gathered = io.BytesIO()
+        gathered.write(self._buffer)
+        self._buffer.clear()
+        self._feed.awaited = self
         self._resume_if_wanted()
         try:
             yield
         finally:
-            self._gatherers -= 1
-            if not self._gatherers:
-                self._buffer += self._gathered.getbuffer()
-                self._gathered = None
-                self._pause_if_full()
+            self._feed.awaited = self._gathered = None
+            self._buffer += gathered.getbuffer()
+            self._pause_if_full()
+
+    def _refuse_a_second(self, name: str) -> None:
+        if self._feed.awaited is not None:
+            raise RuntimeError(
+                f"{name}() called while another coroutine is already waiting for incoming data"
+            )
 
     async def _ended(self) -> None:
         """Wait for the end of the output, without taking any of it."""
         if not self._eof and self._exception is None:
-            if self._at_eof is None:
-                self._at_eof = self._loop.create_future()
-            await asyncio.shield(self._at_eof)
+            self._at_eof = self._loop.create_future()
+            await self._at_eof
         if self._exception is not None:
             raise self._exception
 
@@ -193,7 +202,8 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._settle()
             return self._take(len(self._buffer))
         data = self._gathered.getvalue()
-        self._gathered = io.BytesIO()
+        self._gathered.seek(0)
+        self._gathered.truncate()
         return data
 
     def _settle(self) -> int:
@@ -229,6 +239,7 @@ class PipeReader(Owner, asyncio.StreamReader):
         """Take note of the transport. It calls this when it is opened."""
         super().set_transport(transport)
         self._pipe = cast("ReadPipe", transport)
+        self._feed = cast("_ReaderProtocol", self._pipe.get_protocol())
 
     def set_exception(self, exc: Exception) -> None:
         """Take note of an error. The pipe calls this."""
@@ -241,11 +252,12 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._at_eof.set_result(None)
 
     async def _wait_for_data(self, func_name: str) -> None:
-        if self._gathered is not None:
-            raise RuntimeError(
-                f"{func_name}() called while another coroutine is reading to the end"
-            )
-        await super()._wait_for_data(func_name)  # type: ignore[misc]
+        self._refuse_a_second(func_name)
+        self._feed.awaited = self
+        try:
+            await super()._wait_for_data(func_name)  # type: ignore[misc]
+        finally:
+            self._feed.awaited = None
         self._settle()  # another task may have read meanwhile, and cut lines
 
     def _take(self, size: int) -> bytes:
@@ -264,7 +276,7 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._paused = True
 
     def _resume_if_wanted(self) -> None:
-        if self._paused and (self._gatherers or len(self._buffer) <= self._limit):
+        if self._paused and (self._gathered is not None or len(self._buffer) <= self._limit):
             self._paused = False
             self._pipe.resume_reading()
 
@@ -290,36 +302,59 @@ class OutputReader(PipeReader):
         """Read what the pipe holds at this moment. Does not wait."""
         self._pipe.drain()
 
-    def program_is_over(self) -> None:
-        """Allow that this is dropped unread and unclosed, because the program has exited."""
-        self._pipe.may_be_dropped()
+    def close_after_exit(self) -> None:
+        """Close our end, but keep what the program has written: it can still be read."""
+        # A full reader would not look into the pipe. If somebody waits for data, it is not full.
+        with contextlib.suppress(RuntimeError), self._gathering():
+            self._pipe.drain()
+        self._pipe.drain()
+        self.close()
 
 
 class PipeWriter(Owner, asyncio.StreamWriter):
-    """A program's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
+    """A program's stdin: an `asyncio.StreamWriter` that any thread may let go of."""
+
+    # The attributes of asyncio.StreamWriter that this class uses, the same in Python 3.11 to 3.15.
+    _protocol: asyncio.BaseProtocol
 
     def __del__(self, *_: object) -> None:
-        """Do nothing: the pipe closes itself, and warns if it was left open."""
+        """Close the pipe when what was written is: nobody writes to it any more."""
+        if (pipe := getattr(self, "_transport", None)) is not None:
+            pipe.let_go(self._protocol)
 
 
 class _ReaderProtocol(asyncio.Protocol):
+    """Feeds a reader as long as somebody has it.
+
+    The loop holds the pipe, and the pipe this. So this must not hold the reader: it would live, and
+    its pipe be open, until the last process that has the other end closes it.
+
+    Attributes:
+        awaited: the reader while somebody awaits it: perhaps the loop alone knows of that task.
+    """
+
     def __init__(self, reader: PipeReader) -> None:
-        self._reader = reader
+        self._reader = weakref.ref(reader)
+        self.awaited: PipeReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         pass
 
     def data_received(self, data: bytes) -> None:
-        self._reader.feed_data(data)
+        if (reader := self._reader()) is not None:
+            reader.feed_data(data)
 
     def eof_received(self) -> None:
-        self._reader.feed_eof()
+        if (reader := self._reader()) is not None:
+            reader.feed_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if (reader := self._reader()) is None:
+            return
         if exc is not None:
-            self._reader.set_exception(exc)
+            reader.set_exception(exc)
         else:
-            self._reader.feed_eof()
+            reader.feed_eof()
 
 
 class _WriterProtocol(asyncio.Protocol):
