@@ -184,17 +184,20 @@ class BaseProcess(HasTerminal, AsyncHandle):
             if self._communicating and input:
                 raise ValueError("Cannot send input after starting communication")
             check_bytes(input)
-        if self._bounded is None and output_limit is not None:
-            self._limits = output_limit, on_limit
-            choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
-            self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
-        bounded = self._bounded
-        if bounded is not None and (output_limit, on_limit) not in (self._limits, (None, "raise")):
+        if self._bounded is not None and (output_limit, on_limit) not in (
+            self._limits,
+            (None, "raise"),
+        ):
             raise ValueError("communicate() was called before with another limit")
         for reader in self._streams.readers():
             with reader.gathering():  # raises RuntimeError if another task is reading
                 pass
         self._communicating = True
+        if self._bounded is None and output_limit is not None:
+            self._limits = output_limit, on_limit
+            choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
+            self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
+        bounded = self._bounded
         if bounded is None:
             return await communicate(self._watch, self._streams, input, drain)
         send_input(self._streams, input)

@@ -21,9 +21,11 @@ _CHUNK = 64 * 1024  # what a pipe holds by default (pipe(7))
 class _Pipe(PipeEnd):
     """What both ends have in common."""
 
+    _action: str  # what a second task is told that another one does
+
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._guard = anyio.ResourceGuard("using")
+        self._guard = anyio.ResourceGuard(self._action)
 
     def close(self) -> None:
         """Close our end. Tasks that wait for it get `anyio.ClosedResourceError`."""
@@ -44,6 +46,7 @@ class _Pipe(PipeEnd):
 class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
     """A program's stdout or stderr. At the end of the output our end closes itself."""
 
+    _action = "reading from"
     _ended = False
     _left: io.BytesIO | None = None  # what was read when our end was closed after the exit
 
@@ -111,6 +114,8 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
 
 class SendPipe(_Pipe, anyio.abc.ByteSendStream):
     """A program's stdin."""
+
+    _action = "writing to"
 
     async def send(self, item: Any) -> None:
         """Write all of `item`. A cancelled call may have written a part of it.
