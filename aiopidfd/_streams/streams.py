@@ -6,7 +6,8 @@ import io
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final, TypeVar, cast
+from operator import index
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from .. import _native
 from .._pidfd.owner import Owner
@@ -15,9 +16,12 @@ from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
-__all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_reader", "open_writer"]
+__all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_writer"]
 
 T = TypeVar("T")  # bytes or str
+
+# What holds several separators for readuntil(): since Python 3.13.
+_SEPARATORS: Final = (tuple,) if sys.version_info >= (3, 13) else ()
 
 _MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then other tasks have a turn
 
@@ -68,9 +72,11 @@ class PipeReader(Owner, asyncio.StreamReader):
     _gathered: io.BytesIO | None = None
     _at_eof: asyncio.Future[None] | None = None
 
-    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop, inside: "OutputReader") -> None:
         """Internal: the functions that start programs open readers."""
         super().__init__(limit, loop)
+        inside.gathering, inside.ended = self._gathering, self._ended
+        inside.take_all, inside.close_after_exit = self._take_all, self._close_after_exit
         self._ahead = Ahead(b"\n")
         self._in_a_row = 0  # bytes of lines handed out since other tasks had a turn
 
@@ -145,16 +151,21 @@ class PipeReader(Owner, asyncio.StreamReader):
 
     async def readuntil(self, separator: Any = b"\n") -> bytes:
         """Read until a separator, as asyncio's method does."""
+        for one in separator if isinstance(separator, _SEPARATORS) else (separator,):
+            if not isinstance(one, (bytes, bytearray, memoryview)):
+                raise TypeError(f"separator must be bytes-like, not {type(one).__name__}")
         self._settle()
         return await super().readuntil(separator)
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly `n` bytes, as asyncio's method does."""
+        n = index(n)
         self._settle()
         return await super().readexactly(n)
 
     async def read(self, n: int = -1) -> bytes:
         """As asyncio's method. A negative n reads up to the end; cancelled, it loses nothing."""
+        n = index(n)
         if n >= 0:
             self._settle()
             # Another task may take what this one was woken for: that is not the end.
@@ -205,6 +216,13 @@ class PipeReader(Owner, asyncio.StreamReader):
         self._gathered.seek(0)
         self._gathered.truncate()
         return data
+
+    def _close_after_exit(self) -> None:
+        # A full reader would not look into the pipe. If somebody waits for data, it is not full.
+        with contextlib.suppress(RuntimeError), self._gathering():
+            self._pipe.drain()
+        self._pipe.drain()
+        self.close()
 
     def _settle(self) -> int:
         """Before the buffer is used: drop what was handed out. Returns how much that was."""
@@ -283,32 +301,42 @@ class PipeReader(Owner, asyncio.StreamReader):
     _maybe_resume_transport = _resume_if_wanted  # asyncio's own methods call this name
 
 
-class OutputReader(PipeReader):
-    """A reader with the methods that only this package may call."""
+class OutputReader:
+    """One output of a program: the reader that its user has, and what only this package may do.
 
-    def gathering(self) -> contextlib.AbstractContextManager[None]:
-        """In the block, take in everything, whatever the limit. The rest stays for later reads."""
-        return self._gathering()
+    Attributes:
+        reader: what the user has.
+        gathering: a context manager: in the block, take in everything, whatever the limit. The rest
+            stays for later reads. Raises RuntimeError: somebody reads.
+        ended: wait for the end of the output, without taking any of it.
+        take_all: take all that was read so far.
+        close_after_exit: close our end, but keep what the program has written for later reads.
+    """
 
-    async def ended(self) -> None:
-        """Wait for the end of the output, without taking any of it."""
-        await self._ended()
+    gathering: Callable[[], contextlib.AbstractContextManager[None]]
+    ended: Callable[[], Awaitable[None]]
+    take_all: Callable[[], bytes]
+    close_after_exit: Callable[[], None]
 
-    def take_all(self) -> bytes:
-        """Take all that was read so far."""
-        return self._take_all()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
+    ) -> None:
+        """Open a reader for our end of a pipe or of a terminal. It owns the descriptor."""
+        self.reader = PipeReader(limit, loop, self)
+        protocol = _ReaderProtocol(self.reader)
+        if terminal is None:
+            self._pipe = ReadPipe(loop, fd, protocol)
+        else:
+            self._pipe = TerminalReader(loop, fd, protocol, terminal)
+        self.reader.set_transport(self._pipe)
 
     def drain(self) -> None:
         """Read what the pipe holds at this moment. Does not wait."""
         self._pipe.drain()
 
-    def close_after_exit(self) -> None:
-        """Close our end, but keep what the program has written: it can still be read."""
-        # A full reader would not look into the pipe. If somebody waits for data, it is not full.
-        with contextlib.suppress(RuntimeError), self._gathering():
-            self._pipe.drain()
-        self._pipe.drain()
-        self.close()
+    def close(self) -> None:
+        """Close our end. See `PipeReader.close`."""
+        self.reader.close()
 
 
 class PipeWriter(Owner, asyncio.StreamWriter):
@@ -321,6 +349,10 @@ class PipeWriter(Owner, asyncio.StreamWriter):
         """Close the pipe when what was written is: nobody writes to it any more."""
         if (pipe := getattr(self, "_transport", None)) is not None:
             pipe.let_go(self._protocol)
+
+    async def start_tls(self, *_: object, **__: object) -> NoReturn:
+        """Raise TypeError: a pipe cannot be encrypted."""
+        raise TypeError("start_tls() is for sockets, and a program's stdin is none")
 
 
 class _ReaderProtocol(asyncio.Protocol):
@@ -412,19 +444,6 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
     for waiter in woken:
         if not waiter.done():
             waiter.set_result(None)
-
-
-def open_reader(
-    loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
-) -> OutputReader:
-    """A reader for our end of a pipe or of a terminal. It owns the descriptor."""
-    reader = OutputReader(limit=limit, loop=loop)
-    protocol = _ReaderProtocol(reader)
-    if terminal is None:
-        reader.set_transport(ReadPipe(loop, fd, protocol))
-    else:
-        reader.set_transport(TerminalReader(loop, fd, protocol, terminal))
-    return reader
 
 
 def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:
