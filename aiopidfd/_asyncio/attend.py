@@ -64,20 +64,20 @@ class Pump:
 
     def __init__(
         self,
-        reader: OutputReader,
+        output: OutputReader,
         sink: Sink,
         silence: Silence | None = None,
         turn: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
-        """Carry what `reader` reads to `sink`.
+        """Carry an output to `sink`.
 
         Args:
-            reader: nobody else may read it meanwhile.
+            output: nobody else may read it meanwhile.
             sink: gets the output.
             silence: is told of each chunk.
             turn: a lock that is held for each chunk, for sinks that several outputs share.
         """
-        self._reader = reader
+        self._output = output
         self._sink = sink
         self._broken = contextlib.nullcontext if silence is None else silence.broken
         self._turn = contextlib.nullcontext() if turn is None else turn
@@ -85,7 +85,7 @@ class Pump:
 
     async def run(self) -> None:
         """Carry the output. Raises what the sink raises. Cancelled, at most the sink loses data."""
-        while data := await self._reader.read(_CHUNK):
+        while data := await self._output.reader.read(_CHUNK):
             async with self._turn:
                 with self._broken():
                     await self._sink.feed(data)
@@ -95,7 +95,7 @@ class Pump:
     async def discard(self) -> None:
         """Read on after the sink has failed: a full pipe would block a program that must end."""
         self.discarding = True
-        while await self._reader.read(_CHUNK):
+        while await self._output.reader.read(_CHUNK):
             pass
 
     def stop_reading(self) -> None:
@@ -103,12 +103,7 @@ class Pump:
 
         A grandchild may hold the other end of the pipe. It then has no reader any more.
         """
-        try:
-            with self._reader.gathering():  # a full reader would not look into the pipe
-                self._reader.drain()
-        except RuntimeError:  # the pump already waits for data, so the reader is not full
-            self._reader.drain()
-        self._reader.close()
+        self._output.close_after_exit()
 
 
 def make_pumps(

@@ -23,7 +23,7 @@ from .._spawn.options import (
 from .._spawn.outputs import Output, Outputs
 from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
-from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_reader, open_writer
+from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter, text_encoding
 from .attend import DRAIN, attend, make_pumps
@@ -69,6 +69,17 @@ class Streams(NamedTuple):
         if self.terminal is not None:
             self.terminal.close()
 
+    def let_go(self) -> None:
+        """Close them after the exit. What the program has written can still be read."""
+        if self.stdin is not None:
+            self.stdin.close()
+        for reader in self.readers():
+            reader.close_after_exit()
+
+
+def _reader_of(output: OutputReader | None) -> PipeReader | None:
+    return None if output is None else output.reader
+
 
 NO_STREAMS: Final = Streams(None, None, None, None)
 
@@ -89,8 +100,11 @@ class BaseProcess(HasTerminal, AsyncHandle):
         watch.keep = streams  # they live while the program runs, even if this handle is dropped
 
     def _described(self) -> str:
-        named = zip(("stdin", "stdout", "stderr"), self._streams[:3], strict=True)
-        pipes = [f"{name}={stream.transport!r}" for name, stream in named if stream is not None]
+        stdin, stdout, stderr, _ = self._streams
+        named = {"stdin": stdin, "stdout": _reader_of(stdout), "stderr": _reader_of(stderr)}
+        pipes = [
+            f"{name}={stream.transport!r}" for name, stream in named.items() if stream is not None
+        ]
         return " ".join([super()._described(), *pipes])
 
     async def wait(self) -> int:
@@ -177,20 +191,22 @@ class BaseProcess(HasTerminal, AsyncHandle):
             if self._communicating and input:
                 raise ValueError("Cannot send input after starting communication")
             check_bytes(input)
+        if self._bounded is not None and (output_limit, on_limit) not in (
+            self._limits,
+            (None, "raise"),
+        ):
+            raise ValueError("communicate() was called before with another limit")
+        for reader in self._streams.readers():
+            with reader.gathering():  # raises RuntimeError if another task is reading
+                pass
+        self._communicating = True
         if self._bounded is None and output_limit is not None:
             self._limits = output_limit, on_limit
             choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
             self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
         bounded = self._bounded
         if bounded is None:
-            self._communicating = True
             return await communicate(self._watch, self._streams, input, drain)
-        if (output_limit, on_limit) not in (self._limits, (None, "raise")):
-            raise ValueError("communicate() was called before with another limit")
-        for reader in self._streams.readers():
-            with reader.gathering():  # raises RuntimeError if another task is reading
-                pass
-        self._communicating = True
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
         try:
@@ -268,7 +284,8 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
     def __init__(self, watch: Watch, streams: Streams, grace: float = GRACE) -> None:
         """Internal: `create_subprocess_exec` makes processes."""
         super().__init__(watch, streams, grace)
-        self.stdin, self.stdout, self.stderr, _ = streams
+        self.stdin, stdout, stderr, _ = streams
+        self.stdout, self.stderr = _reader_of(stdout), _reader_of(stderr)
 
     async def communicate(  # type: ignore[override]
         self,
@@ -325,10 +342,12 @@ class TextProcess(BaseProcess):
         self._errors = errors
         self.stdin = None if stdin is None else TextWriter(stdin, encoding, errors)
         self._outputs = [
-            None if reader is None else TextOutputReader(reader, encoding, errors)
-            for reader in (stdout, stderr)
+            None if output is None else TextOutputReader(output.reader, encoding, errors)
+            for output in (stdout, stderr)
         ]
-        self.stdout, self.stderr = self._outputs
+        self.stdout, self.stderr = [
+            None if output is None else output.reader for output in self._outputs
+        ]
 
     async def communicate(
         self,
@@ -360,6 +379,8 @@ async def start_process(
     If the call is cancelled and the program runs by then, the program is ended. With a `grace` of
     more than 0 it first gets SIGTERM and that many seconds.
     """
+    if not isinstance(limit, int):
+        raise TypeError(f"limit must be a number of bytes, not {type(limit).__name__}")
     if limit <= 0:
         raise ValueError("Limit cannot be <= 0")
     with Descriptors() as descriptors:
@@ -367,8 +388,6 @@ async def start_process(
         streams = _open_streams(watch.program, descriptors, limit)
     if streams.terminal is not None:
         watch.on_exit(streams.terminal.close)
-    for reader in streams.readers():
-        watch.on_exit(reader.program_is_over)
     return watch, streams
 
 
@@ -387,9 +406,9 @@ def _open_streams(program: Program, descriptors: Descriptors, limit: int) -> Str
             watch = descriptors.watches.pop() if 0 in descriptors.on_terminal else None
             streams = streams._replace(stdin=open_writer(loop, fd, watch))
         if (fd := descriptors.hand_over(1)) is not None:
-            streams = streams._replace(stdout=open_reader(loop, fd, limit, terminal_of(1)))
+            streams = streams._replace(stdout=OutputReader(loop, fd, limit, terminal_of(1)))
         if (fd := descriptors.hand_over(2)) is not None:
-            streams = streams._replace(stderr=open_reader(loop, fd, limit, terminal_of(2)))
+            streams = streams._replace(stderr=OutputReader(loop, fd, limit, terminal_of(2)))
         if streams.terminal is not None and not descriptors.reads_terminal:
             streams.terminal.drop_output(loop, descriptors.watches.pop())
     except BaseException:

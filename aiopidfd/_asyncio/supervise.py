@@ -56,8 +56,9 @@ async def supervise(
         input: sent to the program's stdin, which must be PIPE or PTY, and is then closed.
         stdin: as in `create_subprocess_exec`; inherited (None) by default.
         stdout, stderr: as in `create_subprocess_exec`; inherited (None) by default. With PIPE you
-            read the stream of the Process that `start_in` returns, while it runs. Or a sink: a
-            function, an `asyncio.StreamWriter`, or a list of these and of files: see `run_process`.
+            read the stream of the Process that `start_in` returns; it is closed at the exit, but
+            what the program has written can still be read. Or a sink: a function, an
+            `asyncio.StreamWriter`, or a list of these and of files: see `run_process`.
         on_output: a function that is called with "stdout" or "stderr" and one line of that output,
             in the order of arrival. The other sinks get the output, too. An output that would be
             inherited goes to the function alone.
@@ -126,8 +127,7 @@ async def supervise(
             streams.close()
             await outputs.abort()
         raise
-    if streams.stdin is not None:
-        streams.stdin.close()
+    streams.let_go()
     return code
 
 

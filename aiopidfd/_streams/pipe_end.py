@@ -5,6 +5,7 @@ import os
 import warnings
 import weakref
 
+from .. import _native
 from .._pidfd.owner import Owner
 
 __all__ = ["PipeEnd"]
@@ -18,7 +19,6 @@ class PipeEnd(Owner):
     def __init__(self, fd: int) -> None:
         """Take over `fd`."""
         self._fd = fd
-        self._may_be_dropped = False
         os.set_blocking(fd, False)
         _open_ends.add(self)
 
@@ -33,10 +33,6 @@ class PipeEnd(Owner):
         """The descriptor, or -1 once closed."""
         return self._fd
 
-    def may_be_dropped(self) -> None:
-        """Allow, from now on, that this is dropped without being closed."""
-        self._may_be_dropped = True
-
     def _close_fd(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -46,11 +42,14 @@ class PipeEnd(Owner):
         # The loop may be closed, or another thread's, so it is not called. A loop that still waited
         # for the descriptor would hold this object.
         if getattr(self, "_fd", -1) >= 0:
-            message = f"unclosed {self!r}"
+            unclosed = self._unclosed()
             self._close_fd()
-            if self._may_be_dropped:
-                return
-            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+            if unclosed:
+                warnings.warn(unclosed, ResourceWarning, source=self, stacklevel=2)
+
+    def _unclosed(self) -> str | None:
+        """What to warn of when this is dropped; None if no other process has the other end."""
+        return None if _native.is_hung_up(self._fd) else f"unclosed {self!r}"
 
     @staticmethod
     def _close_in_forked_copy() -> None:

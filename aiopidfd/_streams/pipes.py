@@ -1,14 +1,16 @@
 """Our ends of a program's pipes, as transports on any loop that has `add_reader`.
 
 asyncio's own pipe transports are not used, for three reasons: they copy what they read twice on the
-way to `communicate()`, they differ between loops, and their destructors call the loop.
+way to `communicate()`, they differ between loops, and their destructors call a closed loop.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import struct
 import termios
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -57,6 +59,22 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The protocol in use; None after its connection_lost."""
         return self._protocol  # type: ignore[no-any-return]
+
+    def let_go(self, protocol: asyncio.BaseProtocol) -> None:
+        """Close this soon, because nobody has the stream above any more, whose `protocol` this is.
+
+        Whoever has given it another protocol goes on with it. A destructor calls this, in any
+        thread, and perhaps in the middle of the loop's own work.
+        """
+        if not self._closing and self._protocol is protocol:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and does not hold us
+                self._loop.call_soon_threadsafe(self._drop)
+
+    def _drop(self) -> None:
+        unclosed = None if self._closing else self._unclosed()
+        self.close()
+        if unclosed:
+            warnings.warn(unclosed, ResourceWarning, source=self, stacklevel=2)
 
     def _begin(self, on_ready: Callable[[], None] | None) -> None:
         """Call connection_made, and register with the loop. If that fails, close the descriptor."""

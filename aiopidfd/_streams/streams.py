@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import io
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final, TypeVar, cast
+from operator import index
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from .. import _native
 from .._pidfd.owner import Owner
@@ -14,9 +16,12 @@ from .ahead import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
-__all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_reader", "open_writer"]
+__all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_writer"]
 
 T = TypeVar("T")  # bytes or str
+
+# What holds several separators for readuntil(): since Python 3.13.
+_SEPARATORS: Final = (tuple,) if sys.version_info >= (3, 13) else ()
 
 _MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then other tasks have a turn
 
@@ -62,19 +67,27 @@ class PipeReader(Owner, asyncio.StreamReader):
     _waiter: asyncio.Future[None] | None
 
     _pipe: ReadPipe
-    _gatherers = 0  # how many calls want all output, however much it is
-    _gathered: io.BytesIO | None = None  # unlike a bytearray, it gives its value without a copy
+    _feed: "_ReaderProtocol"
+    # All output while a call wants all. Unlike a bytearray, it gives its value without a copy.
+    _gathered: io.BytesIO | None = None
     _at_eof: asyncio.Future[None] | None = None
 
-    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop, inside: "OutputReader") -> None:
         """Internal: the functions that start programs open readers."""
         super().__init__(limit, loop)
+        inside.gathering, inside.ended = self._gathering, self._ended
+        inside.take_all, inside.close_after_exit = self._take_all, self._close_after_exit
         self._ahead = Ahead(b"\n")
         self._in_a_row = 0  # bytes of lines handed out since other tasks had a turn
 
     def __repr__(self) -> str:
         """The repr of asyncio, which says StreamReader."""
         return super().__repr__().replace("<StreamReader", f"<{type(self).__name__}", 1)
+
+    def __del__(self) -> None:
+        """Close the pipe, for which there is no reader any more."""
+        if (pipe := getattr(self, "_pipe", None)) is not None:
+            pipe.let_go(self._feed)
 
     @property
     def transport(self) -> asyncio.ReadTransport:
@@ -138,18 +151,26 @@ class PipeReader(Owner, asyncio.StreamReader):
 
     async def readuntil(self, separator: Any = b"\n") -> bytes:
         """Read until a separator, as asyncio's method does."""
+        for one in separator if isinstance(separator, _SEPARATORS) else (separator,):
+            if not isinstance(one, (bytes, bytearray, memoryview)):
+                raise TypeError(f"separator must be bytes-like, not {type(one).__name__}")
         self._settle()
         return await super().readuntil(separator)
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly `n` bytes, as asyncio's method does."""
+        n = index(n)
         self._settle()
         return await super().readexactly(n)
 
     async def read(self, n: int = -1) -> bytes:
         """As asyncio's method. A negative n reads up to the end; cancelled, it loses nothing."""
+        n = index(n)
         if n >= 0:
             self._settle()
+            # Another task may take what this one was woken for: that is not the end.
+            while n and not self._buffer and not self._eof and self._exception is None:
+                await self._wait_for_data("read")
             return await super().read(n)
         with self._gathering():
             await self._ended()
@@ -158,32 +179,31 @@ class PipeReader(Owner, asyncio.StreamReader):
     @contextlib.contextmanager
     def _gathering(self) -> Iterator[None]:
         """In the block, take in everything, whatever the limit. The rest stays for later reads."""
-        if self._waiter is not None:
-            raise RuntimeError(
-                "read() called while another coroutine is already waiting for incoming data"
-            )
-        self._gatherers += 1
-        if self._gathered is None:
-            self._settle()
-            self._gathered = io.BytesIO()
-            self._gathered.write(self._buffer)
-            self._buffer.clear()
+        self._refuse_a_second("read")
+        self._settle()
+        gathered = self._gathered = io.BytesIO()
+        gathered.write(self._buffer)
+        self._buffer.clear()
+        self._feed.awaited = self
         self._resume_if_wanted()
         try:
             yield
         finally:
-            self._gatherers -= 1
-            if not self._gatherers:
-                self._buffer += self._gathered.getbuffer()
-                self._gathered = None
-                self._pause_if_full()
+            self._feed.awaited = self._gathered = None
+            self._buffer += gathered.getbuffer()
+            self._pause_if_full()
+
+    def _refuse_a_second(self, name: str) -> None:
+        if self._feed.awaited is not None:
+            raise RuntimeError(
+                f"{name}() called while another coroutine is already waiting for incoming data"
+            )
 
     async def _ended(self) -> None:
         """Wait for the end of the output, without taking any of it."""
         if not self._eof and self._exception is None:
-            if self._at_eof is None:
-                self._at_eof = self._loop.create_future()
-            await asyncio.shield(self._at_eof)
+            self._at_eof = self._loop.create_future()
+            await self._at_eof
         if self._exception is not None:
             raise self._exception
 
@@ -193,8 +213,16 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._settle()
             return self._take(len(self._buffer))
         data = self._gathered.getvalue()
-        self._gathered = io.BytesIO()
+        self._gathered.seek(0)
+        self._gathered.truncate()
         return data
+
+    def _close_after_exit(self) -> None:
+        # A full reader would not look into the pipe. If somebody waits for data, it is not full.
+        with contextlib.suppress(RuntimeError), self._gathering():
+            self._pipe.drain()
+        self._pipe.drain()
+        self.close()
 
     def _settle(self) -> int:
         """Before the buffer is used: drop what was handed out. Returns how much that was."""
@@ -229,6 +257,7 @@ class PipeReader(Owner, asyncio.StreamReader):
         """Take note of the transport. It calls this when it is opened."""
         super().set_transport(transport)
         self._pipe = cast("ReadPipe", transport)
+        self._feed = cast("_ReaderProtocol", self._pipe.get_protocol())
 
     def set_exception(self, exc: Exception) -> None:
         """Take note of an error. The pipe calls this."""
@@ -241,11 +270,12 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._at_eof.set_result(None)
 
     async def _wait_for_data(self, func_name: str) -> None:
-        if self._gathered is not None:
-            raise RuntimeError(
-                f"{func_name}() called while another coroutine is reading to the end"
-            )
-        await super()._wait_for_data(func_name)  # type: ignore[misc]
+        self._refuse_a_second(func_name)
+        self._feed.awaited = self
+        try:
+            await super()._wait_for_data(func_name)  # type: ignore[misc]
+        finally:
+            self._feed.awaited = None
         self._settle()  # another task may have read meanwhile, and cut lines
 
     def _take(self, size: int) -> bytes:
@@ -264,62 +294,99 @@ class PipeReader(Owner, asyncio.StreamReader):
             self._paused = True
 
     def _resume_if_wanted(self) -> None:
-        if self._paused and (self._gatherers or len(self._buffer) <= self._limit):
+        if self._paused and (self._gathered is not None or len(self._buffer) <= self._limit):
             self._paused = False
             self._pipe.resume_reading()
 
     _maybe_resume_transport = _resume_if_wanted  # asyncio's own methods call this name
 
 
-class OutputReader(PipeReader):
-    """A reader with the methods that only this package may call."""
+class OutputReader:
+    """One output of a program: the reader that its user has, and what only this package may do.
 
-    def gathering(self) -> contextlib.AbstractContextManager[None]:
-        """In the block, take in everything, whatever the limit. The rest stays for later reads."""
-        return self._gathering()
+    Attributes:
+        reader: what the user has.
+        gathering: a context manager: in the block, take in everything, whatever the limit. The rest
+            stays for later reads. Raises RuntimeError: somebody reads.
+        ended: wait for the end of the output, without taking any of it.
+        take_all: take all that was read so far.
+        close_after_exit: close our end, but keep what the program has written for later reads.
+    """
 
-    async def ended(self) -> None:
-        """Wait for the end of the output, without taking any of it."""
-        await self._ended()
+    gathering: Callable[[], contextlib.AbstractContextManager[None]]
+    ended: Callable[[], Awaitable[None]]
+    take_all: Callable[[], bytes]
+    close_after_exit: Callable[[], None]
 
-    def take_all(self) -> bytes:
-        """Take all that was read so far."""
-        return self._take_all()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
+    ) -> None:
+        """Open a reader for our end of a pipe or of a terminal. It owns the descriptor."""
+        self.reader = PipeReader(limit, loop, self)
+        protocol = _ReaderProtocol(self.reader)
+        if terminal is None:
+            self._pipe = ReadPipe(loop, fd, protocol)
+        else:
+            self._pipe = TerminalReader(loop, fd, protocol, terminal)
+        self.reader.set_transport(self._pipe)
 
     def drain(self) -> None:
         """Read what the pipe holds at this moment. Does not wait."""
         self._pipe.drain()
 
-    def program_is_over(self) -> None:
-        """Allow that this is dropped unread and unclosed, because the program has exited."""
-        self._pipe.may_be_dropped()
+    def close(self) -> None:
+        """Close our end. See `PipeReader.close`."""
+        self.reader.close()
 
 
 class PipeWriter(Owner, asyncio.StreamWriter):
-    """A program's stdin: an `asyncio.StreamWriter` whose destructor does not call the loop."""
+    """A program's stdin: an `asyncio.StreamWriter` that any thread may let go of."""
+
+    # The attributes of asyncio.StreamWriter that this class uses, the same in Python 3.11 to 3.15.
+    _protocol: asyncio.BaseProtocol
 
     def __del__(self, *_: object) -> None:
-        """Do nothing: the pipe closes itself, and warns if it was left open."""
+        """Close the pipe when what was written is: nobody writes to it any more."""
+        if (pipe := getattr(self, "_transport", None)) is not None:
+            pipe.let_go(self._protocol)
+
+    async def start_tls(self, *_: object, **__: object) -> NoReturn:
+        """Raise TypeError: a pipe cannot be encrypted."""
+        raise TypeError("start_tls() is for sockets, and a program's stdin is none")
 
 
 class _ReaderProtocol(asyncio.Protocol):
+    """Feeds a reader as long as somebody has it.
+
+    The loop holds the pipe, and the pipe this. So this must not hold the reader: it would live, and
+    its pipe be open, until the last process that has the other end closes it.
+
+    Attributes:
+        awaited: the reader while somebody awaits it: perhaps the loop alone knows of that task.
+    """
+
     def __init__(self, reader: PipeReader) -> None:
-        self._reader = reader
+        self._reader = weakref.ref(reader)
+        self.awaited: PipeReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         pass
 
     def data_received(self, data: bytes) -> None:
-        self._reader.feed_data(data)
+        if (reader := self._reader()) is not None:
+            reader.feed_data(data)
 
     def eof_received(self) -> None:
-        self._reader.feed_eof()
+        if (reader := self._reader()) is not None:
+            reader.feed_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if (reader := self._reader()) is None:
+            return
         if exc is not None:
-            self._reader.set_exception(exc)
+            reader.set_exception(exc)
         else:
-            self._reader.feed_eof()
+            reader.feed_eof()
 
 
 class _WriterProtocol(asyncio.Protocol):
@@ -377,19 +444,6 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
     for waiter in woken:
         if not waiter.done():
             waiter.set_result(None)
-
-
-def open_reader(
-    loop: asyncio.AbstractEventLoop, fd: int, limit: int, terminal: Terminal | None = None
-) -> OutputReader:
-    """A reader for our end of a pipe or of a terminal. It owns the descriptor."""
-    reader = OutputReader(limit=limit, loop=loop)
-    protocol = _ReaderProtocol(reader)
-    if terminal is None:
-        reader.set_transport(ReadPipe(loop, fd, protocol))
-    else:
-        reader.set_transport(TerminalReader(loop, fd, protocol, terminal))
-    return reader
 
 
 def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:

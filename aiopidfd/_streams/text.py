@@ -9,7 +9,8 @@ import subprocess
 import sys
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from operator import index
 from typing import Final
 
 from .._pidfd.owner import Owner
@@ -86,8 +87,17 @@ class TextReader(Owner):
         errors: what is done with bytes that cannot be decoded, as in `bytes.decode`.
     """
 
-    def __init__(self, buffer: PipeReader, encoding: str, errors: str | None = None) -> None:
+    def __init__(
+        self,
+        buffer: PipeReader,
+        encoding: str,
+        errors: str | None = None,
+        *,
+        _inside: "TextOutputReader | None" = None,
+    ) -> None:
         """Read text from a byte stream. Raises LookupError: there is no such encoding."""
+        if _inside is not None:
+            _inside.finish = self._finish
         self.buffer = buffer
         self.encoding = encoding
         self.errors: str = errors or "strict"
@@ -105,6 +115,7 @@ class TextReader(Owner):
 
     async def read(self, n: int = -1) -> str:
         """Up to n characters, or "" at the end. With a negative n, all text up to the end."""
+        n = index(n)
         if self._ahead.size:
             self._settle()
         if 0 <= n <= len(self._text) - self._at:  # a short way, so that small pieces cost little
@@ -112,7 +123,7 @@ class TextReader(Owner):
             self._at = start + n
             return self._text[start : self._at]
         if n < 0:
-            self._finish(await self.buffer.read())
+            return self._finish(await self.buffer.read())
         while self._at == len(self._text) and not self._ended:
             await self._fetch()
             self._join()
@@ -126,6 +137,7 @@ class TextReader(Owner):
                 left.
             ValueError: n is negative.
         """
+        n = index(n)
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
         self._settle()
@@ -144,7 +156,10 @@ class TextReader(Owner):
             asyncio.IncompleteReadError: the output has ended too early; `partial` has what was
                 left.
             ValueError: the separator is empty.
+            TypeError: the separator is not a str.
         """
+        if not isinstance(separator, str):
+            raise TypeError(f"separator must be str, not {type(separator).__name__}")
         if not separator:
             raise ValueError("Separator should be at least one-character string")
         text = await self._until(separator)
@@ -215,13 +230,15 @@ class TextReader(Owner):
                 return text
         return self._decode(self._undecoded.popleft())
 
-    def _finish(self, data: bytes) -> None:
-        """Take `data`, which is the rest of the output."""
+    def _finish(self, data: bytes) -> str:
+        """Take all text that is left, and that of `data`, which is the rest of the output."""
+        self._settle()
         data = b"".join([*self._undecoded, data])
         self._undecoded.clear()
         self._ended = True
         self._decode(data, final=True)
         self._join()
+        return self._take(len(self._text))
 
     def _decode(self, data: bytes, final: bool = False) -> str:
         """Keep the text for later. Bytes that cannot be decoded are lost; the error tells of it."""
@@ -248,19 +265,26 @@ class TextReader(Owner):
         return text
 
 
-class TextOutputReader(TextReader):
-    """A text reader with the methods that only this package may call."""
+class TextOutputReader:
+    """One output of a program as text: the reader that its user has, and what only we may do.
 
-    def finish(self, data: bytes) -> str:
-        """The text that was decoded but not read, and that of `data`, the last bytes."""
-        self._settle()
-        self._finish(data)
-        return self._take(len(self._text))
+    Attributes:
+        reader: what the user has.
+        finish: take all text that is left, and that of the bytes given, which are the last ones.
+    """
+
+    finish: Callable[[bytes], str]
+
+    def __init__(self, buffer: PipeReader, encoding: str, errors: str | None) -> None:
+        """Make the reader. Raises LookupError: there is no such encoding."""
+        self.reader = TextReader(buffer, encoding, errors, _inside=self)
 
 
 def _incomplete(partial: str, expected: int | None) -> asyncio.IncompleteReadError:
     error = asyncio.IncompleteReadError(b"", expected)
     error.partial = partial  # type: ignore[assignment]
+    total = "undefined" if expected is None else expected
+    error.args = (f"{len(partial)} characters read on a total of {total} expected characters",)
     return error
 
 
@@ -285,7 +309,14 @@ class TextWriter(Owner):
         return f"<{type(self).__name__} encoding={self.encoding!r} buffer={self.buffer!r}>"
 
     def write(self, text: str) -> None:
-        """Write text. `drain` waits until the program has taken enough of it."""
+        """Write text. `drain` waits until the program has taken enough of it.
+
+        Raises:
+            TypeError: not a str.
+            UnicodeEncodeError: the encoding lacks a character.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self.buffer.write(self._encoder.encode(text))
 
     def writelines(self, lines: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from .._spawn.start import start
 from .._spawn.stdio import NO_STREAM, Descriptors
 from .._spawn.tree import KILL_DEADLINE, kill_now
 from .._streams.terminal import HasTerminal, Terminal
-from ._streams import ReceivePipe, SendPipe
+from ._streams import OutputPipe, ReceivePipe, SendPipe
 from ._terminal import ReceiveTerminal, SendTerminal
 
 __all__ = ["Process", "Running", "make_anyio_request", "open_process", "start_process"]
@@ -38,8 +38,8 @@ class Running:
         """Begin without streams. Streams that it gets later belong to it."""
         self.program = program
         self.stdin: SendPipe | None = None
-        self.stdout: ReceivePipe | None = None
-        self.stderr: ReceivePipe | None = None
+        self.stdout: OutputPipe | None = None
+        self.stderr: OutputPipe | None = None
         self.terminal: Terminal | None = None
         self._waiting = anyio.Lock()
 
@@ -130,12 +130,14 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
     @property
     def stdout(self) -> ReceivePipe | None:
         """The stream of the program's output, or None."""
-        return self._running.stdout
+        output = self._running.stdout
+        return None if output is None else output.stream
 
     @property
     def stderr(self) -> ReceivePipe | None:
         """The stream of the program's stderr, or None."""
-        return self._running.stderr
+        output = self._running.stderr
+        return None if output is None else output.stream
 
     @property
     def returncode(self) -> int | None:
@@ -324,12 +326,15 @@ def _open_streams(program: Program, descriptors: Descriptors) -> Running:
         if (fd := descriptors.hand_over_terminal()) is not None:
             running.terminal = Terminal(fd)
 
-        def output(number: int) -> ReceivePipe | None:
+        def output(number: int) -> OutputPipe | None:
             if (fd := descriptors.hand_over(number)) is None:
                 return None
+            pipe = OutputPipe()
             if running.terminal is None or number not in descriptors.on_terminal:
-                return ReceivePipe(fd)
-            return ReceiveTerminal(fd, running.terminal)
+                ReceivePipe(fd, pipe)
+            else:
+                ReceiveTerminal(fd, pipe, running.terminal)
+            return pipe
 
         if (fd := descriptors.hand_over(0)) is not None:
             running.stdin = SendTerminal(fd) if 0 in descriptors.on_terminal else SendPipe(fd)

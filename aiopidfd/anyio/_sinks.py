@@ -10,7 +10,7 @@ import anyio.abc
 
 from .._spawn.outputs import Outputs
 from .._spawn.sinks import Decoder, Silence, Sink
-from ._streams import ReceivePipe
+from ._streams import OutputPipe
 
 __all__ = ["OutputStream", "Pump", "make_pumps", "stream_sink"]
 
@@ -53,7 +53,7 @@ class Pump:
 
     def __init__(
         self,
-        pipe: ReceivePipe,
+        pipe: OutputPipe,
         sink: Sink,
         silence: Silence | None = None,
         turn: AbstractAsyncContextManager[object] | None = None,
@@ -111,7 +111,7 @@ class Pump:
         """A chunk; b"" at the end, at the deadline, or when the user has closed the pipe."""
         with anyio.CancelScope(deadline=self._deadline) as self._reading:
             try:
-                return await self._pipe.receive()
+                return await self._pipe.stream.receive()
             except (anyio.EndOfStream, anyio.ClosedResourceError):
                 pass
         return b""
@@ -123,8 +123,8 @@ class Pump:
 
 
 def make_pumps(
-    stdout: ReceivePipe | None,
-    stderr: ReceivePipe | None,
+    stdout: OutputPipe | None,
+    stderr: OutputPipe | None,
     outputs: Outputs,
     silence: Silence | None = None,
 ) -> list[Pump]:

@@ -4,6 +4,8 @@ import fcntl
 import io
 import struct
 import termios
+from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import anyio
@@ -13,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from .._pidfd.unpatched import read, write
 from .._streams.pipe_end import PipeEnd
 
-__all__ = ["ReceivePipe", "SendPipe"]
+__all__ = ["OutputPipe", "ReceivePipe", "SendPipe"]
 
 _CHUNK = 64 * 1024  # what a pipe holds by default (pipe(7))
 
@@ -21,9 +23,11 @@ _CHUNK = 64 * 1024  # what a pipe holds by default (pipe(7))
 class _Pipe(PipeEnd):
     """What both ends have in common."""
 
+    _action: str  # what a second task is told that another one does
+
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._guard = anyio.ResourceGuard("using")
+        self._guard = anyio.ResourceGuard(self._action)
 
     def close(self) -> None:
         """Close our end. Tasks that wait for it get `anyio.ClosedResourceError`."""
@@ -44,8 +48,15 @@ class _Pipe(PipeEnd):
 class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
     """A program's stdout or stderr. At the end of the output our end closes itself."""
 
+    _action = "reading from"
     _ended = False
     _left: io.BytesIO | None = None  # what was read when our end was closed after the exit
+
+    def __init__(self, fd: int, inside: "OutputPipe") -> None:
+        """Internal: the functions that start programs open streams. This takes over `fd`."""
+        super().__init__(fd)
+        inside.stream = self
+        inside.take_held, inside.close_after_exit = self._take_held, self._close_after_exit
 
     async def receive(self, max_bytes: int = _CHUNK) -> bytes:
         """Up to `max_bytes` of the output. A cancelled call loses nothing.
@@ -55,7 +66,7 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
             anyio.ClosedResourceError: our end is closed.
             anyio.BusyResourceError: another task is receiving.
         """
-        if max_bytes < 1:
+        if index(max_bytes) < 1:
             raise ValueError("max_bytes must be a positive integer")
         with self._guard:
             await checkpoint()  # not after the read: no shield stops asyncio's cancellation
@@ -75,15 +86,13 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         self._ended = False
         self._left = None
 
-    def close_after_exit(self) -> None:
-        """Close our end, but keep what the program has written: it can still be received."""
+    def _close_after_exit(self) -> None:
         if self._fd >= 0:
-            left = self.take_held()
+            left = self._take_held()
             _Pipe.close(self)
             self._left, self._ended = io.BytesIO(left), True
 
-    def take_held(self) -> bytes:
-        """Take what the pipe holds at this moment, and no more. Does not wait."""
+    def _take_held(self) -> bytes:
         if self._fd < 0:
             return b""
         held: int = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0"))[0]
@@ -109,8 +118,31 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
         return read(self._fd, max_bytes)
 
 
+class OutputPipe:
+    """One output of a program: the stream that its user has, and what only this package may do.
+
+    A `ReceivePipe` fills it in.
+
+    Attributes:
+        stream: what the user has.
+        take_held: take what the pipe holds at this moment, and no more. Does not wait.
+        close_after_exit: close our end, but keep what the program has written: it can still be
+            received.
+    """
+
+    stream: ReceivePipe
+    take_held: Callable[[], bytes]
+    close_after_exit: Callable[[], None]
+
+    def close(self) -> None:
+        """Close our end. See `ReceivePipe.close`."""
+        self.stream.close()
+
+
 class SendPipe(_Pipe, anyio.abc.ByteSendStream):
     """A program's stdin."""
+
+    _action = "writing to"
 
     async def send(self, item: Any) -> None:
         """Write all of `item`. A cancelled call may have written a part of it.
@@ -119,8 +151,13 @@ class SendPipe(_Pipe, anyio.abc.ByteSendStream):
             anyio.BrokenResourceError: the program has closed its stdin, or has exited.
             anyio.ClosedResourceError: our end is closed.
             anyio.BusyResourceError: another task is sending.
+            TypeError: not bytes-like.
         """
-        left = memoryview(item).cast("B")
+        try:
+            left = memoryview(item)
+        except TypeError:
+            raise TypeError(f"item must be bytes-like, not {type(item).__name__}") from None
+        left = left.cast("B")
         with self._guard:
             await checkpoint()
             self._check_open()

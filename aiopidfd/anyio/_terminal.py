@@ -8,7 +8,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .._streams.terminal import HELD_AT_MOST, Terminal, end_of_file, is_hung_up
-from ._streams import ReceivePipe, SendPipe
+from ._streams import OutputPipe, ReceivePipe, SendPipe
 
 __all__ = ["ReceiveTerminal", "SendTerminal"]
 
@@ -16,9 +16,9 @@ __all__ = ["ReceiveTerminal", "SendTerminal"]
 class ReceiveTerminal(ReceivePipe):
     """What a program writes to its terminal. The stream ends when nobody has the terminal open."""
 
-    def __init__(self, fd: int, terminal: Terminal) -> None:
+    def __init__(self, fd: int, inside: OutputPipe, terminal: Terminal) -> None:
         """Take over `fd`."""
-        super().__init__(fd)
+        super().__init__(fd, inside)
         self._terminal = terminal
 
     def close(self) -> None:
@@ -27,8 +27,7 @@ class ReceiveTerminal(ReceivePipe):
             self._terminal.close()
         super().close()
 
-    def take_held(self) -> bytes:
-        """Take what the terminal holds at this moment. Does not wait."""
+    def _take_held(self) -> bytes:
         taken = bytearray()
         while self._fd >= 0 and len(taken) < HELD_AT_MOST and (data := self._read(HELD_AT_MOST)):
             taken += data

@@ -675,7 +675,7 @@ def test_a_dropped_stream_warns_and_is_closed(backend: Backend) -> None:
             del process
             gc.collect()
         assert {category for category, _ in seen} == {ResourceWarning}
-        assert len(seen) == 3
+        assert len(seen) in (2, 3)  # it may have gone by the time that the second stream is closed
         await gone(pid)  # its stdin has ended
 
     backend.run(body)

@@ -13,6 +13,7 @@ import pytest
 import aiopidfd.anyio
 from aiopidfd import PTY
 from aiopidfd._streams.terminal import Terminal
+from aiopidfd.anyio._streams import OutputPipe
 from aiopidfd.anyio._terminal import ReceiveTerminal, SendTerminal
 
 from ..anyio_support import BACKENDS, Backend
@@ -189,11 +190,12 @@ def test_all_that_it_holds_is_taken_at_once(backend: Backend) -> None:
     async def body() -> None:
         master, slave, written = full_terminal()
         terminal = Terminal(os.dup(master))
-        stream = ReceiveTerminal(master, terminal)
-        assert stream.take_held() == bytes(written)
-        assert stream.take_held() == b""
+        output = OutputPipe()
+        stream = ReceiveTerminal(master, output, terminal)
+        assert output.take_held() == bytes(written)
+        assert output.take_held() == b""
         os.close(slave)
-        assert stream.take_held() == b""
+        assert output.take_held() == b""
         assert stream.fileno() == -1
         terminal.close()
 

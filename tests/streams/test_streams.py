@@ -209,9 +209,9 @@ async def test_a_line_while_another_task_reads_to_the_end_is_refused() -> None:
     process = await cat()
     task = asyncio.create_task(process.stdout.read())
     await turns()
-    with pytest.raises(RuntimeError, match="reading to the end"):
+    with pytest.raises(RuntimeError, match="already waiting for incoming data"):
         await process.stdout.next_line()
-    with pytest.raises(RuntimeError, match="reading to the end"):
+    with pytest.raises(RuntimeError, match="already waiting for incoming data"):
         await process.stdout.readexactly(1)
     process.stdin.write(b"all")
     process.stdin.close()
@@ -689,10 +689,10 @@ def test_destructors_call_no_closed_loop(factory: Any, ended: bool) -> None:
     if ended:
         assert messages == set()
     else:
-        assert messages == {
+        # `cat` may have gone by the time that the second pipe is closed.
+        assert messages - {f"unclosed <ReadPipe open fd={fds[1]}>"} == {
             f"subprocess {pid} is still running",
             f"unclosed <WritePipe open fd={fds[0]}>",
-            f"unclosed <ReadPipe open fd={fds[1]}>",
         }
     # Both pipes are closed by now, so `cat` ends; the fixture waits for that.
 
