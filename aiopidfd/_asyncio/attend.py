@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from .._spawn.capture import IdleTimeoutError, OutputLimitError
+from .._spawn.capture import add_failure, raise_all
 from .._spawn.outputs import Outputs
 from .._spawn.sinks import Decoder, Silence, Sink
 from .._spawn.tree import kill_now
@@ -16,7 +16,7 @@ from .._streams.text import TextWriter
 from .shutdown import end_all
 from .watch import Watch
 
-__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "raise_all", "stream_sink"]
+__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "stream_sink"]
 
 DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
 _CHUNK: Final = 64 * 1024
@@ -145,9 +145,7 @@ class _Attendance:
 
     def fail(self, exc: Exception) -> None:
         """Record that something went wrong, so that the programs will be ended."""
-        # A limit that is broken while a program is being ended is not a second error.
-        if not (self.failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
-            self.failures.append(exc)
+        add_failure(self.failures, exc)
         self._wake()
 
     def listen(self, silence: Silence) -> None:
@@ -295,14 +293,3 @@ async def attend(
     finally:
         attendance.close()
     raise_all(failures)
-
-
-def raise_all(failures: list[Exception]) -> None:
-    """Raise the only error, or a group of several errors. The list is emptied."""
-    try:
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ExceptionGroup("several things went wrong with a program", failures)
-    finally:
-        failures.clear()  # a raising frame holds the list: it would be a reference cycle

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
+from .._spawn.encoding import input_bytes, text_encoding
 from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, Stdio
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import decode_output, text_encoding
 from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
 from .process import GRACE, Streams, send_input, start_process
-from .run import input_bytes
 from .shutdown import end_all
 
 if TYPE_CHECKING:
@@ -159,10 +158,7 @@ async def run_pipeline(
         for streams in opened:
             streams.close()
 
-    def decode(data: bytes | None) -> bytes | str | None:
-        return data if data is None or name is None else decode_output(data, name, errors)
-
-    result = stages.result([await watch.returncode() for watch in watches], name, decode)
+    result = stages.result([await watch.returncode() for watch in watches])
     if check:
         result.check_returncode()
     return result

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
+from .._spawn.encoding import check_bytes, text_encoding
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
     Command,
@@ -25,7 +26,7 @@ from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_reader, open_writer
 from .._streams.terminal import HasTerminal, Terminal
-from .._streams.text import TextOutputReader, TextReader, TextWriter, text_encoding
+from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .attend import DRAIN, attend, make_pumps
 from .shutdown import end
 from .start import start_on_loop
@@ -36,7 +37,6 @@ __all__ = [
     "BaseProcess",
     "Process",
     "TextProcess",
-    "check_bytes",
     "communicate",
     "create_subprocess_exec",
     "create_subprocess_shell",
@@ -228,12 +228,6 @@ async def communicate(
     for reader in readers:
         reader.close()  # a grandchild may hold the other end
     return stdout, stderr
-
-
-def check_bytes(input: object) -> None:
-    """Raise TypeError if the input is not bytes."""
-    if not isinstance(input, (bytes, bytearray, memoryview)):
-        raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
 
 
 async def _read_to_end(readers: list[OutputReader], drain: float | None) -> None:

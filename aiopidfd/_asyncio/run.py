@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._spawn.encoding import decode_output, input_bytes, text_encoding
 from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
 from .._spawn.outputs import NO_OUTPUTS, OnOutput, Outputs, read_choices
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import decode_output, text_encoding
 from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import (
     GRACE,
     NO_STREAMS,
     Streams,
-    check_bytes,
     communicate,
     send_input,
     start_process,
@@ -28,7 +27,7 @@ from .start import running_loop
 if TYPE_CHECKING:
     from .watch import Watch
 
-__all__ = ["input_bytes", "run_process"]
+__all__ = ["run_process"]
 
 
 @overload
@@ -231,7 +230,7 @@ async def run_process(
         streams.close()
 
     code = await watch.returncode()
-    said = _decoded(out, name, errors), _decoded(err, name, errors)
+    said = decode_output(out, name, errors), decode_output(err, name, errors)
     result: subprocess.CompletedProcess[Any]
     if output_limit is None:
         result = subprocess.CompletedProcess(command, code, *said)
@@ -240,22 +239,6 @@ async def run_process(
     if check:
         result.check_returncode()
     return result
-
-
-def input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
-    """The input as bytes; text is encoded first. Raises TypeError for input of the wrong type."""
-    if input is None:
-        return None
-    if encoding is None:
-        check_bytes(input)
-        return input
-    if not isinstance(input, str):
-        raise TypeError(f"input must be str, not {type(input).__name__}")
-    return input.encode(encoding, errors or "strict")
-
-
-def _decoded(data: bytes | None, encoding: str | None, errors: str | None) -> bytes | str | None:
-    return data if data is None or encoding is None else decode_output(data, encoding, errors)
 
 
 def _what_was_read(streams: Streams) -> tuple[bytes | None, bytes | None]:

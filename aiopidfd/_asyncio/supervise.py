@@ -6,15 +6,14 @@ from subprocess import PIPE, CalledProcessError
 from typing import Final, Unpack
 
 from .._pidfd.durations import check_seconds
+from .._spawn.encoding import input_bytes, text_encoding
 from .._spawn.options import Command, Options, OutputChoice, Stdio, SuperviseOptions, make_request
 from .._spawn.outputs import OnOutput, Outputs, read_choices
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import text_encoding
 from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import GRACE, NO_STREAMS, Process, start_process
-from .run import input_bytes
 from .shutdown import end
 
 __all__ = ["start_in", "supervise"]

@@ -105,19 +105,13 @@ NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
 
-_SAYS = (
-    "{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, a function that "
-    "takes lines, or a stream to send to; or a list of PIPE, functions, streams and files; not "
-    "{kind}"
-)
-
 
 def read_choices(
     stdout: Any,
     stderr: Any,
     on_output: OnOutput | None,
     text: tuple[str | None, str | None],
-    stream_sink: StreamSink,
+    stream_sink: StreamSink | None,
     *,
     capturing: bool,
 ) -> tuple[Output, Output]:
@@ -128,6 +122,7 @@ def read_choices(
         on_output: a function that is called with the name of the output and each line of it.
         text: encoding, errors. Without an encoding, sinks get bytes.
         stream_sink: makes a sink of an object that is a stream to write to, on this kind of loop.
+            None: there is no loop, so nothing can be awaited.
         capturing: whether PIPE is captured. If not, the caller reads it.
 
     Raises:
@@ -149,7 +144,7 @@ class _Reading:
     """Interprets what was chosen for the outputs of one program."""
 
     def __init__(
-        self, text: tuple[str | None, str | None], stream_sink: StreamSink, capturing: bool
+        self, text: tuple[str | None, str | None], stream_sink: StreamSink | None, capturing: bool
     ) -> None:
         self._text = text
         self._stream_sink = stream_sink
@@ -165,7 +160,7 @@ class _Reading:
             return Output(PIPE, (sink,))
         if hasattr(choice, "fileno"):
             return Output(choice)
-        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
+        raise self._refused(name, type(choice).__name__)
 
     def _list(self, name: str, choices: Sequence[Any]) -> Output:
         if not choices:
@@ -179,7 +174,7 @@ class _Reading:
                 sink = FileSink(choice, *self._text)
             if sink is None:
                 what = repr(choice) if isinstance(choice, int) else type(choice).__name__
-                raise TypeError(_SAYS.format(name=name, kind=f"a list with {what}"))
+                raise self._refused(name, f"a list with {what}")
             sinks.append(sink)
         if PIPE in choices and not self._capturing:
             raise ValueError(
@@ -193,6 +188,8 @@ class _Reading:
         if inspect.isasyncgenfunction(choice):
             raise TypeError(f"{name} must be a function, not an async generator function")
         decode = make_decoder(*self._text)
+        if self._stream_sink is None:
+            return self._blocking_sink(name, choice, decode)
         if (sink := self._stream_sink(choice, decode)) is not None:
             if any(choice is stream for stream in self._streams):
                 raise ValueError(
@@ -200,9 +197,32 @@ class _Reading:
                 )
             self._streams.append(choice)
             return sink
-        if callable(choice) and not hasattr(choice, "fileno"):
-            return Lines(choice, decode)
-        return None
+        return Lines(choice, decode) if _is_function(choice) else None
+
+    def _blocking_sink(self, name: str, choice: Any, decode: Decoder) -> Sink | None:
+        if hasattr(choice, "drain"):
+            raise TypeError(f"{name} cannot be a stream of a loop: this call blocks, and has none")
+        if not _is_function(choice):
+            return None
+        if inspect.iscoroutinefunction(choice) or inspect.iscoroutinefunction(choice.__call__):
+            raise TypeError(
+                f"{name} must be a plain function, not a coroutine function: a call that blocks "
+                "awaits nothing. aiopidfd.run_process() does"
+            )
+        return Lines(choice, decode, awaits=False)
+
+    def _refused(self, name: str, kind: str) -> TypeError:
+        streams = self._stream_sink is not None
+        function = "a function that takes lines" + (", or a stream to send to" if streams else "")
+        sinks = "functions, streams and files" if streams else "functions and files"
+        return TypeError(
+            f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, "
+            f"{function}; or a list of PIPE, {sinks}; not {kind}"
+        )
+
+
+def _is_function(choice: object) -> bool:
+    return callable(choice) and not hasattr(choice, "fileno")
 
 
 def _with_callback(

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from signal import SIGPIPE
 from subprocess import CalledProcessError
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from .capture import IdleTimeoutError, OnLimit, errors_in
+from .encoding import decode_output
 from .fds import pipe_above_stdio
 from .options import Command, Request, Stdio, make_request
 from .outputs import Output, Outputs, StreamSink, read_choices
@@ -19,7 +20,6 @@ from .terminal import PTY
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
 
 T = TypeVar("T")
-Decode: TypeAlias = Callable[[bytes | None], Any]
 
 # How a program ends when its reader has gone: by the signal, or with the shell's number for it.
 _HAD_ENOUGH: Final = (-SIGPIPE, 128 + SIGPIPE)
@@ -123,6 +123,7 @@ class Stages:
         ):
             raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
         self.commands = tuple(commands)
+        self._text = text
         last = len(self.commands) - 1
         self._choices: list[tuple[Output, Output]] = []
         self.outputs: list[Outputs] = []
@@ -200,17 +201,19 @@ class Stages:
         for outputs in self.outputs:
             await outputs.abort()
 
-    def result(
-        self, returncodes: Sequence[int], encoding: str | None, decode: Decode
-    ) -> CompletedPipeline[Any]:
-        """The result of the pipeline."""
-        values = [outputs.values(encoding) for outputs in self.outputs]
+    def result(self, returncodes: Sequence[int]) -> CompletedPipeline[Any]:
+        """The result of the pipeline, with text if that was asked for."""
+        encoding, errors = self._text
+        values = [
+            tuple(decode_output(value, encoding, errors) for value in outputs.values(encoding))
+            for outputs in self.outputs
+        ]
         dropped = [outputs.dropped() for outputs in self.outputs]
         return CompletedPipeline(
             self.commands,
             tuple(returncodes),
-            decode(values[-1][0]),
-            tuple(decode(err) for _, err in values),
+            values[-1][0],
+            tuple(err for _, err in values),
             dropped[-1][0],
             tuple(count for _, count in dropped),
         )

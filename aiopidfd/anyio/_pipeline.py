@@ -1,14 +1,15 @@
 """`run_pipeline`: several programs, each of which reads what the one before it writes."""
 
 from subprocess import PIPE
-from typing import Any, Unpack
+from typing import Unpack
 
 import anyio
 
 from .._asyncio.attend import DRAIN
-from .._asyncio.process import GRACE, check_bytes
+from .._asyncio.process import GRACE
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
+from .._spawn.encoding import check_bytes
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
@@ -108,10 +109,7 @@ async def run_pipeline(
         for program in running:
             program.close_pipes()
 
-    def as_it_is(data: bytes | None) -> Any:
-        return data
-
-    result = stages.result(codes, None, as_it_is)
+    result = stages.result(codes)
     if check:
         result.check_returncode()
     return result

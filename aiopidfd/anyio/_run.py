@@ -6,9 +6,10 @@ from typing import Any, Unpack, overload
 import anyio
 
 from .._asyncio.attend import DRAIN
-from .._asyncio.process import GRACE, check_bytes
+from .._asyncio.process import GRACE
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._spawn.encoding import check_bytes
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.outputs import OnOutput, Outputs, read_choices
 from .._spawn.sinks import listen

@@ -9,17 +9,16 @@ from typing import Unpack
 import anyio
 import anyio.abc
 
-from .._asyncio.attend import DRAIN, raise_all
+from .._asyncio.attend import DRAIN
 from .._asyncio.process import GRACE
-from .._asyncio.run import input_bytes
 from .._pidfd.durations import check_seconds
-from .._spawn.capture import IdleTimeoutError, OutputLimitError
+from .._spawn.capture import add_failure, raise_all
+from .._spawn.encoding import input_bytes, text_encoding
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.outputs import OnOutput, Outputs, read_choices
 from .._spawn.sinks import Silence, listen
 from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import text_encoding
 from ._process import Process, Running, make_anyio_request, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
@@ -156,9 +155,7 @@ async def attend(
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
     def fail(exc: Exception) -> None:
-        # A limit that is broken while a program is being ended is not a second error.
-        if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
-            failures.append(exc)
+        add_failure(failures, exc)
         waiting.cancel()
 
     async def carry(pump: Pump, shield: anyio.CancelScope) -> None:

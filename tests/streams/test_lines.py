@@ -16,8 +16,9 @@ import pytest
 import aiopidfd
 import aiopidfd.anyio
 from aiopidfd import PIPE
+from aiopidfd._spawn.encoding import text_encoding
 from aiopidfd._streams.ahead import Ahead
-from aiopidfd._streams.text import TextDecoder, text_encoding
+from aiopidfd._streams.text import TextDecoder
 
 from ..anyio_support import Backend, backends, until
 from ..support import SOURCES, gate, hang_guard, python, sh, turns, warnings_given
