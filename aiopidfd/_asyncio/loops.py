@@ -28,6 +28,7 @@ from .transport import SubprocessTransport, connect
 __all__ = [
     "EventLoop",
     "SubprocessMethods",
+    "check_grace",
     "finish_loop",
     "install",
     "prepare_early",
@@ -154,7 +155,7 @@ def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[
 def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
     """Finish a new loop of ours. If its grace is not a number of seconds, the loop is closed."""
     try:
-        _check_grace(shutdown_grace)
+        check_grace(shutdown_grace)
     except (TypeError, ValueError):
         cast("asyncio.AbstractEventLoop", loop).close()
         raise
@@ -163,7 +164,8 @@ def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
     prepare_early()
 
 
-def _check_grace(grace: float | None) -> None:
+def check_grace(grace: float | None) -> None:
+    """Refuse a `shutdown_grace` that is neither None nor a number of seconds."""
     check_seconds(grace=0 if grace is None else grace)
 
 
@@ -242,7 +244,7 @@ def install(
             is not a number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
-    _check_grace(shutdown_grace)
+    check_grace(shutdown_grace)
     loop = _the_loop("install()", loop)
     if isinstance(loop, SubprocessMethods):
         if shutdown_grace is not None:

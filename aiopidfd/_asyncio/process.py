@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
-from .._spawn.encoding import check_bytes, text_encoding
+from .._spawn.encoding import check_bytes, read_text
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
     Command,
@@ -405,14 +405,13 @@ async def _create(
 ) -> Process | TextProcess:
     take_fixed(options, shell=shell, bufsize=0)
     check_seconds(grace=grace or 0)
-    text_wanted, encoding, errors = text
-    name = text_encoding(text_wanted, encoding, errors, options.pop("universal_newlines", None))
+    encoding, errors = read_text(*text, options.pop("universal_newlines", None))
     request = make_request(function, command, shell, stdio, options)
     watch, streams = await start_process(request, limit=limit, grace=grace or 0)
     later = GRACE if grace is None else grace
-    if name is None:
+    if encoding is None:
         return Process(watch, streams, later)
-    return TextProcess(watch, streams, later, name, errors)
+    return TextProcess(watch, streams, later, encoding, errors)
 
 
 @overload

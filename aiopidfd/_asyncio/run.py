@@ -4,13 +4,12 @@ import asyncio
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .._pidfd.durations import check_seconds
-from .._spawn.capture import BoundedProcess, OnLimit, check_limit
-from .._spawn.encoding import decode_output, input_bytes, text_encoding
+from .._spawn.call import read_call
+from .._spawn.capture import BoundedProcess, OnLimit
+from .._spawn.encoding import decode_output, read_text
 from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
-from .._spawn.outputs import NO_OUTPUTS, OnOutput, Outputs, read_choices
+from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
-from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
 from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import (
@@ -170,27 +169,29 @@ async def run_process(
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
         RuntimeError: no asyncio loop runs. The text says what to use on trio and in plain code.
     """
-    check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
-    check_limit(output_limit, on_limit)
     running_loop("run_process()")
-    name = text_encoding(text, encoding, errors, options.pop("universal_newlines", None))
-    data = input_bytes(input, name, errors)
-    if data is not None:
-        if stdin not in (None, PTY):
-            raise ValueError("stdin and input arguments may not both be used.")
-        stdin = subprocess.PIPE if stdin is None else stdin
+    wanted = read_text(text, encoding, errors, options.pop("universal_newlines", None))
+    call = read_call(
+        command,
+        (stdin, stdout, stderr),
+        input,
+        wanted,
+        stream_sink,
+        capturing=True,
+        on_output=on_output,
+        output_limit=output_limit,
+        on_limit=on_limit,
+        idle_timeout=idle_timeout,
+        timeout=timeout,
+        grace=grace,
+        drain=drain,
+    )
     if shell is None:
         shell = isinstance(command, (str, bytes))
-    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=True)
-    stdio = (stdin, choices[0].stdio, choices[1].stdio)
-    request = make_request(run_process, command, shell, stdio, options)
+    request = make_request(run_process, command, shell, call.stdio, options)
+    outputs = call.outputs
     # Without any of these options the loop itself gathers the output.
-    plain = output_limit is None and idle_timeout is None and not any(c.sinks for c in choices)
-    outputs = NO_OUTPUTS
-    if not plain:
-        shared = on_output is not None
-        outputs = Outputs(command, choices, output_limit, on_limit, shared=shared)
-        outputs.check_idle(idle_timeout)
+    plain = outputs.plain and idle_timeout is None
 
     watch: Watch | None = None
     streams = NO_STREAMS
@@ -199,13 +200,14 @@ async def run_process(
         async with timer:
             watch, streams = await start_process(request, grace=grace)
             if plain:
-                out, err = await communicate(watch, streams, data, drain)
+                said = await communicate(watch, streams, call.input, drain)
+                out, err = [decode_output(each, *wanted) for each in said]
             else:
-                send_input(streams, data)
+                send_input(streams, call.input)
                 silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
                 pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
                 await attend([watch], pumps, grace, drain, silence=silence)
-                out, err = outputs.values(name)
+                out, err = outputs.result()
     except TimeoutError as exc:
         await outputs.abort()
         if not timer.expired():
@@ -229,16 +231,7 @@ async def run_process(
         del timer  # a cycle: timer, task, its exception, the traceback, this frame
         streams.close()
 
-    code = await watch.returncode()
-    said = decode_output(out, name, errors), decode_output(err, name, errors)
-    result: subprocess.CompletedProcess[Any]
-    if output_limit is None:
-        result = subprocess.CompletedProcess(command, code, *said)
-    else:
-        result = BoundedProcess(command, code, *said, *outputs.dropped())
-    if check:
-        result.check_returncode()
-    return result
+    return outputs.completed(await watch.returncode(), out, err, check)
 
 
 def _what_was_read(streams: Streams) -> tuple[bytes | None, bytes | None]:

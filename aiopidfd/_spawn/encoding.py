@@ -6,18 +6,28 @@ import locale
 import subprocess
 import sys
 import warnings
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-__all__ = ["check_bytes", "decode_output", "input_bytes", "text_encoding"]
+__all__ = ["BYTES", "Text", "check_bytes", "decode_output", "input_bytes", "read_text"]
 
 
-def text_encoding(
+class Text(NamedTuple):
+    """How text is encoded, and what is done with errors. Without an encoding it is bytes."""
+
+    encoding: str | None
+    errors: str | None
+
+
+BYTES: Final = Text(None, None)
+
+
+def read_text(
     text: bool | None,
     encoding: str | None,
     errors: str | None,
     universal_newlines: bool | None = None,
-) -> str | None:
-    """The encoding that these options ask for, or None for bytes. subprocess decides it likewise.
+) -> Text:
+    """What these options ask for, text or bytes. subprocess decides it likewise.
 
     Without `encoding` it is UTF-8 in Python's UTF-8 mode (PEP 540, PEP 686), else the locale's.
 
@@ -36,11 +46,11 @@ def text_encoding(
             "Pass one or the other."
         )
     if not (text or universal_newlines or encoding or errors):
-        return None
+        return BYTES
     name = encoding or _default_encoding()
     " ".encode(name)
     codecs.lookup_error(errors or "strict")
-    return name
+    return Text(name, errors)
 
 
 def _default_encoding() -> str:

@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from subprocess import PIPE
+from subprocess import PIPE, CompletedProcess
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .capture import Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
+from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
+from .encoding import BYTES, Text, decode_output
 from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
 from .terminal import PTY
@@ -40,6 +41,7 @@ class Outputs:
             us, or that the caller reads.
         captures: what is kept of each, or None.
         shared: whether one function is called for both outputs, in the order of arrival.
+        plain: whether the outputs are just captured whole, if they come to us.
     """
 
     def __init__(
@@ -50,9 +52,14 @@ class Outputs:
         on_limit: OnLimit = "raise",
         *,
         shared: bool = False,
+        text: Text = BYTES,
     ) -> None:
         """For a program that runs `command`: keep `limit` bytes of each output that is captured."""
         self.shared = shared
+        self.plain = limit is None and not any(choice.sinks for choice in choices)
+        self._command: Any = command
+        self._limit = limit
+        self._text = text
         self._errors: list[BaseException] = []
         self.captures: list[Capture | None] = []
         self.sinks: list[Sink | None] = []
@@ -80,6 +87,30 @@ class Outputs:
             None if capture is None else capture.value(encoding) for capture in self.captures
         ]
         return out, err
+
+    def result(self) -> tuple[Any, Any]:
+        """What was captured, as text if that was asked for."""
+        encoding, errors = self._text
+        out, err = [decode_output(each, encoding, errors) for each in self.values(encoding)]
+        return out, err
+
+    def completed(
+        self, returncode: int, stdout: Any, stderr: Any, check: bool
+    ) -> CompletedProcess[Any]:
+        """The result of a run: with a limit a BoundedProcess, which tells what was not kept.
+
+        Raises:
+            CalledProcessError: it was asked for with `check`, and the return code is not 0.
+        """
+        said = self._command, returncode, stdout, stderr
+        result: CompletedProcess[Any]
+        if self._limit is None:
+            result = CompletedProcess(*said)
+        else:
+            result = BoundedProcess(*said, *self.dropped())
+        if check:
+            result.check_returncode()
+        return result
 
     def dropped(self) -> tuple[int, int]:
         """How many bytes of each output were not kept."""
@@ -110,7 +141,7 @@ def read_choices(
     stdout: Any,
     stderr: Any,
     on_output: OnOutput | None,
-    text: tuple[str | None, str | None],
+    text: Text,
     stream_sink: StreamSink | None,
     *,
     capturing: bool,
@@ -120,7 +151,7 @@ def read_choices(
     Args:
         stdout, stderr: see `run_process` and `supervise`.
         on_output: a function that is called with the name of the output and each line of it.
-        text: encoding, errors. Without an encoding, sinks get bytes.
+        text: what sinks get, text or bytes.
         stream_sink: makes a sink of an object that is a stream to write to, on this kind of loop.
             None: there is no loop, so nothing can be awaited.
         capturing: whether PIPE is captured. If not, the caller reads it.
@@ -143,9 +174,7 @@ def read_choices(
 class _Reading:
     """Interprets what was chosen for the outputs of one program."""
 
-    def __init__(
-        self, text: tuple[str | None, str | None], stream_sink: StreamSink | None, capturing: bool
-    ) -> None:
+    def __init__(self, text: Text, stream_sink: StreamSink | None, capturing: bool) -> None:
         self._text = text
         self._stream_sink = stream_sink
         self._capturing = capturing
@@ -228,7 +257,7 @@ def _is_function(choice: object) -> bool:
 def _with_callback(
     outputs: tuple[Output, Output],
     function: OnOutput,
-    text: tuple[str | None, str | None],
+    text: Text,
     capturing: bool,
 ) -> tuple[Output, Output]:
     """Tell a function, too, of the outputs that come to us or that would be inherited."""

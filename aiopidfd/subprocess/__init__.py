@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
-from .._spawn.encoding import input_bytes, text_encoding
+from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
 from .._spawn.outputs import Outputs, read_choices
 from ._carrier import Carrier, captured, end
@@ -159,11 +159,12 @@ def run(
     sinks = _is_sink(options.get("stdout")) or _is_sink(options.get("stderr"))
     carried = sinks or output_limit is not None
     choices = data = None
+    text = BYTES
     if carried:
-        text = text_encoding(*map(options.get, _TEXT)), options.get("errors")
+        text = read_text(*map(options.get, _TEXT))
         data = input_bytes(input, *text)
-        if text[0] is not None:
-            options["encoding"] = text[0]
+        if text.encoding is not None:
+            options["encoding"] = text.encoding
         if sinks:
             given = options.get("stdout"), options.get("stderr")
             choices = read_choices(*given, None, text, None, capturing=True)
@@ -175,18 +176,15 @@ def run(
                 stdout, stderr = process.communicate(input, timeout=timeout)
             else:
                 choices = choices or captured(process)
-                outputs = Outputs(process.args, choices, output_limit, on_limit)
+                outputs = Outputs(process.args, choices, output_limit, on_limit, text=text)
                 carrier = Carrier(process, outputs, data)
                 stdout, stderr = carrier.communicate(process, timeout, ends=True)
         except BaseException:
             end(process)
             raise
-    result: CompletedProcess[Any]
-    if carrier is None or output_limit is None:
-        result = CompletedProcess(process.args, process.returncode, stdout, stderr)
-    else:
-        dropped = carrier.outputs.dropped()
-        result = BoundedProcess(process.args, process.returncode, stdout, stderr, *dropped)
+    if carrier is not None:
+        return carrier.outputs.completed(process.returncode, stdout, stderr, check)
+    result = CompletedProcess(process.args, process.returncode, stdout, stderr)
     if check:
         result.check_returncode()
     return result

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from .._pidfd.durations import Deadline
 from .._pidfd.unpatched import EPOLLIN, read, write
 from .._spawn.capture import add_failure, raise_all
-from .._spawn.encoding import decode_output
 from .._spawn.fds import epoll_above_stdio, held
 from .._spawn.outputs import Output, Outputs
 from .._spawn.shutdown import warn_of_the_rest
@@ -17,7 +16,7 @@ from .._spawn.sinks import Sink, finish
 if TYPE_CHECKING:
     from ._popen import Popen
 
-__all__ = ["Carrier", "captured", "end", "text_of"]
+__all__ = ["Carrier", "captured", "end"]
 
 _CHUNK: Final = 64 * 1024  # what a pipe holds by default (pipe(7))
 _A_WHILE: Final = 0.5  # seconds: a signal that does not interrupt a sleep is seen after it
@@ -27,11 +26,6 @@ def captured(process: "Popen[Any]") -> tuple[Output, Output]:
     """Each output of a program that is a pipe is captured."""
     out, err = [Output(None, (), file is not None) for file in (process.stdout, process.stderr)]
     return out, err
-
-
-def text_of(file: Any) -> tuple[str | None, str | None]:
-    """The encoding of our end of a pipe, and what is done with errors; (None, None) for bytes."""
-    return getattr(file, "encoding", None), getattr(file, "errors", None)
 
 
 class Carrier:
@@ -53,7 +47,6 @@ class Carrier:
             if file is not None and sink is not None and not file.closed:
                 self._files[file.fileno()] = file
                 self._sinks[file.fileno()] = sink
-        self._encoding, self._errors = text_of(process.stdout or process.stderr)
         self._input = memoryview(input or b"").cast("B")
         self._failures: list[Exception] = []
 
@@ -95,11 +88,7 @@ class Carrier:
                 self._finish()
             out, err = self.outputs.values()
             raise subprocess.TimeoutExpired(process.args, timeout or 0, out or None, err or None)
-        out, err = self.outputs.values(self._encoding)
-        return (
-            decode_output(out, self._encoding, self._errors),
-            decode_output(err, self._encoding, self._errors),
-        )
+        return self.outputs.result()
 
     def _carry(self, deadline: Deadline) -> bool:
         """Carry until everything has ended or something fails. False: the deadline has come."""

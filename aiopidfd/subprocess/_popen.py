@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 from .. import _native
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
-from .._spawn.encoding import input_bytes
+from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingTreeHandle
 from .._spawn.options import (
     Command,
@@ -25,7 +25,7 @@ from .._spawn.program import Program
 from .._spawn.start import start_blocking
 from .._spawn.stdio import Descriptors
 from .._spawn.terminal import PTY
-from ._carrier import Carrier, captured, text_of
+from ._carrier import Carrier, captured
 
 __all__ = [
     "CheckOptions",
@@ -289,9 +289,10 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         if self._carrier is None:
             if self._communication_started:
                 raise ValueError("communicate() was called before without a limit")
-            encoding, errors = text_of(self.stdin)
-            data = input_bytes(input, encoding, errors)
-            outputs = Outputs(self.args, captured(self), limit, on_limit)
+            file: Any = self.stdout or self.stderr or self.stdin
+            text = Text(getattr(file, "encoding", None), getattr(file, "errors", None))
+            outputs = Outputs(self.args, captured(self), limit, on_limit, text=text)
+            data = input_bytes(input, *text)
             self._carrier = Carrier(self, outputs, data)
             self._limits = limit, on_limit
             self._communication_started = True
