@@ -19,10 +19,10 @@ from subprocess import PIPE
 from typing import Any, Final, TypeVar, cast
 
 from .. import _native
-from .._pidfd.backend import running_trio
 from .._pidfd.durations import check_seconds
 from .._spawn.hub import hub_of
 from .._spawn.options import Command, Stdio, make_request, take_fixed
+from .start import running_loop
 from .transport import SubprocessTransport, connect
 
 __all__ = [
@@ -280,13 +280,8 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 def _the_loop(what: str, loop: Any) -> Any:
     if loop is None:
-        try:
-            return asyncio.get_running_loop()
-        except RuntimeError:
-            hint = "give it one, call it in a coroutine, or use loop_factory=aiopidfd.EventLoop"
-            if running_trio() is not None:
-                hint = "on trio use aiopidfd.anyio, or its install()"
-            raise RuntimeError(f"{what} finds no running event loop of asyncio: {hint}") from None
+        hint = "give it one, call it in a coroutine, or use loop_factory=aiopidfd.EventLoop"
+        return running_loop(what, hint, "on trio use aiopidfd.anyio, or its install()")
     if isinstance(loop, type):  # a class: the change would affect all of its loops
         raise TypeError(
             f"{what} takes an event loop, not the class {loop.__name__}: that is for loop_factory="

@@ -1,6 +1,7 @@
 """`run_process`: run a command to its end and return its output."""
 
 import asyncio
+import contextlib
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -195,11 +196,15 @@ async def run_process(
 
     watch: Watch | None = None
     streams = NO_STREAMS
+    gathering = contextlib.ExitStack()
     timer = asyncio.timeout(timeout)
     try:
         async with timer:
             watch, streams = await start_process(request, grace=grace)
             if plain:
+                # Also in its grace: on a full pipe it would wait for a reader until it is killed.
+                for reader in streams.readers():
+                    gathering.enter_context(reader.gathering())
                 said = await communicate(watch, streams, call.input, drain)
                 out, err = [decode_output(each, *wanted) for each in said]
             else:
@@ -229,6 +234,7 @@ async def run_process(
         raise
     finally:
         del timer  # a cycle: timer, task, its exception, the traceback, this frame
+        gathering.close()
         streams.close()
 
     return outputs.completed(await watch.returncode(), out, err, check)

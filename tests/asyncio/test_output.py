@@ -834,6 +834,23 @@ def test_a_timeout_ends_the_tree_and_tells_what_was_read(host: Host, tmp_path: P
 
 
 @on_all_hosts
+def test_a_timeout_asks_first_and_hears_the_answer(host: Host) -> None:
+    """More than a pipe and a reader hold, in its handler of SIGTERM: it does not block."""
+
+    async def body() -> None:
+        script = "trap 'seq 1 100000; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+        for call in (host.run_process, host.run_pipeline):
+            for timeout in (0.3, 1, 3, 9):
+                with pytest.raises(TimeoutExpired) as caught:
+                    await call(script, timeout=timeout, grace=50)
+                if caught.value.stdout:
+                    break
+            assert caught.value.stdout.split()[1:] == [b"%d" % each for each in range(1, 100_001)]
+
+    host.run(body)
+
+
+@on_all_hosts
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_a_timeout_of_nothing(host: Host, timeout: float) -> None:
     """Whether a program was started or not, it is not there afterwards."""
