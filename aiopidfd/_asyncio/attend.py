@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .._spawn.capture import add_failure, raise_all
 from .._spawn.outputs import Outputs
+from .._spawn.registry import Remaining
 from .._spawn.sinks import Decoder, Silence, Sink
 from .._spawn.tree import kill_now
 from .._streams.streams import OutputReader
@@ -131,6 +132,7 @@ class _Attendance:
 
     def __init__(self, watches: Sequence[Watch], pumps: Sequence[Pump]) -> None:
         self._watches = watches
+        self._remaining = Remaining(watches, lambda watch: watch.alive)
         self._pumps = pumps
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
@@ -141,7 +143,7 @@ class _Attendance:
 
     def over(self) -> bool:
         """Whether all of the programs have exited."""
-        return not any(watch.alive for watch in self._watches)
+        return not self._remaining
 
     def fail(self, exc: Exception) -> None:
         """Record that something went wrong, so that the programs will be ended."""

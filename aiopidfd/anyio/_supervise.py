@@ -16,6 +16,7 @@ from .._spawn.capture import add_failure, raise_all
 from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.outputs import OnOutput
+from .._spawn.registry import Remaining
 from .._spawn.sinks import Silence, listen
 from .._spawn.tree import kill_now
 from ._process import ONE_INPUT, Process, Running, make_anyio_request, start_process
@@ -158,6 +159,7 @@ async def attend(
     # We keep the errors ourselves, because the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
+    remaining = Remaining(programs, lambda program: program.poll() is None)
     waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
     # The input goes on until a cancelled program is ended: it must not take a part for the whole.
     feeding = anyio.CancelScope(shield=True)
@@ -181,7 +183,7 @@ async def attend(
                 fail(error)
             except Exception as exc:
                 fail(exc)
-            if any(program.poll() is None for program in programs):
+            if remaining:
                 await pump.discard()
 
     async def feed(stdin: SendPipe, data: bytes) -> None:
