@@ -2,9 +2,12 @@
 
 import asyncio
 from subprocess import CompletedProcess
-from typing import assert_type
+from typing import Any, assert_type
 
 import aiopidfd
+import aiopidfd.anyio
+import aiopidfd.subprocess
+from aiopidfd import CompletedPipeline
 
 
 class Protocol(asyncio.SubprocessProtocol):
@@ -20,6 +23,21 @@ async def programs() -> None:
     assert_type(await create("true", errors="replace"), aiopidfd.TextProcess)
     assert_type(await aiopidfd.run_process("true"), CompletedProcess[bytes])
     assert_type(await aiopidfd.run_process("true", errors="replace"), CompletedProcess[str])
+
+
+async def bounded() -> None:
+    """With a limit the result tells what was dropped, here and in code that blocks."""
+    plain, limited = aiopidfd.subprocess.run(["true"]), aiopidfd.subprocess.run("a", output_limit=1)
+    assert_type(plain, CompletedProcess[bytes])
+    assert_type(limited, aiopidfd.BoundedProcess[Any])
+    shown = aiopidfd.subprocess.run(["true"], stdout=[aiopidfd.PIPE, print], text=True)
+    assert_type(shown, CompletedProcess[str])
+    assert_type(aiopidfd.subprocess.check_output("a", text=True, output_limit=1), str)
+    run = aiopidfd.anyio.run_process
+    assert_type(await run("true"), CompletedProcess[bytes])
+    assert_type(await run("true", text=True, timeout=1), CompletedProcess[str])
+    assert_type(await run("true", output_limit=1), aiopidfd.BoundedProcess[bytes])
+    assert_type(await aiopidfd.anyio.run_pipeline("true", timeout=1), CompletedPipeline[bytes])
 
 
 async def loops() -> None:

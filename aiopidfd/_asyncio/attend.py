@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from .._spawn.capture import IdleTimeoutError, OutputLimitError
+from .._spawn.capture import add_failure, raise_all
 from .._spawn.outputs import Outputs
+from .._spawn.registry import Remaining
 from .._spawn.sinks import Decoder, Silence, Sink
 from .._spawn.tree import kill_now
 from .._streams.streams import OutputReader
@@ -16,7 +17,7 @@ from .._streams.text import TextWriter
 from .shutdown import end_all
 from .watch import Watch
 
-__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "raise_all", "stream_sink"]
+__all__ = ["DRAIN", "Pump", "attend", "make_pumps", "stream_sink"]
 
 DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
 _CHUNK: Final = 64 * 1024
@@ -126,6 +127,7 @@ class _Attendance:
 
     def __init__(self, watches: Sequence[Watch], pumps: Sequence[Pump]) -> None:
         self._watches = watches
+        self._remaining = Remaining(watches, lambda watch: watch.alive)
         self._pumps = pumps
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
@@ -136,13 +138,11 @@ class _Attendance:
 
     def over(self) -> bool:
         """Whether all of the programs have exited."""
-        return not any(watch.alive for watch in self._watches)
+        return not self._remaining
 
     def fail(self, exc: Exception) -> None:
         """Record that something went wrong, so that the programs will be ended."""
-        # A limit that is broken while a program is being ended is not a second error.
-        if not (self.failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
-            self.failures.append(exc)
+        add_failure(self.failures, exc)
         self._wake()
 
     def listen(self, silence: Silence) -> None:
@@ -290,14 +290,3 @@ async def attend(
     finally:
         attendance.close()
     raise_all(failures)
-
-
-def raise_all(failures: list[Exception]) -> None:
-    """Raise the only error, or a group of several errors. The list is emptied."""
-    try:
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ExceptionGroup("several things went wrong with a program", failures)
-    finally:
-        failures.clear()  # a raising frame holds the list: it would be a reference cycle

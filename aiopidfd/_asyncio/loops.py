@@ -19,15 +19,16 @@ from subprocess import PIPE
 from typing import Any, Final, TypeVar, cast
 
 from .. import _native
-from .._pidfd.backend import running_trio
 from .._pidfd.durations import check_seconds
 from .._spawn.hub import hub_of
 from .._spawn.options import Command, Stdio, make_request, take_fixed
+from .start import running_loop
 from .transport import SubprocessTransport, connect
 
 __all__ = [
     "EventLoop",
     "SubprocessMethods",
+    "check_grace",
     "finish_loop",
     "install",
     "prepare_early",
@@ -154,7 +155,7 @@ def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[
 def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
     """Finish a new loop of ours. If its grace is not a number of seconds, the loop is closed."""
     try:
-        _check_grace(shutdown_grace)
+        check_grace(shutdown_grace)
     except (TypeError, ValueError):
         cast("asyncio.AbstractEventLoop", loop).close()
         raise
@@ -163,7 +164,8 @@ def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
     prepare_early()
 
 
-def _check_grace(grace: float | None) -> None:
+def check_grace(grace: float | None) -> None:
+    """Refuse a `shutdown_grace` that is neither None nor a number of seconds."""
     check_seconds(grace=0 if grace is None else grace)
 
 
@@ -242,7 +244,7 @@ def install(
             is not a number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
-    _check_grace(shutdown_grace)
+    check_grace(shutdown_grace)
     loop = _the_loop("install()", loop)
     if isinstance(loop, SubprocessMethods):
         if shutdown_grace is not None:
@@ -278,13 +280,8 @@ def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 def _the_loop(what: str, loop: Any) -> Any:
     if loop is None:
-        try:
-            return asyncio.get_running_loop()
-        except RuntimeError:
-            hint = "give it one, call it in a coroutine, or use loop_factory=aiopidfd.EventLoop"
-            if running_trio() is not None:
-                hint = "on trio use aiopidfd.anyio, or its install()"
-            raise RuntimeError(f"{what} finds no running event loop of asyncio: {hint}") from None
+        hint = "give it one, call it in a coroutine, or use loop_factory=aiopidfd.EventLoop"
+        return running_loop(what, hint, "on trio use aiopidfd.anyio, or its install()")
     if isinstance(loop, type):  # a class: the change would affect all of its loops
         raise TypeError(
             f"{what} takes an event loop, not the class {loop.__name__}: that is for loop_factory="

@@ -4,17 +4,14 @@ import asyncio
 import subprocess
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from .._pidfd.durations import check_seconds
-from .._spawn.capture import OnLimit, check_limit
+from .._spawn.capture import OnLimit
+from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, Stdio
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
-from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import decode_output, text_encoding
 from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
 from .process import GRACE, Streams, send_input, start_process
-from .run import input_bytes
 from .shutdown import end_all
 
 if TYPE_CHECKING:
@@ -113,29 +110,31 @@ async def run_pipeline(
         OSError, TypeError, ValueError: as `create_subprocess_exec`. If one program cannot be
             started, those before it are ended.
     """
-    check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
-    check_limit(output_limit, on_limit)
-    name = text_encoding(text, encoding, errors)
-    data = input_bytes(input, name, errors)
-    if data is not None and stdin is not None:
-        raise ValueError("stdin and input arguments may not both be used.")
-    if stdin == PTY:
-        raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
-    stdin = subprocess.PIPE if data is not None else stdin
-    stages = Stages(commands, stdout, stderr, (name, errors), stream_sink, output_limit, on_limit)
-    stages.check_idle(idle_timeout)
+    stages = Stages(
+        commands,
+        (stdin, stdout, stderr),
+        input,
+        read_text(text, encoding, errors),
+        stream_sink,
+        output_limit=output_limit,
+        on_limit=on_limit,
+        idle_timeout=idle_timeout,
+        timeout=timeout,
+        grace=grace,
+        drain=drain,
+    )
 
     watches: list[Watch] = []
     opened: list[Streams] = []
     timer = asyncio.timeout(timeout)
     try:
         async with timer:
-            with stages.requests(run_pipeline, stdin, options) as requests:
+            with stages.requests(run_pipeline, options) as requests:
                 for request in requests:
                     watch, streams = await start_process(request, grace=grace)
                     watches.append(watch)
                     opened.append(streams)
-            send_input(opened[0], data)
+            send_input(opened[0], stages.input)
             silence = listen([*commands], idle_timeout, asyncio.get_running_loop().time)
             pumps: list[Pump] = []
             for streams, outputs in zip(opened, stages.outputs, strict=True):
@@ -150,19 +149,14 @@ async def run_pipeline(
         await end_all(watches, grace)
         stages.tell(exc)
         if isinstance(exc, TimeoutError) and timer.expired():
-            read = stages.stdout() or None, stages.all_stderr() or None
-            every: Any = [*commands]
-            raise subprocess.TimeoutExpired(every, timeout or 0, *read) from None
+            raise stages.expired(timeout) from None
         raise
     finally:
         del timer  # a cycle: timer, task, its exception, the traceback, this frame
         for streams in opened:
             streams.close()
 
-    def decode(data: bytes | None) -> bytes | str | None:
-        return data if data is None or name is None else decode_output(data, name, errors)
-
-    result = stages.result([await watch.returncode() for watch in watches], name, decode)
+    result = stages.result([await watch.returncode() for watch in watches])
     if check:
         result.check_returncode()
     return result

@@ -3,14 +3,28 @@
 import asyncio
 import warnings
 
-from .loops import EventLoop
+from .loops import EventLoop, check_grace
 
 __all__ = ["EventLoopPolicy", "LoopPolicy"]
 
 with warnings.catch_warnings():
     # asyncio warns when a policy is set. The user who sets one should get that warning.
     warnings.simplefilter("ignore", DeprecationWarning)
-    LoopPolicy = asyncio.DefaultEventLoopPolicy
+    _Default = asyncio.DefaultEventLoopPolicy
+
+
+class LoopPolicy(_Default):
+    """A policy whose loops take a `shutdown_grace`."""
+
+    def __init__(self, *, shutdown_grace: float | None = None) -> None:
+        """Make a policy; `shutdown_grace` is that of each of its loops, see `EventLoop`.
+
+        Raises:
+            TypeError, ValueError: `shutdown_grace` is not a number of seconds.
+        """
+        check_grace(shutdown_grace)
+        super().__init__()
+        self._shutdown_grace = shutdown_grace
 
 
 class EventLoopPolicy(LoopPolicy):
@@ -18,4 +32,4 @@ class EventLoopPolicy(LoopPolicy):
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A new `EventLoop`."""
-        return EventLoop()
+        return EventLoop(shutdown_grace=self._shutdown_grace)

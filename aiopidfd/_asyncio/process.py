@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
+from .._spawn.encoding import check_bytes, read_text
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
     Command,
@@ -25,7 +26,7 @@ from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
-from .._streams.text import TextOutputReader, TextReader, TextWriter, text_encoding
+from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .attend import DRAIN, attend, make_pumps
 from .shutdown import end
 from .start import start_on_loop
@@ -36,7 +37,6 @@ __all__ = [
     "BaseProcess",
     "Process",
     "TextProcess",
-    "check_bytes",
     "communicate",
     "create_subprocess_exec",
     "create_subprocess_shell",
@@ -246,12 +246,6 @@ async def communicate(
     return stdout, stderr
 
 
-def check_bytes(input: object) -> None:
-    """Raise TypeError if the input is not bytes."""
-    if not isinstance(input, (bytes, bytearray, memoryview)):
-        raise TypeError(f"input must be bytes-like, not {type(input).__name__}")
-
-
 async def _read_to_end(readers: list[OutputReader], drain: float | None) -> None:
     """Wait for the end of the output; after the exit, for `drain` seconds at most.
 
@@ -430,14 +424,13 @@ async def _create(
 ) -> Process | TextProcess:
     take_fixed(options, shell=shell, bufsize=0)
     check_seconds(grace=grace or 0)
-    text_wanted, encoding, errors = text
-    name = text_encoding(text_wanted, encoding, errors, options.pop("universal_newlines", None))
+    encoding, errors = read_text(*text, options.pop("universal_newlines", None))
     request = make_request(function, command, shell, stdio, options)
     watch, streams = await start_process(request, limit=limit, grace=grace or 0)
     later = GRACE if grace is None else grace
-    if name is None:
+    if encoding is None:
         return Process(watch, streams, later)
-    return TextProcess(watch, streams, later, name, errors)
+    return TextProcess(watch, streams, later, encoding, errors)
 
 
 @overload

@@ -1,23 +1,22 @@
 """`run_process`: run a command to its end and return its output."""
 
 import asyncio
+import contextlib
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .._pidfd.durations import check_seconds
-from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._spawn.call import read_call
+from .._spawn.capture import BoundedProcess, OnLimit
+from .._spawn.encoding import decode_output, read_text
 from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
-from .._spawn.outputs import NO_OUTPUTS, OnOutput, Outputs, read_choices
+from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
-from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import decode_output, text_encoding
 from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import (
     GRACE,
     NO_STREAMS,
     Streams,
-    check_bytes,
     communicate,
     send_input,
     start_process,
@@ -28,7 +27,7 @@ from .start import running_loop
 if TYPE_CHECKING:
     from .watch import Watch
 
-__all__ = ["input_bytes", "run_process"]
+__all__ = ["run_process"]
 
 
 @overload
@@ -171,42 +170,49 @@ async def run_process(
         OSError, TypeError, ValueError: as `create_subprocess_exec`.
         RuntimeError: no asyncio loop runs. The text says what to use on trio and in plain code.
     """
-    check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
-    check_limit(output_limit, on_limit)
     running_loop("run_process()")
-    name = text_encoding(text, encoding, errors, options.pop("universal_newlines", None))
-    data = input_bytes(input, name, errors)
-    if data is not None:
-        if stdin not in (None, PTY):
-            raise ValueError("stdin and input arguments may not both be used.")
-        stdin = subprocess.PIPE if stdin is None else stdin
+    wanted = read_text(text, encoding, errors, options.pop("universal_newlines", None))
+    call = read_call(
+        command,
+        (stdin, stdout, stderr),
+        input,
+        wanted,
+        stream_sink,
+        capturing=True,
+        on_output=on_output,
+        output_limit=output_limit,
+        on_limit=on_limit,
+        idle_timeout=idle_timeout,
+        timeout=timeout,
+        grace=grace,
+        drain=drain,
+    )
     if shell is None:
         shell = isinstance(command, (str, bytes))
-    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=True)
-    stdio = (stdin, choices[0].stdio, choices[1].stdio)
-    request = make_request(run_process, command, shell, stdio, options)
+    request = make_request(run_process, command, shell, call.stdio, options)
+    outputs = call.outputs
     # Without any of these options the loop itself gathers the output.
-    plain = output_limit is None and idle_timeout is None and not any(c.sinks for c in choices)
-    outputs = NO_OUTPUTS
-    if not plain:
-        shared = on_output is not None
-        outputs = Outputs(command, choices, output_limit, on_limit, shared=shared)
-        outputs.check_idle(idle_timeout)
+    plain = outputs.plain and idle_timeout is None
 
     watch: Watch | None = None
     streams = NO_STREAMS
+    gathering = contextlib.ExitStack()
     timer = asyncio.timeout(timeout)
     try:
         async with timer:
             watch, streams = await start_process(request, grace=grace)
             if plain:
-                out, err = await communicate(watch, streams, data, drain)
+                # Also in its grace: on a full pipe it would wait for a reader until it is killed.
+                for reader in streams.readers():
+                    gathering.enter_context(reader.gathering())
+                said = await communicate(watch, streams, call.input, drain)
+                out, err = [decode_output(each, *wanted) for each in said]
             else:
-                send_input(streams, data)
+                send_input(streams, call.input)
                 silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
                 pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
                 await attend([watch], pumps, grace, drain, silence=silence)
-                out, err = outputs.values(name)
+                out, err = outputs.result()
     except TimeoutError as exc:
         await outputs.abort()
         if not timer.expired():
@@ -228,34 +234,10 @@ async def run_process(
         raise
     finally:
         del timer  # a cycle: timer, task, its exception, the traceback, this frame
+        gathering.close()
         streams.close()
 
-    code = await watch.returncode()
-    said = _decoded(out, name, errors), _decoded(err, name, errors)
-    result: subprocess.CompletedProcess[Any]
-    if output_limit is None:
-        result = subprocess.CompletedProcess(command, code, *said)
-    else:
-        result = BoundedProcess(command, code, *said, *outputs.dropped())
-    if check:
-        result.check_returncode()
-    return result
-
-
-def input_bytes(input: bytes | str | None, encoding: str | None, errors: str | None) -> Any:
-    """The input as bytes; text is encoded first. Raises TypeError for input of the wrong type."""
-    if input is None:
-        return None
-    if encoding is None:
-        check_bytes(input)
-        return input
-    if not isinstance(input, str):
-        raise TypeError(f"input must be str, not {type(input).__name__}")
-    return input.encode(encoding, errors or "strict")
-
-
-def _decoded(data: bytes | None, encoding: str | None, errors: str | None) -> bytes | str | None:
-    return data if data is None or encoding is None else decode_output(data, encoding, errors)
+    return outputs.completed(await watch.returncode(), out, err, check)
 
 
 def _what_was_read(streams: Streams) -> tuple[bytes | None, bytes | None]:

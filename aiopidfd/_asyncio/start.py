@@ -14,7 +14,11 @@ from .watch import Watch
 __all__ = ["running_loop", "start_on_loop"]
 
 
-def running_loop(what: str) -> asyncio.AbstractEventLoop:
+def running_loop(
+    what: str,
+    hint: str = "in plain code use aiopidfd.spawn(), or asyncio.run() around a coroutine",
+    on_trio: str = "on trio use aiopidfd.anyio",
+) -> asyncio.AbstractEventLoop:
     """The running loop, which must be of asyncio's kind, because `what` needs one.
 
     Raises:
@@ -23,10 +27,9 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        hint = "in plain code use aiopidfd.spawn(), or asyncio.run() around a coroutine"
-        if running_trio() is not None:
-            hint = "on trio use aiopidfd.anyio"
-        raise RuntimeError(f"{what} needs a running event loop of asyncio; {hint}") from None
+        hint = hint if running_trio() is None else on_trio
+        # Its beginning is asyncio's own text.
+        raise RuntimeError(f"no running event loop of asyncio for {what}: {hint}") from None
 
 
 async def start_on_loop(request: Request, descriptors: Descriptors, grace: float = 0) -> Watch:

@@ -2,19 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from subprocess import PIPE, CalledProcessError
+from subprocess import CalledProcessError
 from typing import Final, Unpack
 
-from .._pidfd.durations import check_seconds
+from .._spawn.call import read_call
+from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio, SuperviseOptions, make_request
-from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
-from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import text_encoding
 from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import GRACE, NO_STREAMS, Process, start_process
-from .run import input_bytes
 from .shutdown import end
 
 __all__ = ["start_in", "supervise"]
@@ -86,18 +84,21 @@ async def supervise(
         Exception: what a sink raised; the program was ended because of it.
         ExceptionGroup: several of these errors.
     """
-    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
-    name = text_encoding(text, encoding, errors)
-    data = input_bytes(input, name, errors)
-    if data is not None and stdin not in (None, PTY):
-        raise ValueError("stdin and input arguments may not both be used.")
-    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=False)
-    outputs = Outputs(command, choices, shared=on_output is not None)
-    outputs.check_idle(idle_timeout)
-    stdin = PIPE if stdin is None and data is not None else stdin
-    stdio = (stdin, choices[0].stdio, choices[1].stdio)
+    call = read_call(
+        command,
+        (stdin, stdout, stderr),
+        input,
+        read_text(text, encoding, errors),
+        stream_sink,
+        capturing=False,
+        on_output=on_output,
+        idle_timeout=idle_timeout,
+        grace=grace,
+        drain=drain,
+    )
+    outputs = call.outputs
     shell = isinstance(command, (str, bytes))
-    request = make_request(supervise, command, shell, stdio, {**options})
+    request = make_request(supervise, command, shell, call.stdio, {**options})
     watch = None
     streams = NO_STREAMS
     try:
@@ -105,8 +106,8 @@ async def supervise(
         process = Process(watch, streams, grace)  # it warns if it is dropped while the program runs
         if started is not None:
             started(process)
-        if data is not None and streams.stdin is not None:
-            streams.stdin.write(data)
+        if call.input is not None and streams.stdin is not None:
+            streams.stdin.write(call.input)
             streams.stdin.close()
         silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
         pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)

@@ -24,4 +24,4 @@ class UvloopEventLoopPolicy(LoopPolicy):
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A new `UvloopEventLoop`."""
-        return UvloopEventLoop()
+        return UvloopEventLoop(shutdown_grace=self._shutdown_grace)

@@ -12,8 +12,10 @@ __all__ = [
     "IdleTimeoutError",
     "OnLimit",
     "OutputLimitError",
+    "add_failure",
     "check_limit",
     "errors_in",
+    "raise_all",
 ]
 
 T = TypeVar("T")
@@ -200,3 +202,20 @@ def errors_in(exc: BaseException) -> Iterator[BaseException]:
         yield from exc.exceptions
     else:
         yield exc
+
+
+def add_failure(failures: list[Exception], exc: Exception) -> None:
+    """Note what went wrong. A limit that is broken while a program is ended is no second error."""
+    if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
+        failures.append(exc)
+
+
+def raise_all(failures: list[Exception]) -> None:
+    """Raise the only error, or a group of several errors. The list is emptied."""
+    try:
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup("several things went wrong with a program", failures)
+    finally:
+        failures.clear()  # a raising frame holds the list: it would be a reference cycle

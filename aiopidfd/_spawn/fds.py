@@ -3,11 +3,13 @@
 import errno
 import fcntl
 import os
+import struct
+import termios
 from typing import Final
 
 from .._pidfd.unpatched import epoll
 
-__all__ = ["FIRST", "above_stdio", "duplicate", "epoll_above_stdio", "pipe_above_stdio"]
+__all__ = ["FIRST", "above_stdio", "duplicate", "epoll_above_stdio", "held", "pipe_above_stdio"]
 
 FIRST: Final = 3
 
@@ -58,3 +60,9 @@ def epoll_above_stdio() -> epoll:
         return new
     with new:
         return epoll.fromfd(duplicate(new.fileno()))
+
+
+def held(fd: int) -> int:
+    """How many bytes a pipe holds at this moment (FIONREAD, ioctl_tty(2))."""
+    size: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+    return size

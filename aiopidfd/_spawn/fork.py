@@ -1,12 +1,11 @@
 """`fork`: os.fork(), but nothing else in this process can see the new process."""
 
-import errno
 import sys
 
 from .. import _native
 from .child import Child
 from .hub import Hub
-from .kernel import clone_call, other_clone_call
+from .kernel import with_a_clone
 from .plan import Plan
 from .program import Program
 
@@ -65,24 +64,12 @@ def fork_on(hub: Hub | None) -> Program | None:
     if hub is not None:
         hub.check_open()
     sys.audit("os.fork")
-    call = clone_call()
-    while True:
-        try:
-            native = _native.fork(None if hub is None else hub.native, call)
-        except OSError as exc:
-            if exc.errno == errno.ECHILD:
-                raise ChildProcessError(
-                    exc.errno, "the guardian was killed while it forked"
-                ) from None
-            if exc.errno not in (errno.ENOSYS, errno.EPERM):
-                raise
-            other = other_clone_call()  # a filter may have come in the way just now
-            if other is None:
-                raise
-            call = other
-        else:
-            if native is None:
-                return None
-            program = Program(native, _PLAN, hub)
-            program.tell_started()
-            return program
+    try:
+        native = with_a_clone(lambda call: _native.fork(None if hub is None else hub.native, call))
+    except ChildProcessError as exc:
+        raise ChildProcessError(exc.errno, "the guardian was killed while it forked") from None
+    if native is None:
+        return None
+    program = Program(native, _PLAN, hub)
+    program.tell_started()
+    return program

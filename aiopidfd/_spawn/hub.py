@@ -38,6 +38,7 @@ class Hub:
     Attributes:
         native: the native half, which the native module needs for a start.
         number: the number of the native half's descriptor, even after somebody has closed that.
+        begun: the programs of this loop that are being started.
         programs: the running programs of this loop, by number.
         trees: the programs whose guardian stays for their tree, perhaps after their own exit.
     """
@@ -52,6 +53,7 @@ class Hub:
         "_soon",
         "_starting",
         "_will_look",
+        "begun",
         "native",
         "number",
         "programs",
@@ -75,6 +77,7 @@ class Hub:
         self._starting = 0
         self._queue: deque[Flag] = deque()
         self._shutdowns = 0
+        self.begun: WeakPrograms = WeakPrograms()
         self.programs: dict[int, Program] = {}
         self.trees: WeakPrograms = WeakPrograms()
 

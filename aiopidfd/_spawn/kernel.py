@@ -2,12 +2,15 @@
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .. import _native
 
 __all__ = ["Answer", "Kernel", "kernel"]
+
+T = TypeVar("T")
 
 
 class _Call(NamedTuple):
@@ -155,15 +158,21 @@ def clone_call() -> int:
     return _call
 
 
-def other_clone_call() -> int | None:
-    """The way to clone when the present one was refused; None if there is no other.
+def with_a_clone(clone: Callable[[int], T]) -> T:
+    """Call `clone` with the way to clone; with the other one if a filter has come in the way.
 
     Raises:
-        OSError: a call that is needed is missing; see `Kernel.require`.
+        OSError: what `clone` raises; or a call that is needed is missing; see `Kernel.require`.
     """
     global _call
-    if _call == _native.CALL_CLONE:
-        kernel(again=True).require()
-        return None
-    _call = _native.CALL_CLONE
-    return _call
+    while True:
+        call = clone_call()
+        try:
+            return clone(call)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            if call == _native.CALL_CLONE:
+                kernel(again=True).require()
+                raise
+            _call = _native.CALL_CLONE

@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from subprocess import PIPE
+from subprocess import PIPE, CompletedProcess
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .capture import Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
+from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
+from .encoding import BYTES, Text, decode_output
 from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
 from .terminal import PTY
@@ -40,6 +41,7 @@ class Outputs:
             us, or that the caller reads.
         captures: what is kept of each, or None.
         shared: whether one function is called for both outputs, in the order of arrival.
+        plain: whether the outputs are just captured whole, if they come to us.
     """
 
     def __init__(
@@ -50,9 +52,14 @@ class Outputs:
         on_limit: OnLimit = "raise",
         *,
         shared: bool = False,
+        text: Text = BYTES,
     ) -> None:
         """For a program that runs `command`: keep `limit` bytes of each output that is captured."""
         self.shared = shared
+        self.plain = limit is None and not any(choice.sinks for choice in choices)
+        self._command: Any = command
+        self._limit = limit
+        self._text = text
         self._errors: list[BaseException] = []
         self.captures: list[Capture | None] = []
         self.sinks: list[Sink | None] = []
@@ -81,6 +88,30 @@ class Outputs:
         ]
         return out, err
 
+    def result(self) -> tuple[Any, Any]:
+        """What was captured, as text if that was asked for."""
+        encoding, errors = self._text
+        out, err = [decode_output(each, encoding, errors) for each in self.values(encoding)]
+        return out, err
+
+    def completed(
+        self, returncode: int, stdout: Any, stderr: Any, check: bool
+    ) -> CompletedProcess[Any]:
+        """The result of a run: with a limit a BoundedProcess, which tells what was not kept.
+
+        Raises:
+            CalledProcessError: it was asked for with `check`, and the return code is not 0.
+        """
+        said = self._command, returncode, stdout, stderr
+        result: CompletedProcess[Any]
+        if self._limit is None:
+            result = CompletedProcess(*said)
+        else:
+            result = BoundedProcess(*said, *self.dropped())
+        if check:
+            result.check_returncode()
+        return result
+
     def dropped(self) -> tuple[int, int]:
         """How many bytes of each output were not kept."""
         out, err = [0 if capture is None else capture.dropped for capture in self.captures]
@@ -105,19 +136,13 @@ NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
 
-_SAYS = (
-    "{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, a function that "
-    "takes lines, or a stream to send to; or a list of PIPE, functions, streams and files; not "
-    "{kind}"
-)
-
 
 def read_choices(
     stdout: Any,
     stderr: Any,
     on_output: OnOutput | None,
-    text: tuple[str | None, str | None],
-    stream_sink: StreamSink,
+    text: Text,
+    stream_sink: StreamSink | None,
     *,
     capturing: bool,
 ) -> tuple[Output, Output]:
@@ -126,8 +151,9 @@ def read_choices(
     Args:
         stdout, stderr: see `run_process` and `supervise`.
         on_output: a function that is called with the name of the output and each line of it.
-        text: encoding, errors. Without an encoding, sinks get bytes.
+        text: what sinks get, text or bytes.
         stream_sink: makes a sink of an object that is a stream to write to, on this kind of loop.
+            None: there is no loop, so nothing can be awaited.
         capturing: whether PIPE is captured. If not, the caller reads it.
 
     Raises:
@@ -148,9 +174,7 @@ def read_choices(
 class _Reading:
     """Interprets what was chosen for the outputs of one program."""
 
-    def __init__(
-        self, text: tuple[str | None, str | None], stream_sink: StreamSink, capturing: bool
-    ) -> None:
+    def __init__(self, text: Text, stream_sink: StreamSink | None, capturing: bool) -> None:
         self._text = text
         self._stream_sink = stream_sink
         self._capturing = capturing
@@ -165,7 +189,7 @@ class _Reading:
             return Output(PIPE, (sink,))
         if hasattr(choice, "fileno"):
             return Output(choice)
-        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
+        raise self._refused(name, type(choice).__name__)
 
     def _list(self, name: str, choices: Sequence[Any]) -> Output:
         if not choices:
@@ -179,7 +203,7 @@ class _Reading:
                 sink = FileSink(choice, *self._text)
             if sink is None:
                 what = repr(choice) if isinstance(choice, int) else type(choice).__name__
-                raise TypeError(_SAYS.format(name=name, kind=f"a list with {what}"))
+                raise self._refused(name, f"a list with {what}")
             sinks.append(sink)
         if PIPE in choices and not self._capturing:
             raise ValueError(
@@ -193,6 +217,8 @@ class _Reading:
         if inspect.isasyncgenfunction(choice):
             raise TypeError(f"{name} must be a function, not an async generator function")
         decode = make_decoder(*self._text)
+        if self._stream_sink is None:
+            return self._blocking_sink(name, choice, decode)
         if (sink := self._stream_sink(choice, decode)) is not None:
             if any(choice is stream for stream in self._streams):
                 raise ValueError(
@@ -200,15 +226,38 @@ class _Reading:
                 )
             self._streams.append(choice)
             return sink
-        if callable(choice) and not hasattr(choice, "fileno"):
-            return Lines(choice, decode)
-        return None
+        return Lines(choice, decode) if _is_function(choice) else None
+
+    def _blocking_sink(self, name: str, choice: Any, decode: Decoder) -> Sink | None:
+        if hasattr(choice, "drain"):
+            raise TypeError(f"{name} cannot be a stream of a loop: this call blocks, and has none")
+        if not _is_function(choice):
+            return None
+        if inspect.iscoroutinefunction(choice) or inspect.iscoroutinefunction(choice.__call__):
+            raise TypeError(
+                f"{name} must be a plain function, not a coroutine function: a call that blocks "
+                "awaits nothing. aiopidfd.run_process() does"
+            )
+        return Lines(choice, decode, awaits=False)
+
+    def _refused(self, name: str, kind: str) -> TypeError:
+        streams = self._stream_sink is not None
+        function = "a function that takes lines" + (", or a stream to send to" if streams else "")
+        sinks = "functions, streams and files" if streams else "functions and files"
+        return TypeError(
+            f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, "
+            f"{function}; or a list of PIPE, {sinks}; not {kind}"
+        )
+
+
+def _is_function(choice: object) -> bool:
+    return callable(choice) and not hasattr(choice, "fileno")
 
 
 def _with_callback(
     outputs: tuple[Output, Output],
     function: OnOutput,
-    text: tuple[str | None, str | None],
+    text: Text,
     capturing: bool,
 ) -> tuple[Output, Output]:
     """Tell a function, too, of the outputs that come to us or that would be inherited."""

@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from signal import SIGPIPE
-from subprocess import CalledProcessError
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from subprocess import CalledProcessError, TimeoutExpired
+from typing import Any, Final, Generic, TypeVar
 
-from .capture import IdleTimeoutError, OnLimit, errors_in
+from .._pidfd.durations import check_seconds
+from .call import BOTH_INPUTS, read_input
+from .capture import IdleTimeoutError, OnLimit, check_limit, errors_in
+from .encoding import Text
 from .fds import pipe_above_stdio
 from .options import Command, Request, Stdio, make_request
 from .outputs import Output, Outputs, StreamSink, read_choices
@@ -19,7 +22,6 @@ from .terminal import PTY
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
 
 T = TypeVar("T")
-Decode: TypeAlias = Callable[[bytes | None], Any]
 
 # How a program ends when its reader has gone: by the signal, or with the shell's number for it.
 _HAD_ENOUGH: Final = (-SIGPIPE, 128 + SIGPIPE)
@@ -98,28 +100,37 @@ class Stages:
 
     Attributes:
         commands: as they were given.
+        input: what the first program's stdin gets before it is closed; None: nothing.
         outputs: the outputs of each program.
     """
 
     def __init__(
         self,
         commands: Sequence[Command],
-        stdout: Any,
-        stderr: Any,
-        text: tuple[str | None, str | None],
+        stdio: tuple[Stdio, Any, Any],
+        input: Any,
+        text: Text,
         stream_sink: StreamSink,
-        limit: int | None,
+        *,
+        output_limit: int | None,
         on_limit: OnLimit,
+        idle_timeout: float | None,
+        both: str = BOTH_INPUTS,
+        **seconds: float | None,
     ) -> None:
-        """Interpret what a caller wants.
+        """Interpret what a caller wants. The arguments are those of `read_call`.
 
         Raises:
-            TypeError, ValueError: there is no command, or the outputs are not valid.
+            TypeError, ValueError: there is no command, or something is not valid.
         """
+        check_seconds(idle_timeout=idle_timeout, **seconds)
+        check_limit(output_limit, on_limit)
+        self.input, self._stdin = read_input(input, stdio[0], text, (None,), both)
         if not commands:
             raise ValueError("a pipeline needs a command")
-        if PTY in (stdout, stderr) or any(
-            isinstance(choice, (list, tuple)) and PTY in choice for choice in (stdout, stderr)
+        if any(
+            choice == PTY or (isinstance(choice, (list, tuple)) and PTY in choice)
+            for choice in stdio
         ):
             raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
         self.commands = tuple(commands)
@@ -128,24 +139,21 @@ class Stages:
         self.outputs: list[Outputs] = []
         for number, command in enumerate(self.commands):
             choices = read_choices(
-                stdout if number == last else None,
-                stderr,
+                stdio[1] if number == last else None,
+                stdio[2],
                 None,
                 text,
                 stream_sink if number == last else _refuse(stream_sink),
                 capturing=True,
             )
             self._choices.append(choices)
-            self.outputs.append(Outputs(command, choices, limit, on_limit))
-
-    def check_idle(self, seconds: float | None) -> None:
-        """Refuse an idle timeout if no output comes to us. Raises ValueError."""
+            self.outputs.append(Outputs(command, choices, output_limit, on_limit, text=text))
         if not any(any(outputs.sinks) for outputs in self.outputs):
-            self.outputs[-1].check_idle(seconds)
+            self.outputs[-1].check_idle(idle_timeout)
 
     @contextlib.contextmanager
     def requests(
-        self, function: Callable[..., object], stdin: Stdio, options: Mapping[str, Any]
+        self, function: Callable[..., object], options: Mapping[str, Any]
     ) -> Iterator[list[Request]]:
         """What is to be started. When the block is left, our ends of the pipes are closed.
 
@@ -165,7 +173,7 @@ class Stages:
             )
             for command, (out, err) in zip(self.commands, self._choices, strict=True)
         ]
-        requests[0] = requests[0]._replace(stdin=stdin)
+        requests[0] = requests[0]._replace(stdin=self._stdin)
         with contextlib.ExitStack() as pipes:
             for number in range(1, len(requests)):
                 read, write = pipe_above_stdio()
@@ -195,22 +203,26 @@ class Stages:
             if isinstance(error, IdleTimeoutError):
                 error.stdout, error.stderr = self.stdout(), self.all_stderr()
 
+    def expired(self, timeout: float | None) -> TimeoutExpired:
+        """The error for a timeout, with what was captured."""
+        every: Any = [*self.commands]
+        read = self.stdout() or None, self.all_stderr() or None
+        return TimeoutExpired(every, timeout or 0, *read)
+
     async def abort(self) -> None:
         """Tell all sinks that nobody carries the outputs any more. Waits for nothing."""
         for outputs in self.outputs:
             await outputs.abort()
 
-    def result(
-        self, returncodes: Sequence[int], encoding: str | None, decode: Decode
-    ) -> CompletedPipeline[Any]:
-        """The result of the pipeline."""
-        values = [outputs.values(encoding) for outputs in self.outputs]
+    def result(self, returncodes: Sequence[int]) -> CompletedPipeline[Any]:
+        """The result of the pipeline, with text if that was asked for."""
+        values = [outputs.result() for outputs in self.outputs]
         dropped = [outputs.dropped() for outputs in self.outputs]
         return CompletedPipeline(
             self.commands,
             tuple(returncodes),
-            decode(values[-1][0]),
-            tuple(decode(err) for _, err in values),
+            values[-1][0],
+            tuple(err for _, err in values),
             dropped[-1][0],
             tuple(count for _, count in dropped),
         )

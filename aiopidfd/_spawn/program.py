@@ -84,6 +84,8 @@ class Program:
         self._has_started = False
         self._hub = None if hub is None else weakref.ref(hub)  # weak: the hub keeps us
         RUNNING.add(self)
+        if hub is not None:
+            hub.begun.add(self)
 
     @property
     def hub(self) -> Hub | None:
@@ -102,10 +104,12 @@ class Program:
 
     def _join_hub(self) -> None:
         if (hub := self.hub) is not None:
+            hub.begun.remove(self)
             hub.programs[self.native.id] = self
 
     def _leave_hub(self) -> None:
         if (hub := self.hub) is not None:
+            hub.begun.remove(self)
             hub.programs.pop(self.native.id, None)
 
     @property

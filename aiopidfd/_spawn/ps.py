@@ -6,6 +6,7 @@ proc_pid_stat(5).
 """
 
 import contextlib
+import functools
 import json
 import os
 import shlex
@@ -73,6 +74,7 @@ def guarded(host: int | None = None) -> list[Guarded]:
     for process in processes.values():
         children.setdefault(process.parent, []).append(process)
     boot = _boot_time()
+    command = functools.cache(_command)  # many have the same host
     found = []
     for guardian in processes.values():
         if guardian.name != _NAME or guardian.exit_signal != 0:
@@ -84,7 +86,7 @@ def guarded(host: int | None = None) -> list[Guarded]:
             Guarded(
                 guardian.pid,
                 guardian.parent,
-                _command(guardian.parent),
+                command(guardian.parent),
                 None if program is None else program.pid,
                 [] if program is None else _command(program.pid),
                 None if program is None else boot + program.started / _TICKS,

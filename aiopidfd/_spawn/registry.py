@@ -1,12 +1,15 @@
 """What a process has started and still runs: sets of programs that do not keep programs alive."""
 
 import weakref
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["RUNNING", "WeakPrograms"]
+__all__ = ["RUNNING", "Remaining", "WeakPrograms"]
+
+T = TypeVar("T")
 
 
 class WeakPrograms:
@@ -34,6 +37,21 @@ class WeakPrograms:
         """The programs in the set now."""
         references = self._references.copy()  # copied in one step, while other threads go on
         return [program for reference in references if (program := reference()) is not None]
+
+
+class Remaining(Generic[T]):
+    """Programs that end one by one. However often one asks, each end is looked at once."""
+
+    def __init__(self, programs: Iterable[T], runs: Callable[[T], bool]) -> None:
+        """Take programs, and what tells whether one of them still runs."""
+        self._left = [*programs]
+        self._runs = runs
+
+    def __bool__(self) -> bool:
+        """Whether any of them still runs."""
+        while self._left and not self._runs(self._left[-1]):
+            self._left.pop()
+        return bool(self._left)
 
 
 # All programs that this process has started, with or without a loop, and whose exit is not known

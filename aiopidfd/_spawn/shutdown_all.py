@@ -8,7 +8,6 @@ from .._pidfd.backend import now, shielded, sleep
 from .._pidfd.durations import Deadline, check_seconds
 from .hub import Hub, known_hub
 from .program import FINAL, Program
-from .registry import RUNNING
 from .shutdown import ask_tree, warn_of_the_rest
 from .tree import KILL_DEADLINE, Tree, is_held, kill_now
 
@@ -137,7 +136,8 @@ class _Ending:
 
     def _look(self) -> set[Program]:
         """What is left, and what was started meanwhile: a start may have been under way."""
-        ours = {program for program in RUNNING.list() if program.hub is self._hub}
+        running = self._hub.programs.copy()  # in one step, while other threads go on
+        ours = {*self._hub.begun.list(), *running.values()}
         self._left = {
             program for program in self._left | ours if not self._is_gone(program)
         } - self.denied

@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import io
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from .capture import Capture, IdleTimeoutError, OutputLimitError
@@ -20,6 +20,7 @@ __all__ = [
     "Silence",
     "Sink",
     "Tee",
+    "finish",
     "listen",
     "make_decoder",
 ]
@@ -56,10 +57,14 @@ def make_decoder(encoding: str | None, errors: str | None) -> Decoder:
 class Lines(Sink):
     """Cuts chunks into lines of any length, and passes on each line without its line end."""
 
-    def __init__(self, function: LineFunction, decode: Decoder) -> None:
-        """Call `function` with each line. If it returns an awaitable, await that."""
+    def __init__(self, function: LineFunction, decode: Decoder, *, awaits: bool = True) -> None:
+        """Call `function` with each line.
+
+        If it returns an awaitable, await that; or, if nothing can be awaited, raise TypeError.
+        """
         self._function = function
         self._decode = decode
+        self._awaits = awaits
         self._pieces: list[Any] = []  # the pieces of a line that has not ended yet
 
     async def feed(self, data: bytes) -> None:
@@ -89,7 +94,18 @@ class Lines(Sink):
         for line in lines:
             result = function(line)
             if result is not None and inspect.isawaitable(result):
+                if not self._awaits:
+                    raise _not_awaited(function, result)
                 await result
+
+
+def _not_awaited(function: LineFunction, result: Any) -> TypeError:
+    if inspect.iscoroutine(result):
+        result.close()  # else there is a warning that nobody has awaited it
+    kind = type(result).__name__
+    return TypeError(
+        f"{function!r} returned an awaitable, a {kind}, which a call that blocks cannot await"
+    )
 
 
 class FileSink(Sink):
@@ -189,6 +205,13 @@ class Tee(Sink):
         async with contextlib.AsyncExitStack() as stack:
             for sink in self._sinks:
                 stack.push_async_callback(sink.abort)
+
+
+def finish(step: Coroutine[Any, Any, None]) -> None:
+    """Run one call of a sink to its end, without a loop. It must not wait for anything."""
+    with contextlib.suppress(StopIteration):
+        step.send(None)
+        raise RuntimeError("a sink waits, and there is no loop")
 
 
 class Silence:

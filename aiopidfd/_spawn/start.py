@@ -1,11 +1,9 @@
 """How a start begins: everything that it needs is opened, then the native spawner runs."""
 
-import errno
-
 from .. import _native
 from .cgroups import Cgroup
 from .hub import Hub
-from .kernel import clone_call, other_clone_call
+from .kernel import clone_call, with_a_clone
 from .limits import is_number
 from .options import Request
 from .plan import check_fds, make_plan
@@ -26,7 +24,7 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
     Raises:
         OSError, TypeError, ValueError: as `spawn`, except errors of the exec itself.
     """
-    call = clone_call()
+    clone_call()  # raises before anything is opened
     rest = {**request.options}
     pipesize = rest.pop("pipesize", -1)
     if pipesize is not None and not is_number(pipesize):
@@ -58,31 +56,24 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         cgroup=cgroup,
         **rest,
     )
-    while True:
-        try:
-            native = _native.spawn(
-                None if hub is None else hub.native,
-                call,
-                plan.private_memory,
-                plan.private_table,
-                plan.highest,
-                plan.contain,
-                -1 if cgroup is None else cgroup.fd,
-                descriptors.kill,
-                plan.steps,
-                plan.paths,
-                plan.argv,
-                plan.env,
-                descriptors.child_ends,
-            )
-            return Program(native, plan, hub)
-        except OSError as exc:
-            if exc.errno not in (errno.ENOSYS, errno.EPERM):
-                raise
-            other = other_clone_call()  # a filter may have come in the way just now
-            if other is None:
-                raise
-            call = other
+    native = with_a_clone(
+        lambda call: _native.spawn(
+            None if hub is None else hub.native,
+            call,
+            plan.private_memory,
+            plan.private_table,
+            plan.highest,
+            plan.contain,
+            -1 if cgroup is None else cgroup.fd,
+            descriptors.kill,
+            plan.steps,
+            plan.paths,
+            plan.argv,
+            plan.env,
+            descriptors.child_ends,
+        )
+    )
+    return Program(native, plan, hub)
 
 
 def start_blocking(request: Request, descriptors: Descriptors) -> Program:

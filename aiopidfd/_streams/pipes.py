@@ -6,10 +6,7 @@ way to `communicate()`, they differ between loops, and their destructors call a 
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import struct
-import termios
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +14,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from .._pidfd.unpatched import read, write
+from .._spawn.fds import held
 from .pipe_end import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]
@@ -152,8 +150,7 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
             left -= len(data)
 
     def _held(self) -> int:
-        held = fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0")
-        return struct.unpack("i", held)[0]  # type: ignore[no-any-return]
+        return held(self._fd)
 
     def _on_readable(self) -> None:
         for _ in range(_CHUNKS_PER_TURN):

@@ -2,12 +2,7 @@
 
 import asyncio
 import codecs
-import inspect
 import io
-import locale
-import subprocess
-import sys
-import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from operator import index
@@ -18,62 +13,9 @@ from .._spawn.text_decoder import TextDecoder
 from .ahead import Ahead
 from .streams import PipeReader, PipeWriter, iterate
 
-__all__ = [
-    "TextOutputReader",
-    "TextReader",
-    "TextWriter",
-    "decode_output",
-    "text_encoding",
-]
+__all__ = ["TextOutputReader", "TextReader", "TextWriter"]
 
 _CHUNK: Final = 64 * 1024
-
-
-def text_encoding(
-    text: bool | None,
-    encoding: str | None,
-    errors: str | None,
-    universal_newlines: bool | None = None,
-) -> str | None:
-    """The encoding that these options ask for, or None for bytes. subprocess decides it likewise.
-
-    Without `encoding` it is UTF-8 in Python's UTF-8 mode (PEP 540, PEP 686), else the locale's.
-
-    Args:
-        text, encoding, errors: the options as the caller has given them.
-        universal_newlines: the older name of `text`.
-
-    Raises:
-        LookupError: there is no such text encoding, or no such error handler.
-        subprocess.SubprocessError: `text` and its older name contradict each other.
-    """
-    given = {bool(choice) for choice in (text, universal_newlines) if choice is not None}
-    if len(given) > 1:
-        raise subprocess.SubprocessError(
-            "Cannot disambiguate when both text and universal_newlines are supplied but different. "
-            "Pass one or the other."
-        )
-    if not (text or universal_newlines or encoding or errors):
-        return None
-    name = encoding or _default_encoding()
-    " ".encode(name)
-    codecs.lookup_error(errors or "strict")
-    return name
-
-
-def _default_encoding() -> str:
-    if sys.flags.warn_default_encoding:  # as subprocess does; the warning names our caller
-        depth, frame = 1, inspect.currentframe()
-        package = __name__.partition(".")[0] + "."
-        while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
-            depth, frame = depth + 1, frame.f_back
-        warnings.warn("'encoding' argument not specified.", EncodingWarning, depth)
-    return "utf-8" if sys.flags.utf8_mode else locale.getencoding()
-
-
-def decode_output(data: bytes, encoding: str, errors: str | None) -> str:
-    """A program's whole output as text, with universal newlines, decoded as in subprocess."""
-    return data.decode(encoding, errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
 
 
 class TextReader(Owner):

@@ -1,44 +1,83 @@
 """`run_pipeline`: several programs, each of which reads what the one before it writes."""
 
 from subprocess import PIPE
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import anyio
 
 from .._asyncio.attend import DRAIN
-from .._asyncio.process import GRACE, check_bytes
-from .._pidfd.durations import check_seconds
-from .._spawn.capture import OnLimit, check_limit
+from .._asyncio.process import GRACE
+from .._spawn.capture import OnLimit
+from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
-from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from ._process import Running, start_process
+from ._process import ONE_INPUT, Running, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
-from ._supervise import attend, end_all
+from ._supervise import attend, end_all, time_limit
 
 __all__ = ["run_pipeline"]
 
 
+class PipelineOptions(Options, total=False):
+    """What `run_pipeline` takes beside its input and the text's keywords. See there. A type only.
+
+    The keywords of `Options` apply to each of the programs.
+    """
+
+    stdin: Stdio
+    stdout: OutputChoice | OutputStream
+    stderr: OutputChoice | OutputStream
+    output_limit: int | None
+    on_limit: OnLimit
+    check: bool
+    timeout: float | None
+    idle_timeout: float | None
+    grace: float
+    drain: float | None
+
+
+@overload
 async def run_pipeline(
     *commands: Command,
-    input: bytes | None = None,
+    input: bytes | None = ...,
+    text: None = ...,
+    encoding: None = ...,
+    errors: None = ...,
+    **options: Unpack[PipelineOptions],
+) -> CompletedPipeline[bytes]: ...
+@overload
+async def run_pipeline(
+    *commands: Command,
+    input: bytes | str | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[PipelineOptions],
+) -> CompletedPipeline[Any]: ...
+async def run_pipeline(
+    *commands: Command,
+    input: bytes | str | None = None,
     stdin: Stdio = None,
     stdout: OutputChoice | OutputStream = PIPE,
     stderr: OutputChoice | OutputStream = PIPE,
     output_limit: int | None = None,
     on_limit: OnLimit = "raise",
     check: bool = True,
+    timeout: float | None = None,
     idle_timeout: float | None = None,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
     grace: float = GRACE,
     drain: float | None = DRAIN,
-    **options: Unpack[Options],
-) -> CompletedPipeline[bytes]:
+    **options: Any,
+) -> CompletedPipeline[Any]:
     """Run programs to their end, all at once; each reads what the one before it writes.
 
-    This works like `aiopidfd.run_pipeline`, on asyncio, uvloop and trio. A cancelled scope, such as
-    that of a timeout, ends the programs: SIGTERM, `grace` seconds for all together, SIGKILL.
+    This works like `aiopidfd.run_pipeline`, on asyncio, uvloop and trio. A timeout or a cancelled
+    scope ends the programs: SIGTERM, `grace` seconds for all together, SIGKILL.
 
     Args:
         commands: each is a sequence, which runs a program, or a string, which `/bin/sh -c` runs.
@@ -48,8 +87,10 @@ async def run_pipeline(
         stderr: of each program, as in `run_process`; captured by default.
         output_limit, on_limit: as in `run_process`; for each output that is captured.
         check: raise PipelineError when the return code is not 0.
+        timeout: seconds from the call on, for all programs together; None for no limit.
         idle_timeout: how many seconds may pass in which no program writes anything to the outputs
             that come to us.
+        text, encoding, errors: any of them makes input and output str.
         grace: seconds between SIGTERM and SIGKILL.
         drain: seconds to read on after all programs have exited while something else holds the
             pipes. None: until the pipes close.
@@ -60,44 +101,34 @@ async def run_pipeline(
 
     Raises:
         PipelineError: a CalledProcessError of the program that failed, with the `result`.
+        subprocess.TimeoutExpired: with the stdout of the last program, and all stderrs one after
+            the other, as far as they were read, as bytes.
         IdleTimeoutError, OutputLimitError: see `run_process`.
         Exception: what a function or a stream for an output raised; the programs were ended.
         ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `open_process`. If one program cannot be started, those
             before it are ended.
     """
-    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
-    check_limit(output_limit, on_limit)
-    if input is not None:
-        check_bytes(input)
-        if stdin is not None:
-            raise ValueError("only one of stdin and input is allowed")
-        stdin = PIPE
-    if stdin == PTY:
-        raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
-    stages = Stages(commands, stdout, stderr, (None, None), stream_sink, output_limit, on_limit)
-    stages.check_idle(idle_timeout)
+    stages = Stages(
+        commands,
+        (stdin, stdout, stderr),
+        input,
+        read_text(text, encoding, errors),
+        stream_sink,
+        output_limit=output_limit,
+        on_limit=on_limit,
+        idle_timeout=idle_timeout,
+        both=ONE_INPUT,
+        timeout=timeout,
+        grace=grace,
+        drain=drain,
+    )
     running: list[Running] = []
     try:
-        try:
-            with stages.requests(run_pipeline, stdin, options) as requests:
-                for request in requests:
-                    program = await start_process(request)
-                    running.append(program)
-        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
-            for program in running:
-                kill_now(program.program)
-            raise
-        except BaseException:
-            await end_all(running, grace)
-            raise
-        if running[0].stdin is not None and input is None:
-            running[0].stdin.close()
-        silence = listen([*commands], idle_timeout, anyio.current_time)
-        pumps: list[Pump] = []
-        for program, outputs in zip(running, stages.outputs, strict=True):
-            pumps += make_pumps(program.stdout, program.stderr, outputs, silence)
-        await attend(running, input, pumps, grace, drain, silence)
+        with time_limit(timeout) as scope:
+            await _run(stages, running, options, idle_timeout, grace, drain)
+        if scope.cancelled_caught:
+            raise stages.expired(timeout)
         codes = [await program.wait() for program in running]
     except BaseException as exc:
         if not isinstance(exc, GeneratorExit):
@@ -107,11 +138,37 @@ async def run_pipeline(
     finally:
         for program in running:
             program.close_pipes()
-
-    def as_it_is(data: bytes | None) -> Any:
-        return data
-
-    result = stages.result(codes, None, as_it_is)
+    result = stages.result(codes)
     if check:
         result.check_returncode()
     return result
+
+
+async def _run(
+    stages: Stages,
+    running: list[Running],
+    options: dict[str, Any],
+    idle_timeout: float | None,
+    grace: float,
+    drain: float | None,
+) -> None:
+    """Start the programs, which come into `running` one by one, and see them to their end."""
+    try:
+        with stages.requests(run_pipeline, options) as requests:
+            for request in requests:
+                program = await start_process(request)
+                running.append(program)
+    except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
+        for program in running:
+            kill_now(program.program)
+        raise
+    except BaseException:
+        await end_all(running, grace)
+        raise
+    if running[0].stdin is not None and stages.input is None:
+        running[0].stdin.close()
+    silence = listen([*stages.commands], idle_timeout, anyio.current_time)
+    pumps: list[Pump] = []
+    for program, outputs in zip(running, stages.outputs, strict=True):
+        pumps += make_pumps(program.stdout, program.stderr, outputs, silence)
+    await attend(running, stages.input, pumps, grace, drain, silence)

@@ -26,7 +26,17 @@ from .._streams.terminal import HasTerminal, Terminal
 from ._streams import OutputPipe, ReceivePipe, SendPipe
 from ._terminal import ReceiveTerminal, SendTerminal
 
-__all__ = ["Process", "Running", "make_anyio_request", "open_process", "start_process"]
+__all__ = [
+    "ONE_INPUT",
+    "Process",
+    "Running",
+    "make_anyio_request",
+    "open_process",
+    "start_process",
+]
+
+ONE_INPUT: Final = "only one of stdin and input is allowed"  # anyio's words
+
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 

@@ -1,34 +1,34 @@
 """`run_process`: run a program from start to end, with its output, on any backend of anyio."""
 
-from subprocess import PIPE, CompletedProcess
-from typing import Any, Unpack, overload
+from subprocess import PIPE, CompletedProcess, TimeoutExpired
+from typing import Any, Literal, Unpack, overload
 
 import anyio
 
 from .._asyncio.attend import DRAIN
-from .._asyncio.process import GRACE, check_bytes
-from .._pidfd.durations import check_seconds
-from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._asyncio.process import GRACE
+from .._spawn.call import read_call
+from .._spawn.capture import BoundedProcess, OnLimit
+from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio
-from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
-from .._spawn.terminal import PTY
-from ._process import Process, make_anyio_request, start_process
+from ._process import ONE_INPUT, Process, make_anyio_request, start_process
 from ._sinks import OutputStream, make_pumps, stream_sink
-from ._supervise import attend
+from ._supervise import attend, time_limit
 
 __all__ = ["run_process"]
 
 
 class RunOptions(Options, total=False):
-    """What `run_process` takes beside its limit. See there. A type only."""
+    """What `run_process` takes beside its input, its limit and the text. A type only."""
 
-    input: bytes | None
     stdin: Stdio
     stdout: OutputChoice | OutputStream
     stderr: OutputChoice | OutputStream
     on_output: OnOutput | None
     check: bool
+    timeout: float | None
     idle_timeout: float | None
     startupinfo: Any
     creationflags: int
@@ -40,33 +40,82 @@ class RunOptions(Options, total=False):
 async def run_process(
     command: Command,
     *,
+    input: bytes | None = ...,
+    text: Literal[False] | None = ...,
+    encoding: None = ...,
+    errors: None = ...,
+    **options: Unpack[RunOptions],
+) -> CompletedProcess[bytes]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    text: Literal[True],
+    input: str | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[RunOptions],
+) -> CompletedProcess[str]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    encoding: str,
+    input: str | None = ...,
+    text: bool | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[RunOptions],
+) -> CompletedProcess[str]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
+    errors: str,
+    input: str | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    **options: Unpack[RunOptions],
+) -> CompletedProcess[str]: ...
+@overload
+async def run_process(
+    command: Command,
+    *,
     output_limit: int,
     on_limit: OnLimit = ...,
+    input: bytes | None = ...,
+    text: Literal[False] | None = ...,
+    encoding: None = ...,
+    errors: None = ...,
     **options: Unpack[RunOptions],
 ) -> BoundedProcess[bytes]: ...
 @overload
 async def run_process(
     command: Command,
     *,
-    input: bytes | None = ...,
-    stdin: Stdio = ...,
-    stdout: OutputChoice | OutputStream = ...,
-    stderr: OutputChoice | OutputStream = ...,
-    on_output: OnOutput | None = ...,
-    output_limit: int | None = ...,
+    output_limit: int,
     on_limit: OnLimit = ...,
-    check: bool = ...,
-    idle_timeout: float | None = ...,
-    startupinfo: Any = ...,
-    creationflags: int = ...,
-    grace: float = ...,
-    drain: float | None = ...,
-    **options: Unpack[Options],
-) -> CompletedProcess[bytes]: ...
+    input: bytes | str | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[RunOptions],
+) -> BoundedProcess[Any]: ...
+@overload
 async def run_process(
     command: Command,
     *,
-    input: bytes | None = None,
+    output_limit: int | None = ...,
+    on_limit: OnLimit = ...,
+    input: bytes | str | None = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    **options: Unpack[RunOptions],
+) -> CompletedProcess[Any]: ...
+async def run_process(
+    command: Command,
+    *,
+    input: bytes | str | None = None,
     stdin: Stdio = None,
     stdout: OutputChoice | OutputStream = PIPE,
     stderr: OutputChoice | OutputStream = PIPE,
@@ -74,18 +123,22 @@ async def run_process(
     output_limit: int | None = None,
     on_limit: OnLimit = "raise",
     check: bool = True,
+    timeout: float | None = None,
     idle_timeout: float | None = None,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
     startupinfo: Any = None,
     creationflags: int = 0,
     grace: float = GRACE,
     drain: float | None = DRAIN,
     **options: Any,
-) -> CompletedProcess[bytes]:
+) -> CompletedProcess[Any]:
     """Run a program to its end; else as `anyio.run_process`.
 
-    If the call is cancelled, it sends SIGTERM to the program and to all that it has started, waits
-    `grace` seconds, sends SIGKILL and reaps the program before it goes on. A grandchild that
-    holds a pipe cannot make it wait for ever.
+    On timeout, or if the call is cancelled, it sends SIGTERM to the program and to all that it has
+    started, waits `grace` seconds, sends SIGKILL and reaps the program before it goes on. A
+    grandchild that holds a pipe cannot make it wait for ever.
 
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
@@ -99,8 +152,10 @@ async def run_process(
         on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError is
             raised. "head", "tail": it runs on, and the first or the last bytes are kept.
         check: raise CalledProcessError if the return code is not 0.
+        timeout: seconds from the call on; None for no limit.
         idle_timeout: how many seconds may pass in which the program writes nothing to the outputs
             that come to us.
+        text, encoding, errors: any of them makes input and output str.
         startupinfo, creationflags: for Windows, in anyio; they must have their defaults.
         grace: seconds between SIGTERM and SIGKILL.
         drain: seconds to read on after the exit while something else holds the pipes. None: until
@@ -113,42 +168,46 @@ async def run_process(
 
     Raises:
         subprocess.CalledProcessError: with the output.
-        IdleTimeoutError: a subprocess.TimeoutExpired; `idle_timeout` has passed.
+        subprocess.TimeoutExpired: with what was read so far, always as bytes.
+        IdleTimeoutError: a TimeoutExpired; `idle_timeout` has passed.
         OutputLimitError: see `on_limit`.
         Exception: what a function or a stream for an output raised; the program was ended.
         ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `open_process`.
     """
-    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
-    check_limit(output_limit, on_limit)
-    if input is not None:
-        check_bytes(input)
-        if stdin not in (None, PTY):
-            raise ValueError("only one of stdin and input is allowed")
-    stdin = PIPE if stdin is None and input is not None else stdin
-    choices = read_choices(stdout, stderr, on_output, (None, None), stream_sink, capturing=True)
-    outputs = Outputs(command, choices, output_limit, on_limit, shared=on_output is not None)
-    outputs.check_idle(idle_timeout)
-    stdio = (stdin, choices[0].stdio, choices[1].stdio)
+    call = read_call(
+        command,
+        (stdin, stdout, stderr),
+        input,
+        read_text(text, encoding, errors),
+        stream_sink,
+        capturing=True,
+        on_output=on_output,
+        output_limit=output_limit,
+        on_limit=on_limit,
+        idle_timeout=idle_timeout,
+        both=ONE_INPUT,
+        timeout=timeout,
+        grace=grace,
+        drain=drain,
+    )
+    outputs = call.outputs
     windows = (startupinfo, creationflags)
-    request = make_anyio_request(run_process, command, stdio, options, windows)
+    request = make_anyio_request(run_process, command, call.stdio, options, windows)
     try:
-        running = await start_process(request)
-        async with Process(running):
-            silence = listen(command, idle_timeout, anyio.current_time)
-            pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
-            await attend([running], input, pumps, grace, drain, silence)
-            code = await running.wait()
+        with time_limit(timeout) as scope:
+            running = await start_process(request)
+            async with Process(running):
+                silence = listen(command, idle_timeout, anyio.current_time)
+                pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
+                await attend([running], call.input, pumps, grace, drain, silence)
+        if scope.cancelled_caught:
+            out, err = outputs.values()
+            raise TimeoutExpired(command, timeout or 0, out or None, err or None)
+        code = await running.wait()
     except BaseException as exc:
         if not isinstance(exc, GeneratorExit):  # closed: nothing can be awaited any more
             await outputs.abort()
         outputs.tell(exc)
         raise
-    result: CompletedProcess[bytes]
-    if output_limit is None:
-        result = CompletedProcess(command, code, *outputs.values())
-    else:
-        result = BoundedProcess(command, code, *outputs.values(), *outputs.dropped())
-    if check:
-        result.check_returncode()
-    return result
+    return outputs.completed(code, *outputs.result(), check)

@@ -1,9 +1,6 @@
 """Our ends of a program's pipes as anyio byte streams, on any backend of anyio."""
 
-import fcntl
 import io
-import struct
-import termios
 from collections.abc import Callable
 from operator import index
 from typing import Any
@@ -13,6 +10,7 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from .._pidfd.unpatched import read, write
+from .._spawn.fds import held
 from .._streams.pipe_end import PipeEnd
 
 __all__ = ["OutputPipe", "ReceivePipe", "SendPipe"]
@@ -95,8 +93,8 @@ class ReceivePipe(_Pipe, anyio.abc.ByteReceiveStream):
     def _take_held(self) -> bytes:
         if self._fd < 0:
             return b""
-        held: int = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, b"\0\0\0\0"))[0]
-        return self._read(held) or b"" if held else b""
+        size = held(self._fd)
+        return self._read(size) or b"" if size else b""
 
     def _read(self, max_bytes: int) -> bytes | None:
         """Read once. None if there is nothing yet, b"" at the end."""

@@ -3,28 +3,27 @@
 import contextlib
 import math
 from collections.abc import Sequence
-from subprocess import PIPE, CalledProcessError
+from subprocess import CalledProcessError
 from typing import Unpack
 
 import anyio
 import anyio.abc
 
-from .._asyncio.attend import DRAIN, raise_all
+from .._asyncio.attend import DRAIN
 from .._asyncio.process import GRACE
-from .._asyncio.run import input_bytes
-from .._pidfd.durations import check_seconds
-from .._spawn.capture import IdleTimeoutError, OutputLimitError
+from .._spawn.call import read_call
+from .._spawn.capture import add_failure, raise_all
+from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio
-from .._spawn.outputs import OnOutput, Outputs, read_choices
+from .._spawn.outputs import OnOutput
+from .._spawn.registry import Remaining
 from .._spawn.sinks import Silence, listen
-from .._spawn.terminal import PTY
 from .._spawn.tree import kill_now
-from .._streams.text import text_encoding
-from ._process import Process, Running, make_anyio_request, start_process
+from ._process import ONE_INPUT, Process, Running, make_anyio_request, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
 
-__all__ = ["attend", "end_all", "supervise"]
+__all__ = ["attend", "end_all", "supervise", "time_limit"]
 
 
 async def supervise(
@@ -94,17 +93,21 @@ async def supervise(
         Exception: what a sink raised; the program was ended because of it.
         ExceptionGroup: several of these errors.
     """
-    check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
-    name = text_encoding(text, encoding, errors)
-    data = input_bytes(input, name, errors)
-    if data is not None and stdin not in (None, PTY):
-        raise ValueError("only one of stdin and input is allowed")
-    choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=False)
-    outputs = Outputs(command, choices, shared=on_output is not None)
-    outputs.check_idle(idle_timeout)
-    stdin = PIPE if stdin is None and data is not None else stdin
-    stdio = (stdin, choices[0].stdio, choices[1].stdio)
-    request = make_anyio_request(supervise, command, stdio, options)
+    call = read_call(
+        command,
+        (stdin, stdout, stderr),
+        input,
+        read_text(text, encoding, errors),
+        stream_sink,
+        capturing=False,
+        on_output=on_output,
+        idle_timeout=idle_timeout,
+        both=ONE_INPUT,
+        grace=grace,
+        drain=drain,
+    )
+    outputs = call.outputs
+    request = make_anyio_request(supervise, command, call.stdio, options)
     process: Running | None = None
     try:
         process = await start_process(request)
@@ -116,7 +119,7 @@ async def supervise(
         except BaseException:
             await process.end(grace)
             raise
-        await attend([process], data, pumps, grace, drain, silence)
+        await attend([process], call.input, pumps, grace, drain, silence)
         code = await process.wait()
         if check and code:
             raise CalledProcessError(code, command)
@@ -128,6 +131,13 @@ async def supervise(
         raise
     process.let_go_of_pipes()
     return code
+
+
+def time_limit(timeout: float | None) -> anyio.CancelScope:
+    """A scope that is cancelled when so many seconds have passed; None: never."""
+    return anyio.CancelScope(
+        deadline=math.inf if timeout is None else anyio.current_time() + timeout
+    )
 
 
 async def attend(
@@ -149,6 +159,7 @@ async def attend(
     # We keep the errors ourselves, because the task group would wrap them in a group.
     failures: list[Exception] = []
     denied: list[PermissionError] = []
+    remaining = Remaining(programs, lambda program: program.poll() is None)
     waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
     # The input goes on until a cancelled program is ended: it must not take a part for the whole.
     feeding = anyio.CancelScope(shield=True)
@@ -156,9 +167,7 @@ async def attend(
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
     def fail(exc: Exception) -> None:
-        # A limit that is broken while a program is being ended is not a second error.
-        if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
-            failures.append(exc)
+        add_failure(failures, exc)
         waiting.cancel()
 
     async def carry(pump: Pump, shield: anyio.CancelScope) -> None:
@@ -174,7 +183,7 @@ async def attend(
                 fail(error)
             except Exception as exc:
                 fail(exc)
-            if any(program.poll() is None for program in programs):
+            if remaining:
                 await pump.discard()
 
     async def feed(stdin: SendPipe, data: bytes) -> None:

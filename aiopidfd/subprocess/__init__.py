@@ -5,7 +5,8 @@
     subprocess.run(["git", "status"], check=True, timeout=10)
 
 It is for code without a loop: plugins, worker threads, synchronous web workers. Pipes, text,
-timeouts and errors are the standard library's own code. docs/subprocess.md lists the differences.
+timeouts and errors are the standard library's own code. What there is more is `output_limit`, and
+functions and lists for `stdout` and `stderr`. docs/subprocess.md lists the differences.
 """
 
 from subprocess import (
@@ -18,12 +19,15 @@ from subprocess import (
     TimeoutExpired,
 )
 from subprocess import list2cmdline as list2cmdline  # the standard module's __all__ lacks it, too
-from typing import Any, Literal, TypeAlias, Unpack, overload
+from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.durations import check_seconds
+from .._spawn.capture import BoundedProcess, OnLimit, check_limit
+from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
-from .._spawn.shutdown import warn_of_the_rest
-from ._popen import EncodedOptions, Popen, PopenOptions, TextOptions
+from .._spawn.outputs import Outputs, read_choices
+from ._carrier import Carrier, captured, end
+from ._popen import CheckOptions, Popen, RunOptions, TextOptions
 
 __all__ = [
     "DEVNULL",
@@ -44,6 +48,8 @@ __all__ = [
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+_TEXT: Final = ("text", "encoding", "errors", "universal_newlines")
+
 
 @overload
 def run(
@@ -51,21 +57,18 @@ def run(
     *popenargs: Any,
     text: Literal[False] | None = ...,
     input: Buffer | None = ...,
-    capture_output: bool = ...,
-    timeout: float | None = ...,
-    check: bool = ...,
-    **options: Unpack[PopenOptions],
+    **options: Unpack[RunOptions],
 ) -> CompletedProcess[bytes]: ...
 @overload
 def run(
     args: Command,
     *popenargs: Any,
     text: Literal[True],
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    universal_newlines: bool | None = ...,
     input: str | None = ...,
-    capture_output: bool = ...,
-    timeout: float | None = ...,
-    check: bool = ...,
-    **options: Unpack[EncodedOptions],
+    **options: Unpack[RunOptions],
 ) -> CompletedProcess[str]: ...
 @overload
 def run(
@@ -74,20 +77,33 @@ def run(
     encoding: str,
     errors: str | None = ...,
     input: str | None = ...,
-    capture_output: bool = ...,
-    timeout: float | None = ...,
-    check: bool = ...,
-    **options: Unpack[PopenOptions],
+    **options: Unpack[RunOptions],
 ) -> CompletedProcess[str]: ...
 @overload
 def run(
     args: Command,
     *popenargs: Any,
+    output_limit: int,
+    on_limit: OnLimit = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    universal_newlines: bool | None = ...,
     input: Buffer | str | None = ...,
-    capture_output: bool = ...,
-    timeout: float | None = ...,
-    check: bool = ...,
-    **options: Unpack[TextOptions],
+    **options: Unpack[RunOptions],
+) -> BoundedProcess[Any]: ...
+@overload
+def run(
+    args: Command,
+    *popenargs: Any,
+    output_limit: int | None = ...,
+    on_limit: OnLimit = ...,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    universal_newlines: bool | None = ...,
+    input: Buffer | str | None = ...,
+    **options: Unpack[RunOptions],
 ) -> CompletedProcess[Any]: ...
 def run(
     args: Command,
@@ -96,6 +112,8 @@ def run(
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
+    output_limit: int | None = None,
+    on_limit: OnLimit = "raise",
     **options: Any,
 ) -> CompletedProcess[Any]:
     """Run a command to its end; see `subprocess.run`.
@@ -104,21 +122,32 @@ def run(
     SIGKILL and are reaped before this raises.
 
     Args:
-        args, popenargs, options: as for `Popen`.
+        args, popenargs, options: as for `Popen`. But the keywords `stdout` and `stderr` may also be
+            a function, which is called with each line, without its line end, in this thread; or a
+            list of functions, of files, and of PIPE to capture the output as well:
+            `[PIPE, sys.stdout]`. The program waits meanwhile. A function that raises ends it.
         input: sent to stdin, which is a pipe then.
         capture_output: make stdout and stderr pipes, and read them to their ends.
         timeout: seconds from the start on; None for no limit.
         check: raise CalledProcessError when the return code is not 0.
+        output_limit: how many bytes of each output are captured; None for no limit.
+        on_limit: what is done at the limit. "raise": the program is ended, and OutputLimitError is
+            raised. "head", "tail": it runs on, and the first or the last bytes are kept.
 
     Returns:
-        `subprocess.CompletedProcess`, with output where it was captured.
+        `subprocess.CompletedProcess`, with output where it was captured. With `output_limit` it is
+        an `aiopidfd.BoundedProcess`, which tells how many bytes were not kept.
 
     Raises:
         subprocess.CalledProcessError: with the output.
         subprocess.TimeoutExpired: with what was read so far, always as bytes, as in subprocess.
+        aiopidfd.OutputLimitError: see `on_limit`.
+        Exception: what a function or a file for an output raised; the program was ended.
+        ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `Popen`.
     """
     check_seconds(timeout=timeout)
+    check_limit(output_limit, on_limit)
     if input is not None:
         if options.get("stdin") is not None:
             raise ValueError("stdin and input arguments may not both be used.")
@@ -127,16 +156,43 @@ def run(
         if options.get("stdout") is not None or options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = PIPE
+    sinks = _is_sink(options.get("stdout")) or _is_sink(options.get("stderr"))
+    carried = sinks or output_limit is not None
+    choices = data = None
+    text = BYTES
+    if carried:
+        text = read_text(*map(options.get, _TEXT))
+        data = input_bytes(input, *text)
+        if text.encoding is not None:
+            options["encoding"] = text.encoding
+        if sinks:
+            given = options.get("stdout"), options.get("stderr")
+            choices = read_choices(*given, None, text, None, capturing=True)
+            options["stdout"], options["stderr"] = (choice.stdio for choice in choices)
+    carrier: Carrier | None = None
     with Popen(args, *popenargs, **options) as process:
         try:
-            stdout, stderr = process.communicate(input, timeout=timeout)
+            if not carried:
+                stdout, stderr = process.communicate(input, timeout=timeout)
+            else:
+                choices = choices or captured(process)
+                outputs = Outputs(process.args, choices, output_limit, on_limit, text=text)
+                carrier = Carrier(process, outputs, data)
+                stdout, stderr = carrier.communicate(process, timeout, ends=True)
         except BaseException:
-            _end(process)
+            end(process)
             raise
+    if carrier is not None:
+        return carrier.outputs.completed(process.returncode, stdout, stderr, check)
     result = CompletedProcess(process.args, process.returncode, stdout, stderr)
     if check:
         result.check_returncode()
     return result
+
+
+def _is_sink(choice: object) -> bool:
+    """Whether a choice for an output is one that `Popen` does not know."""
+    return not (choice is None or isinstance(choice, int) or hasattr(choice, "fileno"))
 
 
 def call(
@@ -148,7 +204,7 @@ def call(
         try:
             return process.wait(timeout=timeout)
         except BaseException:
-            _end(process)
+            end(process)
             raise
 
 
@@ -168,17 +224,18 @@ def check_output(
     *popenargs: Any,
     text: Literal[False] | None = ...,
     input: Buffer | None = ...,
-    timeout: float | None = ...,
-    **options: Unpack[PopenOptions],
+    **options: Unpack[CheckOptions],
 ) -> bytes: ...
 @overload
 def check_output(
     args: Command,
     *popenargs: Any,
     text: Literal[True],
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    universal_newlines: bool | None = ...,
     input: str | None = ...,
-    timeout: float | None = ...,
-    **options: Unpack[EncodedOptions],
+    **options: Unpack[CheckOptions],
 ) -> str: ...
 @overload
 def check_output(
@@ -187,21 +244,25 @@ def check_output(
     encoding: str,
     errors: str | None = ...,
     input: str | None = ...,
-    timeout: float | None = ...,
-    **options: Unpack[PopenOptions],
+    **options: Unpack[CheckOptions],
 ) -> str: ...
 @overload
 def check_output(
     args: Command,
     *popenargs: Any,
+    text: bool | None = ...,
+    encoding: str | None = ...,
+    errors: str | None = ...,
+    universal_newlines: bool | None = ...,
     input: Buffer | str | None = ...,
-    timeout: float | None = ...,
-    **options: Unpack[TextOptions],
+    **options: Unpack[CheckOptions],
 ) -> Any: ...
 def check_output(
     args: Command, *popenargs: Any, timeout: float | None = None, **options: Any
 ) -> Any:
     """Run a command to its end. Returns its output; see `subprocess.check_output`, and `run`.
+
+    `output_limit`, `on_limit` and a sink for stderr are as in `run`.
 
     Raises CalledProcessError when the return code is not 0.
     """
@@ -209,8 +270,7 @@ def check_output(
         if name in options:
             raise ValueError(f"{name} argument not allowed, it will be overridden.")
     if "input" in options and options["input"] is None:  # None means empty input
-        text = ("text", "encoding", "errors", "universal_newlines")
-        options["input"] = "" if any(map(options.get, text)) else b""
+        options["input"] = "" if any(map(options.get, _TEXT)) else b""
     return run(args, *popenargs, stdout=PIPE, timeout=timeout, check=True, **options).stdout
 
 
@@ -230,18 +290,3 @@ def getstatusoutput(
 def getoutput(cmd: str | bytes, *, encoding: str | None = None, errors: str | None = None) -> str:
     """The output of a command in a shell, whatever its return code; see `getstatusoutput`."""
     return getstatusoutput(cmd, encoding=encoding, errors=errors)[1]
-
-
-def _end(process: Popen[Any]) -> None:
-    """SIGKILL a program's whole tree. It is gone when this returns, except what cannot die yet.
-
-    Raises:
-        PermissionError: we may not signal what is left of the tree.
-    """
-    try:
-        process.kill_tree()
-    except PermissionError:
-        raise
-    except OSError as exc:
-        warn_of_the_rest(process.pid, exc)
-    process.poll()

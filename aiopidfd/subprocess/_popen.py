@@ -8,14 +8,33 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 
 from .. import _native
 from .._pidfd.durations import check_seconds
+from .._spawn.capture import OnLimit, check_limit
+from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingTreeHandle
-from .._spawn.options import Command, Env, Options, Stdio, StrOrBytesPath, make_request
+from .._spawn.options import (
+    Command,
+    Env,
+    Options,
+    OutputChoice,
+    Stdio,
+    StrOrBytesPath,
+    make_request,
+)
+from .._spawn.outputs import Outputs
 from .._spawn.program import Program
 from .._spawn.start import start_blocking
 from .._spawn.stdio import Descriptors
 from .._spawn.terminal import PTY
+from ._carrier import Carrier, captured
 
-__all__ = ["EncodedOptions", "Popen", "PopenOptions", "TextOptions"]
+__all__ = [
+    "CheckOptions",
+    "EncodedOptions",
+    "Popen",
+    "PopenOptions",
+    "RunOptions",
+    "TextOptions",
+]
 
 
 def _standard_popen() -> Any:
@@ -55,17 +74,22 @@ _DEFAULTS: Final = tuple(_STANDARD.values())
 _OURS: Final = Options.__annotations__.keys() - _STANDARD.keys() - {"pipesize"}
 
 
-class PopenOptions(Options, total=False):
-    """What `Popen` takes beside the command and the text's keywords. A type only."""
+class CommonOptions(Options, total=False):
+    """What each function here takes beside its outputs and the text's keywords. A type only."""
 
     bufsize: int
     stdin: Stdio
-    stdout: Stdio
-    stderr: Stdio
     shell: bool
     preexec_fn: None
     startupinfo: None
     creationflags: Literal[0]
+
+
+class PopenOptions(CommonOptions, total=False):
+    """What `Popen` takes beside the command and the text's keywords. A type only."""
+
+    stdout: Stdio
+    stderr: Stdio
 
 
 class EncodedOptions(PopenOptions, total=False):
@@ -82,6 +106,25 @@ class TextOptions(EncodedOptions, total=False):
     text: bool | None
 
 
+class CheckOptions(CommonOptions, total=False):
+    """What `check_output` takes beside the text's keywords. A type only."""
+
+    stderr: OutputChoice
+    timeout: float | None
+    output_limit: int | None
+    on_limit: OnLimit
+
+
+class RunOptions(CommonOptions, total=False):
+    """What `run` takes beside its input, its limit and the text's keywords. A type only."""
+
+    stdout: OutputChoice
+    stderr: OutputChoice
+    capture_output: bool
+    timeout: float | None
+    check: bool
+
+
 class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
     """A program that was started invisibly. This is a subclass of `subprocess.Popen`; see there.
 
@@ -93,6 +136,9 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
     """
 
     _program: Program
+    _carrier: Carrier | None = None  # kept when a call of communicate() with a limit times out
+    _limits: tuple[int | None, OnLimit] = (None, "raise")
+    _communication_started: bool
     pid: int
     returncode: int | Any
 
@@ -201,13 +247,32 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         self._child_created = True
 
     def communicate(
-        self, input: AnyStr | None = None, timeout: float | None = None
+        self,
+        input: AnyStr | None = None,
+        timeout: float | None = None,
+        *,
+        output_limit: int | None = None,
+        on_limit: OnLimit = "raise",
     ) -> tuple[Any, Any]:
         """Send input, read all output, wait for the exit. See `subprocess.Popen.communicate`.
 
         A timeout of more than 23 days is no timeout: poll(2) takes milliseconds as an int.
+
+        Args:
+            input, timeout: as in subprocess.
+            output_limit, on_limit: as in `run`; `dropped` tells what was not kept. A call that
+                follows one that has timed out goes on with the same limit, and may not give
+                another.
+
+        Raises:
+            subprocess.TimeoutExpired: as in subprocess; the program runs on.
+            OutputLimitError: the program wrote more than `output_limit`. It, and all that it has
+                started, was killed.
         """
         check_seconds(timeout=timeout)
+        check_limit(output_limit, on_limit)
+        if output_limit is not None or self._carrier is not None:
+            return self._communicate_bounded(input, timeout, output_limit, on_limit)
         limit = None if timeout is None or timeout > _LONGEST else timeout
         try:
             communicate: Any = super().communicate
@@ -215,6 +280,30 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         except subprocess.TimeoutExpired as exc:
             exc.timeout = timeout or 0  # before Python 3.15 it is the time that was left
             raise
+
+    def _communicate_bounded(
+        self, input: Any, timeout: float | None, limit: int | None, on_limit: OnLimit
+    ) -> tuple[Any, Any]:
+        if self._communication_started and input:
+            raise ValueError("Cannot send input after starting communication")
+        if self._carrier is None:
+            if self._communication_started:
+                raise ValueError("communicate() was called before without a limit")
+            file: Any = self.stdout or self.stderr or self.stdin
+            text = Text(getattr(file, "encoding", None), getattr(file, "errors", None))
+            outputs = Outputs(self.args, captured(self), limit, on_limit, text=text)
+            data = input_bytes(input, *text)
+            self._carrier = Carrier(self, outputs, data)
+            self._limits = limit, on_limit
+            self._communication_started = True
+        elif (limit, on_limit) not in (self._limits, (None, "raise")):
+            raise ValueError("communicate() was called before with another limit")
+        return self._carrier.communicate(self, timeout, ends=False)
+
+    @property
+    def dropped(self) -> tuple[int, int]:
+        """How many bytes of (stdout, stderr) `communicate` did not keep because of its limit."""
+        return (0, 0) if self._carrier is None else self._carrier.outputs.dropped()
 
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:

@@ -274,17 +274,42 @@ def test_memory_is_within_twice_the_limit(host: Host, on_limit: str) -> None:
 # --- output_limit, text and communicate()
 
 
-async def test_text_is_cut_between_characters() -> None:
-    command = ["printf", "é" * 10]
-    result: Any = await aiopidfd.run_process(
-        command, encoding="utf-8", output_limit=5, on_limit="head"
-    )
-    assert (result.stdout, result.stdout_dropped) == ("éé", 15)
-    result = await aiopidfd.run_process(command, encoding="utf-8", output_limit=5, on_limit="tail")
-    assert (result.stdout, result.stdout_dropped) == ("éé", 15)
-    with pytest.raises(OutputLimitError) as caught:
-        await aiopidfd.run_process(command, encoding="utf-8", output_limit=5)
-    assert caught.value.stdout == ("é" * 10).encode()[:5]
+@on_all_hosts
+def test_text_is_cut_between_characters(host: Host) -> None:
+    async def body() -> None:
+        command = ["printf", "é" * 10]
+        options: dict[str, Any] = {"encoding": "utf-8", "output_limit": 5}
+        for on_limit in ("head", "tail"):
+            result = await host.run_process(command, on_limit=on_limit, **options)
+            assert (result.stdout, result.stdout_dropped) == ("éé", 15)
+            result = await host.run_pipeline(command, on_limit=on_limit, **options)
+            assert (result.stdout, result.stdout_dropped) == ("éé", 15)
+        with pytest.raises(OutputLimitError) as caught:
+            await host.run_process(command, **options)
+        assert caught.value.stdout == ("é" * 10).encode()[:5]
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_text_in_and_out(host: Host) -> None:
+    async def body() -> None:
+        for options in ({"text": True}, {"encoding": "utf-8"}, {"errors": "replace"}):
+            result = await host.run_process(["cat"], input="a\r\nb", **options)
+            assert (result.stdout, result.stderr) == ("a\nb", "")
+            result = await host.run_pipeline(["cat"], ["cat"], input="a\r\nb", **options)
+            assert (result.stdout, result.stderrs) == ("a\nb", ("", ""))
+        for call in (host.run_process, host.run_pipeline):
+            assert (await call(["echo", "x"], text=False)).stdout == b"x\n"
+            with pytest.raises(TypeError, match="input must be str, not bytes"):
+                await call(["cat"], input=b"", text=True)
+            with pytest.raises(LookupError):
+                await call(["/nonexistent"], encoding="nonsense")
+            with pytest.raises(CalledProcessError) as caught:
+                await call("echo out; echo err >&2; exit 3", text=True)
+            assert (caught.value.stdout, caught.value.stderr) == ("out\n", "err\n")
+
+    host.run(body)
 
 
 async def test_communicate_with_a_limit() -> None:
@@ -637,9 +662,6 @@ def test_an_async_generator_is_no_sink(host: Host) -> None:
 
 @on_all_hosts
 def test_text_for_functions(host: Host) -> None:
-    if host.for_anyio:
-        pytest.skip("anyio's run_process has no text")
-
     async def body() -> None:
         lines, file = Collector(), io.StringIO()
         result = await host.run_process(
@@ -785,6 +807,76 @@ def test_silence_ends_the_tree(host: Host, tmp_path: Path) -> None:
         assert (error.stdout, error.stderr) == (b"out\n", b"err\n")
         assert str(error).endswith("wrote nothing for 1 seconds")
         assert childless()
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_a_timeout_ends_the_tree_and_tells_what_was_read(host: Host, tmp_path: Path) -> None:
+    async def body() -> None:
+        script = f"echo $$ >{tmp_path}/pid; echo x; (trap '' TERM; sleep 600) & sleep 600"
+        for call in (host.run_process, host.run_pipeline):
+            for timeout in (0.3, 1, 3, 9):  # a short one is enough, but on a busy machine
+                lines = Collector()
+                with pytest.raises(TimeoutExpired) as caught:
+                    await call(script, stdout=[PIPE, lines], text=True, timeout=timeout, grace=0.1)
+                error = caught.value
+                assert type(error) is TimeoutExpired
+                assert error.timeout == timeout
+                assert error.cmd == (script if call == host.run_process else [script])
+                assert childless()
+                if error.stdout:
+                    break
+            assert (error.stdout, error.stderr, lines) == (b"x\n", None, ["x"])
+            assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_a_timeout_asks_first_and_hears_the_answer(host: Host) -> None:
+    """More than a pipe and a reader hold, in its handler of SIGTERM: it does not block."""
+
+    async def body() -> None:
+        script = "trap 'seq 1 100000; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+        for call in (host.run_process, host.run_pipeline):
+            for timeout in (0.3, 1, 3, 9):
+                with pytest.raises(TimeoutExpired) as caught:
+                    await call(script, timeout=timeout, grace=50)
+                if caught.value.stdout:
+                    break
+            assert caught.value.stdout.split()[1:] == [b"%d" % each for each in range(1, 100_001)]
+
+    host.run(body)
+
+
+@on_all_hosts
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_timeout_of_nothing(host: Host, timeout: float) -> None:
+    """Whether a program was started or not, it is not there afterwards."""
+
+    async def body() -> None:
+        for call in (host.run_process, host.run_pipeline):
+            with pytest.raises(TimeoutExpired) as caught:
+                await call("exec sleep 600", timeout=timeout)
+            assert caught.value.timeout == timeout
+            assert childless()
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_timeouts_that_do_not_come_or_are_none(host: Host) -> None:
+    async def body() -> None:
+        for call in (host.run_process, host.run_pipeline):
+            for timeout in (None, 600, float("inf")):
+                assert (await call(["echo", "x"], timeout=timeout)).stdout == b"x\n"
+            with pytest.raises(TypeError, match="timeout must be a number of seconds, not str"):
+                await call(["/nonexistent"], timeout="1")
+            with pytest.raises(FileNotFoundError):
+                await call(["/nonexistent"], timeout=600)
+            with pytest.raises(TimeoutError), anyio.fail_after(0.2):
+                await call(["sleep", "600"], timeout=600)
 
     host.run(body)
 

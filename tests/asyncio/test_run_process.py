@@ -323,6 +323,19 @@ async def test_a_cancelled_program_is_asked_first(tmp_path: Path) -> None:
     assert caught.value.args == ("why",)
 
 
+async def test_what_a_cancelled_program_writes_does_not_block_it(tmp_path: Path) -> None:
+    """More than a pipe and a reader hold, in its handler of SIGTERM."""
+    trap = f"trap 'head -c 1000000 /dev/zero; touch {tmp_path}/done; exit' TERM; "
+    task, _ = await running(
+        trap + f"touch {tmp_path}/ready; while :; do sleep 0.02; done", tmp_path, grace=600
+    )
+    await until((tmp_path / "ready").exists)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (tmp_path / "done").exists()
+
+
 async def test_a_program_whose_start_the_loop_has_not_seen_yet_is_asked_too(
     tmp_path: Path,
 ) -> None:

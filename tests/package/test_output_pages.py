@@ -36,4 +36,4 @@ async def test_block(page: str, block: str) -> None:
 
 
 def test_there_are_blocks() -> None:
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10

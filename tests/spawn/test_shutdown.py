@@ -592,6 +592,10 @@ FACTORIES: dict[str, LoopFactory] = {
     "EventLoop": functools.partial(aiopidfd.EventLoop, shutdown_grace=30),
     "UvloopEventLoop": functools.partial(aiopidfd.UvloopEventLoop, shutdown_grace=30),
     "a subclass": Subclass,
+    "EventLoopPolicy": lambda: aiopidfd.EventLoopPolicy(shutdown_grace=30).new_event_loop(),
+    "UvloopEventLoopPolicy": lambda: aiopidfd.UvloopEventLoopPolicy(
+        shutdown_grace=30
+    ).new_event_loop(),
     "install() on asyncio's": functools.partial(installed, asyncio.SelectorEventLoop),
     "install() on uvloop's": functools.partial(installed, uvloop.new_event_loop),
     "install() on ours": functools.partial(installed, aiopidfd.EventLoop),
@@ -682,9 +686,11 @@ def test_uninstall_undoes_it_and_a_bad_grace_is_refused() -> None:
         assert not vars(loop).keys() & {"shutdown_asyncgens", "subprocess_exec"}
 
     run_by_runner(asyncio.SelectorEventLoop, main)
-    for factory in (aiopidfd.EventLoop, aiopidfd.UvloopEventLoop):
+    for name in ("EventLoop", "UvloopEventLoop", "EventLoopPolicy", "UvloopEventLoopPolicy"):
         with pytest.raises(TypeError, match="grace must be a number"):
-            factory(shutdown_grace="5")
+            getattr(aiopidfd, name)(shutdown_grace="5")
+        with pytest.raises(ValueError, match="grace must not be negative"):
+            getattr(aiopidfd, name)(shutdown_grace=-1)
 
 
 def test_ctrl_c_at_the_runner_s_end_kills_what_is_left() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import aiopidfd
 import aiopidfd.anyio
-from aiopidfd import PIPE
+from aiopidfd import PIPE, subprocess
 
 from ..anyio_support import Backend, backends
 
@@ -69,11 +69,44 @@ async def test_the_loop_s_own_method() -> None:
 
 
 @backends("asyncio", "trio")
-@pytest.mark.parametrize("name", ["open_process", "run_process", "supervise"])
-def test_anyio(backend: Backend, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("open_process", {}),
+        ("run_process", {}),
+        ("run_process", {"timeout": 30}),
+        ("run_pipeline", {"timeout": 30}),
+        ("supervise", {}),
+    ],
+)
+def test_anyio(backend: Backend, name: str, options: dict[str, Any]) -> None:
     function: Any = getattr(aiopidfd.anyio, name)
 
     async def main() -> None:
-        await check(lambda: function([NOWHERE]))
+        await check(lambda: function([NOWHERE], **options))
 
     backend.run(main)
+
+
+def raise_it(line: bytes) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ([NOWHERE], {"stdout": [PIPE, print]}),
+        (["yes"], {"stdout": PIPE, "output_limit": 5}),
+        (["yes"], {"stdout": raise_it}),
+        (["sleep", "600"], {"stdout": raise_it, "timeout": 0.05}),
+    ],
+)
+def test_a_call_that_blocks(command: list[str], options: dict[str, Any]) -> None:
+    def fail() -> None:
+        with contextlib.suppress(OSError, ZeroDivisionError, subprocess.SubprocessError):
+            subprocess.run(command, **options)
+
+    fail()
+    with garbage() as found:
+        fail()
+    assert found == []

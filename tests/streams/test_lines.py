@@ -16,8 +16,9 @@ import pytest
 import aiopidfd
 import aiopidfd.anyio
 from aiopidfd import PIPE
+from aiopidfd._spawn.encoding import BYTES, read_text
 from aiopidfd._streams.ahead import Ahead
-from aiopidfd._streams.text import TextDecoder, text_encoding
+from aiopidfd._streams.text import TextDecoder
 
 from ..anyio_support import Backend, backends, until
 from ..support import SOURCES, gate, hang_guard, python, sh, turns, warnings_given
@@ -401,12 +402,12 @@ def test_text_and_its_older_name_that_contradict_each_other() -> None:
     for text, older in ((True, False), (False, True)):
         options: Any = {"text": text, "universal_newlines": older}
         with pytest.raises(subprocess.SubprocessError, match="Cannot disambiguate") as ours:
-            text_encoding(text, None, None, older)
+            read_text(text, None, None, older)
         with pytest.raises(subprocess.SubprocessError) as theirs:
             subprocess.run(["true"], **options)
         assert str(ours.value) == str(theirs.value)
-    assert text_encoding(False, None, None, False) is None
-    assert text_encoding(None, None, None, True) is not None
+    assert read_text(False, None, None, False) == BYTES
+    assert read_text(None, None, None, True).encoding is not None
 
 
 async def test_the_calls_refuse_it() -> None:

@@ -539,7 +539,7 @@ def test_ctrl_c_that_does_not_interrupt_the_sleep_is_seen(wait: str) -> None:
     """A signal comes just before the sleep; or, as here, the kernel gives it to another thread."""
     fresh.run(
         f"""
-        from aiopidfd import subprocess
+        from aiopidfd import PidFd, subprocess
 
         def interrupt():
             time.sleep(0.2)
