@@ -43,7 +43,7 @@ from aiopidfd import _native
 EXAMPLES: Final = 150
 ACTIONS: Final = 12  # in an example
 LOG_SIZE: Final = 1 << 16
-PATIENCE: Final = 60  # seconds without a new example
+PATIENCE: Final = 300  # seconds without a new example
 
 # All that the module has, but for its constants; tests/native/test_fuzz.py compares.
 FUNCTIONS: Final = [
@@ -460,7 +460,11 @@ def act(data: st.DataObject) -> None:
     target = data.draw(st.sampled_from(TARGETS))
     if target.startswith("drop"):
         note(target)
-        getattr(world, target.split()[1]).clear()
+        dropped = getattr(world, target.split()[1])
+        while dropped:
+            last = dropped.pop()
+            if isinstance(last, _native.Child):
+                last.kill()  # else it would run on
         return
     kind, _, name = target.rpartition(".")
     drawn = data.draw(FEW.get(name, NONE))
@@ -526,9 +530,11 @@ def run_example(data: st.DataObject) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     before = open_fds()
     try:
-        for _ in range(data.draw(st.integers(1, ACTIONS))):
-            act(data)
-        clean_up(before)
+        try:
+            for _ in range(data.draw(st.integers(1, ACTIONS))):
+                act(data)
+        finally:  # Hypothesis gives up an example that has drawn too much
+            clean_up(before)
     except Exception:
         traceback.print_exc()  # at once: Hypothesis would run it again, and all is different then
         sys.stderr.flush()
