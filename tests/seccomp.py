@@ -2,9 +2,14 @@
 
 import ctypes
 import errno
+import json
+import os
 import platform
+import re
 import struct
-from typing import Final
+import subprocess
+from pathlib import Path
+from typing import Any, Final
 
 # x86-64 and aarch64 agree on these.
 CLONE3: Final = 435
@@ -80,3 +85,134 @@ def _load(program: list[tuple[int, int, int, int]]) -> None:
     fprog = Program(len(program), ctypes.addressof(buffer))
     # SECCOMP_SET_MODE_FILTER with TSYNC: every thread of the process.
     assert libc.syscall(SECCOMP, 1, 1, ctypes.byref(fprog)) == 0, ctypes.get_errno()
+
+
+# --- Lists of what is allowed, by libseccomp, as systemd and container engines apply them
+
+PROFILE: Final = Path(
+    "/usr/share/containers/seccomp.json"
+)  # Podman's, which has grown from Docker's
+_COMPARE: Final = {"SCMP_CMP_NE": 1, "SCMP_CMP_EQ": 4, "SCMP_CMP_MASKED_EQ": 7}
+_TSYNC: Final = 4
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (
+        ("index", ctypes.c_uint),
+        ("how", ctypes.c_int),
+        ("a", ctypes.c_uint64),
+        ("b", ctypes.c_uint64),
+    )
+
+
+class Rules:
+    """A filter whose answer is `default`, but for what is added."""
+
+    def __init__(self, default: int) -> None:
+        self._library = ctypes.CDLL("libseccomp.so.2")
+        self._library.seccomp_init.restype = ctypes.c_void_p
+        self._default = default
+        self._filter = ctypes.c_void_p(self._library.seccomp_init(ctypes.c_uint32(default)))
+
+    def number(self, name: str) -> int:
+        """The call's number; negative where this machine has no such call."""
+        number: int = self._library.seccomp_syscall_resolve_name(name.encode())
+        return number
+
+    def add(self, name: str, answer: int, arguments: list[dict[str, Any]]) -> None:
+        number = self.number(name)
+        if number < 0 or answer == self._default:
+            return
+        compared = (_Argument * len(arguments))(
+            *(
+                (each["index"], _COMPARE[each["op"]], each["value"], each.get("valueTwo", 0))
+                for each in arguments
+            )
+        )
+        result = self._library.seccomp_rule_add_array(
+            self._filter, ctypes.c_uint32(answer), number, len(arguments), compared
+        )
+        assert result == 0, (name, result)
+
+    def load(self) -> None:
+        """From now on, for all threads, for good."""
+        assert self._library.seccomp_attr_set(self._filter, _TSYNC, 1) == 0
+        assert self._library.seccomp_load(self._filter) == 0
+
+
+def missing() -> str | None:
+    """Why the lists below cannot be had here, or None."""
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+        _system_service()
+    except OSError as exc:
+        return f"{exc.filename or exc} is not here"
+    return None if PROFILE.exists() else f"{PROFILE} is not here"
+
+
+def _system_service() -> set[str]:
+    """The calls in systemd's @system-service, as the systemd that is installed has it."""
+    told = subprocess.run(
+        ["systemd-analyze", "--no-pager", "syscall-filter"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "SYSTEMD_COLORS": "0"},
+    ).stdout
+    sets: dict[str, list[str]] = {}
+    for paragraph in told.split("\n\n"):
+        name, *members = re.findall(r"^\s*(@?[\w-]+)$", paragraph, re.MULTILINE) or [""]
+        sets[name] = members
+    todo, found = ["@default", "@system-service"], set()
+    while todo:
+        name = todo.pop()
+        if name.startswith("@"):
+            todo += sets[name]
+        else:
+            found.add(name)
+    return found
+
+
+def like_systemd(answer: int = _KILL) -> None:
+    """SystemCallFilter=@system-service; `answer` is SystemCallErrorNumber=, else it kills."""
+    rules = Rules(_ERRNO | answer if answer != _KILL else _KILL)
+    for name in _system_service():
+        rules.add(name, _ALLOW, [])
+    rules.load()
+
+
+def like_a_container() -> None:
+    """The default profile of a container that has none of the capabilities that it knows."""
+    profile = json.loads(PROFILE.read_text())
+    answers = {"SCMP_ACT_ALLOW": _ALLOW, "SCMP_ACT_ERRNO": _ERRNO}
+    machine = "arm64" if _AARCH64 else "amd64"
+    rules = Rules(_ERRNO | profile["defaultErrnoRet"])
+    for entry in profile["syscalls"]:
+        wanted = entry.get("includes", {})
+        if "caps" in wanted or machine not in wanted.get("arches", [machine]):
+            continue
+        answer = answers[entry["action"]] | (entry.get("errnoRet") or 0)
+        for name in entry["names"]:
+            rules.add(name, answer, entry.get("args") or [])
+    rules.load()
+
+
+def like_docker_s_list() -> None:
+    """The same, and what Docker's default profile refuses beyond that, or refuses otherwise."""
+    number = Rules(_ALLOW).number
+    like_docker()
+    # Docker wants CAP_SYS_ADMIN or CAP_SYS_PTRACE for these, in any namespace.
+    refused = ("unshare", "setns", "mount", "umount2", "kcmp", "pidfd_getfd", "process_madvise")
+    install(*((number(name), errno.EPERM) for name in refused))
+    like_a_container()
+
+
+def answer_of(name: str) -> int | str:
+    """What a call with no arguments gives to a process of ours: 0, an errno, or "killed"."""
+    number = Rules(_ALLOW).number(name)
+    pid = os.fork()
+    if pid == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        os._exit(0 if libc.syscall(number, 0, 0, 0, 0, 0, 0) >= 0 else ctypes.get_errno())
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else "killed"

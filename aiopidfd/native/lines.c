@@ -89,17 +89,24 @@ static PyObject *lines_itself(PyObject *self)
 static PyObject *lines_await(PyObject *object)
 {
     LinesObject *self = (LinesObject *)object;
-    if (!self->line && !(self->line = next_line(self))) {
-        if (PyErr_Occurred())
+    if (!self->line) {
+        PyObject *line = next_line(self);
+        if (!line && PyErr_Occurred())
             return NULL;
-        PyObject *coroutine = PyObject_CallNoArgs(self->wait);
-        if (!coroutine)
-            return NULL;
-        PyObject *awaited = PyObject_CallMethod(coroutine, "__await__", NULL);
-        Py_DECREF(coroutine);
-        return awaited;
+        if (line) {
+            PyObject *other = self->line; /* it is lost if the one that we asked has awaited it here */
+            self->line = line;
+            Py_XDECREF(other);
+        }
     }
-    return Py_NewRef(object);
+    if (self->line)
+        return Py_NewRef(object);
+    PyObject *coroutine = PyObject_CallNoArgs(self->wait);
+    if (!coroutine)
+        return NULL;
+    PyObject *awaited = PyObject_CallMethod(coroutine, "__await__", NULL);
+    Py_DECREF(coroutine);
+    return awaited;
 }
 
 /* After each __await__ this is called once. There is nothing else to await. */

@@ -214,20 +214,24 @@ static int *copy_fds(PyObject *list, size_t *n_fds)
         PyErr_SetString(PyExc_TypeError, "fds must be a list");
         return NULL;
     }
-    Py_ssize_t n = PyList_Size(list);
+    PyObject *tuple = PyList_AsTuple(list); /* an item's __index__ may change the list */
+    if (!tuple)
+        return NULL;
+    Py_ssize_t n = PyTuple_Size(tuple);
     int *fds = PyMem_Calloc((size_t)n + 1, sizeof *fds);
     if (!fds)
-        return (int *)PyErr_NoMemory();
-    for (Py_ssize_t i = 0; i < n; i++) {
-        long fd = PyLong_AsLong(PyList_GetItem(list, i));
-        if (fd < 0 || fd > INT_MAX) {
-            if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_ValueError, "not a descriptor");
-            PyMem_Free(fds);
-            return NULL;
-        }
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; fds && i < n; i++) {
+        long fd = PyLong_AsLong(PyTuple_GetItem(tuple, i));
         fds[i] = (int)fd;
+        if (fd >= 0 && fd <= INT_MAX)
+            continue;
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "not a descriptor");
+        PyMem_Free(fds);
+        fds = NULL;
     }
+    Py_DECREF(tuple);
     *n_fds = (size_t)n;
     return fds;
 }

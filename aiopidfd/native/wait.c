@@ -81,7 +81,7 @@ static long sleep_on(struct child *child, int64_t ns)
 
 int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds)
 {
-    int64_t deadline = nanoseconds < 0 ? 0 : now_ns() + nanoseconds;
+    int64_t now = now_ns(), deadline = nanoseconds > INT64_MAX - now ? INT64_MAX : now + nanoseconds;
     int result = 0;
     spawner_lock();
     spawner_check_copy();
