@@ -196,17 +196,15 @@ class BaseProcess(HasTerminal, AsyncHandle):
             (None, "raise"),
         ):
             raise ValueError("communicate() was called before with another limit")
-        for reader in self._streams.readers():
-            with reader.gathering():  # raises RuntimeError if another task is reading
-                pass
-        self._communicating = True
-        if self._bounded is None and output_limit is not None:
+        with gather(self._streams):
+            self._communicating = True
+            if self._bounded is None and output_limit is None:
+                return await communicate(self._watch, self._streams, input, drain)
+        if self._bounded is None:
             self._limits = output_limit, on_limit
             choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
             self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
         bounded = self._bounded
-        if bounded is None:
-            return await communicate(self._watch, self._streams, input, drain)
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
         try:
@@ -226,21 +224,27 @@ def send_input(streams: Streams, input: bytes | None) -> None:
         streams.stdin.close()  # the loop closes it once everything is written
 
 
+def gather(streams: Streams) -> contextlib.ExitStack:
+    """The loop takes in all output, whatever the limit, until this is closed.
+
+    So a cancellation loses nothing. Raises RuntimeError if another task reads.
+    """
+    with contextlib.ExitStack() as gathering:
+        for reader in streams.readers():
+            gathering.enter_context(reader.gathering())
+        return gathering.pop_all()
+
+
 async def communicate(
     watch: Watch, streams: Streams, input: bytes | None, drain: float | None
 ) -> tuple[bytes | None, bytes | None]:
-    """Send input, close stdin, read all output, wait for the exit. See `Process.communicate`."""
+    """Send input, close stdin, gather all output, wait for the exit. See `Process.communicate`."""
     send_input(streams, input)
-
-    # The loop gathers the output while we wait, so a cancellation loses nothing.
     readers = streams.readers()
-    with contextlib.ExitStack() as gathering:
-        for reader in readers:
-            gathering.enter_context(reader.gathering())
-        await watch.returncode()
-        await _read_to_end(readers, drain)
-        stdout = None if streams.stdout is None else streams.stdout.take_all()
-        stderr = None if streams.stderr is None else streams.stderr.take_all()
+    await watch.returncode()
+    await _read_to_end(readers, drain)
+    stdout = None if streams.stdout is None else streams.stdout.take_all()
+    stderr = None if streams.stderr is None else streams.stderr.take_all()
     for reader in readers:
         reader.close()  # a grandchild may hold the other end
     return stdout, stderr

@@ -18,6 +18,7 @@ from .process import (
     NO_STREAMS,
     Streams,
     communicate,
+    gather,
     send_input,
     start_process,
 )
@@ -203,8 +204,7 @@ async def run_process(
             watch, streams = await start_process(request, grace=grace)
             if plain:
                 # Also in its grace: on a full pipe it would wait for a reader until it is killed.
-                for reader in streams.readers():
-                    gathering.enter_context(reader.gathering())
+                gathering = gather(streams)
                 said = await communicate(watch, streams, call.input, drain)
                 out, err = [decode_output(each, *wanted) for each in said]
             else:
