@@ -161,6 +161,7 @@ def test_one_hub_is_used_by_all_threads_at_once() -> None:
     """Each exit is told to one of them."""
     hub = _native.hub()
     told: list[int] = []
+    kept: list[_native.Child] = []  # of one that was given up nobody is told
     program = (b"/bin/true",)
     call = _native.CALL_CLONE
 
@@ -172,6 +173,7 @@ def test_one_hub_is_used_by_all_threads_at_once() -> None:
             )
             for _ in range(30)
         ]
+        kept.extend(children)
         left = {child.id for child in children}
         while left:
             _native.wait_readable(hub.fd, 10**6)
