@@ -1,6 +1,9 @@
 """Threads that spawn at the same moment; on a free-threaded Python, without a GIL between them."""
 
+import contextlib
 import os
+import random
+import signal
 import sys
 import sysconfig
 import threading
@@ -9,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import aiopidfd
+from aiopidfd import _native
 
 from .. import fresh
 
@@ -90,3 +94,93 @@ def test_an_environment_that_other_threads_change() -> None:
         del os.environ[f"AIOPIDFD_TEST_{number}"]
 
     in_threads(changes)
+
+
+def test_threads_that_spawn_signal_wait_and_fork() -> None:
+    """All at once, and on each other's children; each status is told to all who ask."""
+    shared: list[aiopidfd.Child] = []
+
+    def spawns(rng: random.Random) -> None:
+        code = rng.randrange(256)
+        options = {"contain": rng.random() < 0.2, "die_with_parent": rng.random() < 0.2}
+        assert aiopidfd.spawn(f"exit {code}", shell=True, **options).wait() == code
+
+    def shares(rng: random.Random) -> None:
+        del rng
+        shared.append(aiopidfd.spawn(["/bin/sleep", "1000"]))
+
+    def signals(rng: random.Random) -> None:
+        with contextlib.suppress(IndexError, ProcessLookupError):
+            child = rng.choice(shared)
+            child.send_signal(rng.choice([0, signal.SIGCONT, signal.SIGTERM]))
+            assert child.poll() in (None, -signal.SIGTERM)
+
+    def waits(rng: random.Random) -> None:
+        with contextlib.suppress(IndexError, aiopidfd.TimeoutExpired):
+            assert rng.choice(shared).wait(rng.random() / 1000) == -signal.SIGTERM
+
+    def looks(rng: random.Random) -> None:
+        with contextlib.suppress(IndexError, ProcessLookupError):
+            for process in rng.choice(shared).children():
+                process.close()
+
+    def forks(rng: random.Random) -> None:
+        code = rng.randrange(256)
+        child = aiopidfd.fork()
+        if child is None:
+            os._exit(code)
+        assert child.wait() == code
+
+    def hears(rng: random.Random) -> None:
+        hub = _native.hub()
+        child = rng.choice(shared) if shared else aiopidfd.spawn(["/bin/true"])
+        hub.adopt(child._program.native)
+        hub.collect()
+        hub.look_again()
+
+    actions = [spawns, shares, signals, waits, looks, forks, hears]
+
+    def stress(number: int) -> None:
+        rng = random.Random(number)
+        for _ in range(60):
+            rng.choice(actions)(rng)
+
+    in_threads(stress)
+
+    def ends(number: int) -> None:
+        del number
+        for child in shared:
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+            assert child.wait() == -signal.SIGTERM
+
+    in_threads(ends)
+
+
+def test_one_hub_is_used_by_all_threads_at_once() -> None:
+    """Each exit is told to one of them."""
+    hub = _native.hub()
+    told: list[int] = []
+    kept: list[_native.Child] = []  # of one that was given up nobody is told
+    program = (b"/bin/true",)
+    call = _native.CALL_CLONE
+
+    def hears(number: int) -> None:
+        del number
+        children = [
+            _native.spawn(
+                *(hub, call, False, False, 2, False, -1, -1, (), program, program, None, [])
+            )
+            for _ in range(30)
+        ]
+        kept.extend(children)
+        left = {child.id for child in children}
+        while left:
+            _native.wait_readable(hub.fd, 10**6)
+            told.extend(hub.collect()[0])
+            left -= {child.id for child in children if child.state == _native.EXITED}
+            hub.look_again()
+
+    in_threads(hears)
+    told += hub.collect()[0]
+    assert len(set(told)) == 30 * THREADS
