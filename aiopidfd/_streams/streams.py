@@ -54,7 +54,8 @@ class PipeReader(Owner, asyncio.StreamReader):
     """A program's stdout or stderr: an `asyncio.StreamReader` that can also be closed.
 
     It has more than asyncio's: `lines()` and `next_line()`, which have no limit. And its `read()`
-    to the end neither pauses at the limit nor loses anything when it is cancelled.
+    to the end neither pauses at the limit nor loses anything when it is cancelled. When nobody has
+    the reader any more our end is closed, with a ResourceWarning if another process has the other.
     """
 
     # The attributes of asyncio.StreamReader that this class uses, the same in Python 3.11 to 3.15.

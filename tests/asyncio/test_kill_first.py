@@ -100,7 +100,7 @@ async def test_the_streams_cannot_be_opened(
         protocol = asyncio.SubprocessProtocol
         return loop.subprocess_exec(protocol, *sh(COMMIT, str(path)), stderr=None)
 
-    monkeypatch.setattr(process_module, "open_reader", fail)
+    monkeypatch.setattr(process_module, "OutputReader", fail)
     monkeypatch.setattr(transport_module, "ReadPipe", fail)
     with hang_guard():
         for _ in range(ROUNDS // 3):
