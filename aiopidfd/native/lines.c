@@ -12,6 +12,7 @@ typedef struct {
     PyObject *wait;  /* returns a coroutine: the next line, or StopAsyncIteration */
     PyObject *name;  /* "lines" */
     PyObject *line;  /* the line that was awaited and is about to be handed out; else NULL */
+    PyObject *waits; /* what is awaited since the last __anext__, where no line was there; else NULL */
 } LinesObject;
 
 static PyObject *lines_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -43,6 +44,7 @@ static int lines_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->ahead);
     Py_VISIT(self->wait);
     Py_VISIT(self->line);
+    Py_VISIT(self->waits);
     return 0;
 }
 
@@ -52,6 +54,7 @@ static int lines_clear(PyObject *object)
     Py_CLEAR(self->ahead);
     Py_CLEAR(self->wait);
     Py_CLEAR(self->line);
+    Py_CLEAR(self->waits);
     return 0;
 }
 
@@ -85,10 +88,19 @@ static PyObject *lines_itself(PyObject *self)
     return Py_NewRef(self);
 }
 
-/* __await__: returns the iterator itself if a line is there. */
+static PyObject *lines_anext(PyObject *object)
+{
+    Py_CLEAR(((LinesObject *)object)->waits);
+    return Py_NewRef(object);
+}
+
+/* __await__: returns the iterator itself if a line is there. anext(lines, default) calls this again each time
+ * that it is resumed, and must get what it got before. */
 static PyObject *lines_await(PyObject *object)
 {
     LinesObject *self = (LinesObject *)object;
+    if (self->waits)
+        return Py_NewRef(self->waits);
     if (!self->line) {
         PyObject *line = next_line(self);
         if (!line && PyErr_Occurred())
@@ -106,6 +118,7 @@ static PyObject *lines_await(PyObject *object)
         return NULL;
     PyObject *awaited = PyObject_CallMethod(coroutine, "__await__", NULL);
     Py_DECREF(coroutine);
+    self->waits = Py_XNewRef(awaited);
     return awaited;
 }
 
@@ -144,7 +157,7 @@ static PyType_Slot lines_slots[] = {
     {Py_tp_iter, lines_itself}, /* the object that __await__ returns must have this slot */
     {Py_tp_iternext, lines_next},
     {Py_am_aiter, lines_itself},
-    {Py_am_anext, lines_itself},
+    {Py_am_anext, lines_anext},
     {Py_am_await, lines_await},
     {Py_am_send, lines_send},
     {Py_tp_doc, "Lines(ahead, wait): iterates over ahead.lines, and awaits wait() where there is none."},

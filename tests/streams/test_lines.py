@@ -293,6 +293,26 @@ async def test_single_steps_of_the_iteration(encoding: str | None) -> None:
 # A carriage return is told at once
 
 
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
+async def test_anext_with_a_default(encoding: str | None) -> None:
+    """In Python 3.11 it calls __await__ again each time that it is resumed."""
+    with gate() as (read, release, _):
+        script = "echo 1; echo 2; read line; echo 3; sleep 0.05; printf 4"
+        async with await aiopidfd.create_subprocess_exec(
+            *sh(script), stdin=read, stdout=PIPE, encoding=encoding
+        ) as process:
+            lines = process.stdout.lines()
+            found = [await anext(lines, None), await anext(lines, None)]
+            third = asyncio.ensure_future(anext(lines, None))
+            await turns()
+            release()
+            found += [await third, *[await anext(lines, None) for _ in range(3)]]
+    wanted = ["1\n", "2\n", "3\n", "4", None, None]
+    if encoding is None:
+        wanted = [line and line.encode() for line in wanted]
+    assert found == wanted
+
+
 async def test_a_progress_bar_is_told_at_once() -> None:
     with gate() as (read, release, _):
         process = await aiopidfd.create_subprocess_exec(
