@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
-from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
+from .._spawn.options import (
+    Command,
+    Options,
+    OutputChoice,
+    RunOptions,
+    Stdio,
+    is_shell_command,
+    make_request,
+)
 from .._spawn.outputs import NO_OUTPUTS, OnOutput, Outputs, read_choices
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
@@ -181,7 +189,7 @@ async def run_process(
             raise ValueError("stdin and input arguments may not both be used.")
         stdin = subprocess.PIPE if stdin is None else stdin
     if shell is None:
-        shell = isinstance(command, (str, bytes))
+        shell = is_shell_command(command)
     choices = read_choices(stdout, stderr, on_output, (name, errors), stream_sink, capturing=True)
     stdio = (stdin, choices[0].stdio, choices[1].stdio)
     request = make_request(run_process, command, shell, stdio, options)

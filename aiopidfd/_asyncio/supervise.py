@@ -6,7 +6,15 @@ from subprocess import PIPE, CalledProcessError
 from typing import Final, Unpack
 
 from .._pidfd.durations import check_seconds
-from .._spawn.options import Command, Options, OutputChoice, Stdio, SuperviseOptions, make_request
+from .._spawn.options import (
+    Command,
+    Options,
+    OutputChoice,
+    Stdio,
+    SuperviseOptions,
+    is_shell_command,
+    make_request,
+)
 from .._spawn.outputs import OnOutput, Outputs, read_choices
 from .._spawn.sinks import listen
 from .._spawn.terminal import PTY
@@ -95,7 +103,7 @@ async def supervise(
     outputs.check_idle(idle_timeout)
     stdin = PIPE if stdin is None and data is not None else stdin
     stdio = (stdin, choices[0].stdio, choices[1].stdio)
-    shell = isinstance(command, (str, bytes))
+    shell = is_shell_command(command)
     request = make_request(supervise, command, shell, stdio, {**options})
     watch = None
     streams = NO_STREAMS

@@ -3,11 +3,20 @@
 import errno
 import fcntl
 import os
-from typing import Final
+from typing import Any, Final
 
 from .._pidfd.unpatched import epoll
+from .limits import integer, is_number
 
-__all__ = ["FIRST", "above_stdio", "duplicate", "epoll_above_stdio", "pipe_above_stdio"]
+__all__ = [
+    "FIRST",
+    "above_stdio",
+    "duplicate",
+    "epoll_above_stdio",
+    "pipe_above_stdio",
+    "pipe_size",
+    "set_pipe_size",
+]
 
 FIRST: Final = 3
 
@@ -58,3 +67,21 @@ def epoll_above_stdio() -> epoll:
         return new
     with new:
         return epoll.fromfd(duplicate(new.fileno()))
+
+
+def pipe_size(size: Any) -> int:
+    """The option pipesize, as an int of C; -1 to leave it. Raises TypeError, OverflowError."""
+    if size is None:
+        return -1
+    if not is_number(size):
+        raise TypeError("pipesize must be an integer")
+    return integer("pipesize", size)
+
+
+def set_pipe_size(fd: int, size: int) -> None:
+    """Make a pipe hold `size` bytes, if that is positive. Raises OSError that names the option."""
+    if size > 0:
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        except OSError as exc:
+            raise OSError(exc.errno, f"{exc.strerror} (for the option pipesize)") from None

@@ -9,7 +9,9 @@ from typing import Any, Final, TypeAlias, TypeGuard
 
 from .. import _native
 
-__all__ = ["Step", "bond_steps", "is_number", "limit_steps"]
+__all__ = ["MAX_INT", "Step", "bond_steps", "flag", "integer", "is_number", "limit_steps"]
+
+MAX_INT: Final = 2**31 - 1  # of C
 
 Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
 _Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
@@ -85,6 +87,22 @@ def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
 def is_number(value: object) -> TypeGuard[int]:
     """Whether it is an integer but not a bool: True is no user, no descriptor and no limit."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def flag(name: str, value: Any) -> bool:
+    """An option that is on or off: "no" is neither, though Python takes it for true."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return bool(value)
+
+
+def integer(name: str, value: Any) -> int:
+    """An option that is an int of C. Raises TypeError, OverflowError."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if not -MAX_INT - 1 <= value <= MAX_INT:
+        raise OverflowError(f"{name} does not fit into a C int: {value}")
+    return value
 
 
 def _resource(name: Any) -> int:

@@ -6,6 +6,7 @@ from functools import partial
 from subprocess import PIPE
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .blame import open_first
 from .capture import Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
@@ -106,9 +107,9 @@ NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
 
 _SAYS = (
-    "{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, a function that "
-    "takes lines, or a stream to send to; or a list of PIPE, functions, streams and files; not "
-    "{kind}"
+    "{name} must be PIPE, PTY, DEVNULL, a descriptor, an object with fileno(), None, a function "
+    "that takes lines, or a stream to send to; or a list of PIPE, functions, streams and files; "
+    "not {kind}"
 )
 
 
@@ -165,7 +166,7 @@ class _Reading:
             return Output(PIPE, (sink,))
         if hasattr(choice, "fileno"):
             return Output(choice)
-        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__))
+        raise TypeError(_SAYS.format(name=name, kind=type(choice).__name__ + open_first(choice)))
 
     def _list(self, name: str, choices: Sequence[Any]) -> Output:
         if not choices:
@@ -179,7 +180,8 @@ class _Reading:
                 sink = FileSink(choice, *self._text)
             if sink is None:
                 what = repr(choice) if isinstance(choice, int) else type(choice).__name__
-                raise TypeError(_SAYS.format(name=name, kind=f"a list with {what}"))
+                what = f"a list with {what}{open_first(choice)}"
+                raise TypeError(_SAYS.format(name=name, kind=what))
             sinks.append(sink)
         if PIPE in choices and not self._capturing:
             raise ValueError(

@@ -3,10 +3,11 @@
 import errno
 
 from .. import _native
+from .blame import blame_env
 from .cgroups import Cgroup
+from .fds import pipe_size
 from .hub import Hub
 from .kernel import clone_call, other_clone_call
-from .limits import is_number
 from .options import Request
 from .plan import check_fds, make_plan
 from .program import Program
@@ -28,17 +29,13 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
     """
     call = clone_call()
     rest = {**request.options}
-    pipesize = rest.pop("pipesize", -1)
-    if pipesize is not None and not is_number(pipesize):
-        raise TypeError("pipesize must be an integer")
-    if pipesize is not None and pipesize >= 2**31:  # fcntl would take its low bits
-        raise OverflowError(f"pipesize does not fit into a C int: {pipesize}")
+    pipesize = pipe_size(rest.pop("pipesize", None))
     passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
     where = rest.pop("cgroup", None)
     descriptors.open(
         (request.stdin, request.stdout, request.stderr),
         passed,
-        -1 if pipesize is None else pipesize,
+        pipesize,
         where,
         rest.pop("window_size", None),
     )
@@ -83,6 +80,8 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
             if other is None:
                 raise
             call = other
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise blame_env(exc, plan.env) from None
 
 
 def start_blocking(request: Request, descriptors: Descriptors) -> Program:

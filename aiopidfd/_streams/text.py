@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from .._pidfd.owner import Owner
+from .._spawn.blame import named
+from .._spawn.limits import flag
 from .._spawn.text_decoder import TextDecoder
 from .ahead import Ahead
 from .streams import PipeReader, PipeWriter, iterate
@@ -44,9 +46,11 @@ def text_encoding(
 
     Raises:
         LookupError: there is no such text encoding, or no such error handler.
+        TypeError: `text` is no bool; or a name is no string.
         subprocess.SubprocessError: `text` and its older name contradict each other.
     """
-    given = {bool(choice) for choice in (text, universal_newlines) if choice is not None}
+    flags = {"text": text, "universal_newlines": universal_newlines}
+    given = {flag(name, choice) for name, choice in flags.items() if choice is not None}
     if len(given) > 1:
         raise subprocess.SubprocessError(
             "Cannot disambiguate when both text and universal_newlines are supplied but different. "
@@ -54,9 +58,18 @@ def text_encoding(
         )
     if not (text or universal_newlines or encoding or errors):
         return None
+    for option, value in (("encoding", encoding), ("errors", errors)):
+        if value and not isinstance(value, str):
+            raise TypeError(f"{option} must be str, not {type(value).__name__}")
     name = encoding or _default_encoding()
-    " ".encode(name)
-    codecs.lookup_error(errors or "strict")
+    try:
+        " ".encode(name)
+    except (LookupError, ValueError) as exc:  # ValueError: it has a NUL inside
+        raise named(exc, "the option encoding") from None
+    try:
+        codecs.lookup_error(errors or "strict")
+    except (LookupError, ValueError) as exc:
+        raise named(exc, "the option errors") from None
     return name
 
 

@@ -12,7 +12,7 @@ from .._spawn.handle import BlockingTreeHandle
 from .._spawn.options import Command, Env, Options, Stdio, StrOrBytesPath, make_request
 from .._spawn.program import Program
 from .._spawn.start import start_blocking
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio import Descriptors, descriptor_of
 from .._spawn.terminal import PTY
 
 __all__ = ["EncodedOptions", "Popen", "PopenOptions", "TextOptions"]
@@ -149,6 +149,9 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
     def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> Any:
         if PTY in (stdin, stdout, stderr):
             raise ValueError("Popen makes no terminals: use create_subprocess_exec()")
+        for name, choice in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+            if choice is not None:
+                descriptor_of(name, choice)  # it refuses what has none, and says more
         return super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc]
 
     def _execute_child(

@@ -545,7 +545,10 @@ def test_ctrl_c_that_does_not_interrupt_the_sleep_is_seen(wait: str) -> None:
             time.sleep(0.2)
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
-        with subprocess.Popen(["sleep", "60"]) as process, aiopidfd.PidFd.open(process.pid) as handle:
+        with (
+            subprocess.Popen(["sleep", "60"]) as process,
+            aiopidfd.PidFd.open(process.pid) as handle,
+        ):
             thread = threading.Thread(target=interrupt)
             thread.start()
             try:

@@ -1,0 +1,254 @@
+"""A careless call is refused, before anything is started, in words that name what is wrong."""
+
+import asyncio
+import io
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiopidfd
+import aiopidfd.anyio
+from aiopidfd import subprocess
+
+from ..support import hang_guard
+
+NOT = "/no/such/program"
+
+
+async def on_a_loop_of_ours(**options: Any) -> None:
+    loop = asyncio.get_running_loop()
+    aiopidfd.install(loop)
+    try:
+        await loop.subprocess_exec(asyncio.SubprocessProtocol, NOT, **options)
+    finally:
+        aiopidfd.uninstall(loop)
+
+
+# Each way to start a program. If it came to a start, that would raise FileNotFoundError.
+CALLS: dict[str, Callable[..., Any]] = {
+    "create_subprocess_exec": lambda **o: aiopidfd.create_subprocess_exec(NOT, **o),
+    "create_subprocess_shell": lambda **o: aiopidfd.create_subprocess_shell("exit 99", **o),
+    "run_process": lambda **o: aiopidfd.run_process([NOT], **o),
+    "supervise": lambda **o: aiopidfd.supervise([NOT], **o),
+    "run_pipeline": lambda **o: aiopidfd.run_pipeline([NOT], [NOT], **o),
+    "spawn": lambda **o: aiopidfd.spawn([NOT], **o),
+    "Popen": lambda **o: subprocess.Popen([NOT], **o),
+    "subprocess.run": lambda **o: subprocess.run([NOT], **o),
+    "loop.subprocess_exec": on_a_loop_of_ours,
+    "anyio.open_process": lambda **o: aiopidfd.anyio.open_process([NOT], **o),
+    "anyio.run_process": lambda **o: aiopidfd.anyio.run_process([NOT], **o),
+    "anyio.supervise": lambda **o: aiopidfd.anyio.supervise([NOT], **o),
+    "anyio.run_pipeline": lambda **o: aiopidfd.anyio.run_pipeline([NOT], [NOT], **o),
+}
+# The standard class has looked at some options before our part of it does.
+STANDARD = ("Popen", "subprocess.run")
+
+
+async def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    result = function(*args, **options)
+    return await result if isinstance(result, Awaitable) else result
+
+
+async def refused(name: str, error: type[Exception], **options: Any) -> str:
+    with hang_guard(), pytest.raises(error) as caught:
+        await call(CALLS[name], **options)
+    assert type(caught.value) is error
+    return str(caught.value.args[0] if isinstance(caught.value, KeyError) else caught.value)
+
+
+class NoDescriptor:
+    """What some test runners and notebooks put in the place of sys.stdin."""
+
+    def readline(self) -> str:
+        return ""
+
+
+NO_STR = "expected str, bytes or os.PathLike object, not"
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"env": ["A=1"]}, AttributeError, ".* 'items': env must be a mapping of names to values"),
+    ({"env": "A=1"}, AttributeError, ".* 'items': env must be a mapping of names to values"),
+    ({"env": 3}, AttributeError, ".* 'items': env must be a mapping of names to values"),
+    ({"env": {"A": None}}, TypeError, f"{NO_STR} NoneType .*option env, the value of 'A'"),
+    ({"env": {"B": "", "A": 1}}, TypeError, f"{NO_STR} int .*option env, the value of 'A'"),
+    ({"env": {1: "A"}}, TypeError, f"{NO_STR} int .*option env, the name 1"),
+    ({"env": {"PATH": None}}, TypeError, f"{NO_STR} NoneType .*option env, the value of 'PATH'"),
+    ({"env": {"A=B": "C"}}, ValueError, "illegal environment variable name .*env, 'A=B'"),
+    ({"env": {"A": "\0"}}, ValueError, "embedded null byte .*option env, the value of 'A'"),
+    ({"env": {"A": "\ud800"}}, UnicodeEncodeError, ".*surrogates .*option env, the value of 'A'"),
+    ({"cwd": 5}, TypeError, f"{NO_STR} int .*option cwd"),
+    ({"cwd": ["/"]}, TypeError, f"{NO_STR} list .*option cwd"),
+    ({"cwd": "/\0"}, ValueError, "embedded null byte .*option cwd"),
+    ({"cwd": "\ud800"}, UnicodeEncodeError, ".*surrogates .*option cwd"),
+    ({"cwd": "/no/such"}, FileNotFoundError, ".*No such file or directory: '/no/such'$"),
+    ({"cwd": "/dev/null"}, NotADirectoryError, ".*Not a directory: '/dev/null'$"),
+    ({"executable": 5}, TypeError, f"{NO_STR} int .*option executable"),
+    ({"executable": ["/bin/true"]}, TypeError, f"{NO_STR} list .*option executable"),
+    ({"executable": "a\0b"}, ValueError, "embedded null byte .*option executable"),
+    ({"executable": "/no/such"}, FileNotFoundError, ".*No such file or directory: '/no/such'$"),
+    ({"pass_fds": [-1]}, ValueError, r"bad value\(s\) in pass_fds: -1"),
+    ({"pass_fds": [2**40]}, ValueError, r"bad value\(s\) in pass_fds: 1099511627776"),
+    ({"pass_fds": [10**6]}, OSError, ".*Bad file descriptor .*option pass_fds"),
+    ({"user": "nobody at all"}, KeyError, r"getpwnam\(\): name not found: .*option user"),
+    ({"user": ""}, KeyError, r"getpwnam\(\): name not found: .*option user"),
+    ({"group": "no such"}, KeyError, r"getgrnam\(\): name not found: .*option group"),
+    ({"extra_groups": ["no such"]}, KeyError, r"getgrnam\(\): .*option extra_groups"),
+    ({"extra_groups": b"root"}, ValueError, "Groups must be a list, not a string"),
+    ({"umask": 99999}, ValueError, "umask must be at most 0o777, not 0o303237"),
+    ({"stdin": io.StringIO()}, io.UnsupportedOperation, ".*stdin .*StringIO.* PIPE.*`input`"),
+    ({"stdout": io.BytesIO()}, io.UnsupportedOperation, r".*stdout .*BytesIO.* PIPE.* \[file\]"),
+    ({"stdin": NoDescriptor()}, TypeError, r"stdin must be .* with fileno\(\) .*not NoDescriptor$"),
+    ({"stdin": "text"}, TypeError, r"stdin must be PIPE, .*not str; open\(\) the file first"),
+    ({"stdout": "file.txt"}, TypeError, r"stdout must be .*not str; open\(\) the file first"),
+    ({"stderr": Path("x")}, TypeError, r"stderr must be .*not PosixPath; open\(\) the file first"),
+    ({"stdin": 2**40}, OverflowError, "stdin does not fit into a C int: 1099511627776"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "text"), WRONG, ids=str)
+async def test_an_option_is_named(
+    options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    for name in CALLS:
+        if name in STANDARD and {"user", "group", "extra_groups"} & {*options}:
+            continue  # the standard class looks at ids itself
+        said = await refused(name, error, **options)
+        assert re.match(text, said), (name, said)
+
+
+# The command
+
+EMPTY = ["", b"", "  ", "\n", b"\t\n"]
+BY_A_SHELL: dict[str, Callable[..., Any]] = {
+    "run_process": aiopidfd.run_process,
+    "supervise": aiopidfd.supervise,
+    "run_pipeline": aiopidfd.run_pipeline,
+    "the second of run_pipeline": lambda command: aiopidfd.run_pipeline("exit 99", command),
+    "anyio.open_process": aiopidfd.anyio.open_process,
+    "anyio.run_process": aiopidfd.anyio.run_process,
+    "anyio.supervise": aiopidfd.anyio.supervise,
+    "anyio.run_pipeline": aiopidfd.anyio.run_pipeline,
+}
+BY_THEMSELVES: dict[str, Callable[..., Any]] = {
+    **BY_A_SHELL,
+    "spawn": aiopidfd.spawn,
+    "Popen": subprocess.Popen,
+    "subprocess.run": subprocess.run,
+    "create_subprocess_exec": lambda command: aiopidfd.create_subprocess_exec(*command),
+}
+
+
+@pytest.mark.parametrize("command", EMPTY)
+async def test_a_string_that_is_no_command(command: Any) -> None:
+    """A shell would say that all went well."""
+    with hang_guard():
+        for function in BY_A_SHELL.values():
+            with pytest.raises(ValueError, match=r"^the command is empty$"):
+                await call(function, command)
+        async with asyncio.TaskGroup() as group:
+            with pytest.raises(ValueError, match=r"^the command is empty$"):
+                await aiopidfd.start_in(group, command)
+
+
+async def test_who_asks_for_a_shell_gets_one() -> None:
+    """As with asyncio and subprocess."""
+    with hang_guard():
+        assert (await aiopidfd.run_process("", shell=True)).returncode == 0
+        assert await (await aiopidfd.create_subprocess_shell("")).wait() == 0
+        assert subprocess.run("", shell=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "text"),
+    [
+        (["/bin/true", 5], TypeError, r"^expected str, .* not int \(for argument 1 of the comm"),
+        (["/bin/true", "", None], TypeError, r"not NoneType \(for argument 2 of the command\)$"),
+        (["a\0b"], ValueError, r"^embedded null byte \(for argument 0 of the command\)$"),
+        (["/bin/true", "\ud800"], UnicodeEncodeError, r"surrogates .* \(for argument 1 of the com"),
+        (
+            [["ls", "-l"]],
+            TypeError,
+            r"not list .*argument 0 .*: pass the arguments one by one, as ",
+        ),
+        (["ls", ("-l",)], TypeError, r"not tuple .*argument 1 .*: pass the arguments one by one"),
+    ],
+    ids=str,
+)
+async def test_an_argument_is_named(command: Any, error: type[Exception], text: str) -> None:
+    with hang_guard():
+        for function in BY_THEMSELVES.values():
+            with pytest.raises(error, match=text):
+                await call(function, command)
+
+
+async def test_the_one_command_of_a_shell_is_argument_0() -> None:
+    with hang_guard():
+        for function in (aiopidfd.create_subprocess_shell, aiopidfd.run_process):
+            with pytest.raises(ValueError, match=r"embedded null byte .for argument 0 of"):
+                await function("exit\0 99")
+
+
+async def test_a_list_in_the_place_of_a_program() -> None:
+    with hang_guard(), pytest.raises(TypeError, match=r"not list .* one by one, as \*args$"):
+        await aiopidfd.create_subprocess_exec(["ls", "-l"])  # type: ignore[call-overload]
+
+
+async def test_a_pipeline_whose_last_command_is_wrong_starts_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for wrong in ({"stdout": io.StringIO()}, {"pipesize": "x"}, {"pipesize": 2**40}):
+        for run_pipeline in (aiopidfd.run_pipeline, aiopidfd.anyio.run_pipeline):
+            with hang_guard(), pytest.raises((TypeError, ValueError, OverflowError)):
+                await run_pipeline(["touch", str(made)], ["true"], **wrong)  # type: ignore[operator]
+    with hang_guard(), pytest.raises(TypeError):
+        await aiopidfd.run_pipeline(["touch", str(made)], ["true", 5])  # type: ignore[list-item]
+    assert not made.exists()
+
+
+# What only some functions take
+
+SOME: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"limit": 0}, ValueError, "Limit cannot be <= 0"),
+    ({"limit": -1}, ValueError, "Limit cannot be <= 0"),
+    ({"limit": float("nan")}, ValueError, "Limit cannot be <= 0"),
+    ({"limit": "64"}, TypeError, "limit must be a number of bytes, not str"),
+    ({"limit": None}, TypeError, "limit must be a number of bytes, not NoneType"),
+    ({"limit": True}, TypeError, "limit must be a number of bytes, not bool"),
+    ({"encoding": "nope"}, LookupError, "unknown encoding: nope .for the option encoding"),
+    ({"encoding": "base64"}, LookupError, "'base64' is not a text encoding.*option encoding"),
+    ({"encoding": "a\0"}, ValueError, "embedded null character .for the option encoding"),
+    ({"encoding": 5}, TypeError, "encoding must be str, not int"),
+    ({"errors": "nope"}, LookupError, "unknown error handler name 'nope' .for the option errors"),
+    ({"errors": 5}, TypeError, "errors must be str, not int"),
+    ({"text": "yes"}, TypeError, "text must be True or False, not str"),
+    ({"text": []}, TypeError, "text must be True or False, not list"),
+    ({"universal_newlines": "no"}, TypeError, "universal_newlines must be True or False, not str"),
+]
+TAKES = {
+    "limit": ["create_subprocess_exec", "create_subprocess_shell"],
+    "universal_newlines": ["create_subprocess_exec", "create_subprocess_shell", "run_process"],
+}
+TEXT = [*TAKES["universal_newlines"], "supervise", "run_pipeline", "anyio.supervise"]
+
+
+@pytest.mark.parametrize(("options", "error", "text"), SOME, ids=str)
+async def test_an_option_of_some(
+    options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    (option,) = options
+    for name in TAKES.get(option, TEXT):
+        said = await refused(name, error, **options)
+        assert re.match(text, said), (name, said)
+
+
+async def test_a_limit_that_is_none() -> None:
+    process = await aiopidfd.create_subprocess_exec(
+        "echo",
+        "x",
+        stdout=aiopidfd.PIPE,
+        limit=float("inf"),  # type: ignore[arg-type]
+    )
+    with hang_guard():
+        assert await process.communicate() == (b"x\n", None)
