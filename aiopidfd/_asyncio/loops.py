@@ -237,13 +237,15 @@ def install(
         shutdown_grace: as for `EventLoop`.
 
     Raises:
-        RuntimeError: there is no running loop.
+        RuntimeError: there is no running loop; or the loop is closed.
         TypeError: not an event loop, or one whose methods cannot be replaced; or `shutdown_grace`
             is not a number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
     _check_grace(shutdown_grace)
     loop = _the_loop("install()", loop)
+    if loop.is_closed():
+        raise RuntimeError("Event loop is closed")
     if isinstance(loop, SubprocessMethods):
         if shutdown_grace is not None:
             loop.shutdown_grace = shutdown_grace

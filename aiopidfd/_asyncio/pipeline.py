@@ -16,6 +16,7 @@ from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
 from .process import GRACE, Streams, send_input, start_process
 from .run import input_bytes
 from .shutdown import end_all
+from .start import running_loop
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -111,10 +112,12 @@ async def run_pipeline(
         Exception: what a function or a stream for an output raised; the programs were ended.
         ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `create_subprocess_exec`. If one program cannot be
-            started, those before it are ended.
+            started, those before it are ended. Where a command is wrong, none is started.
+        RuntimeError: as `run_process`.
     """
     check_seconds(grace=grace, timeout=timeout, drain=drain, idle_timeout=idle_timeout)
     check_limit(output_limit, on_limit)
+    running_loop("run_pipeline()")
     name = text_encoding(text, encoding, errors)
     data = input_bytes(input, name, errors)
     if data is not None and stdin is not None:

@@ -28,7 +28,7 @@ from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter, text_encoding
 from .attend import DRAIN, attend, make_pumps
 from .shutdown import end
-from .start import start_on_loop
+from .start import running_loop, start_on_loop
 from .watch import Watch
 
 __all__ = [
@@ -411,6 +411,7 @@ async def _create(
     text: tuple[bool | None, str | None, str | None],
     options: dict[str, Any],
 ) -> Process | TextProcess:
+    running_loop(f"{function.__name__}()")
     take_fixed(options, shell=shell, bufsize=0)
     check_seconds(grace=grace or 0)
     text_wanted, encoding, errors = text

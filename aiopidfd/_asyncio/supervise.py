@@ -24,6 +24,7 @@ from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .run import input_bytes
 from .shutdown import end
+from .start import running_loop
 
 __all__ = ["start_in", "supervise"]
 
@@ -94,6 +95,7 @@ async def supervise(
         ExceptionGroup: several of these errors.
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
+    running_loop("supervise()")
     name = text_encoding(text, encoding, errors)
     data = input_bytes(input, name, errors)
     if data is not None and stdin not in (None, PTY):
@@ -171,6 +173,7 @@ async def start_in(
             f"group must be an asyncio.TaskGroup, not {kind}; with one of anyio's use "
             "aiopidfd.anyio.supervise"
         )
+    running_loop("start_in()")
     if not options.keys() <= _TAKEN:
         from .._spawn.keywords import refuse  # only an error needs this module
 

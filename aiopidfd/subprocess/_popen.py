@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 
 from .. import _native
 from .._pidfd.durations import check_seconds
+from .._pidfd.owner import Owner
 from .._spawn.handle import BlockingTreeHandle
 from .._spawn.options import Command, Env, Options, Stdio, StrOrBytesPath, make_request
 from .._spawn.program import Program
@@ -82,7 +83,7 @@ class TextOptions(EncodedOptions, total=False):
     text: bool | None
 
 
-class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
+class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
     """A program that was started invisibly. This is a subclass of `subprocess.Popen`; see there.
 
     All methods may be called from any thread. Waiting releases the GIL and starts no thread.
@@ -219,9 +220,19 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
             exc.timeout = timeout or 0  # before Python 3.15 it is the time that was left
             raise
 
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit. See `subprocess.Popen.wait`.
+
+        Raises:
+            subprocess.TimeoutExpired: the program still runs.
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            TypeError, ValueError: not a number of seconds.
+        """
+        check_seconds(timeout=timeout)
+        return super().wait(timeout)
+
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:
-            check_seconds(timeout=timeout)
             try:
                 self.returncode = self._program.wait(timeout)
             except subprocess.TimeoutExpired:

@@ -2,18 +2,21 @@
 
 import asyncio
 import io
+import os
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import uvloop
 
 import aiopidfd
 import aiopidfd.anyio
 from aiopidfd import subprocess
 
-from ..support import hang_guard
+from ..support import HOLD_STDOUT, gate, hang_guard
 
 NOT = "/no/such/program"
 
@@ -252,3 +255,146 @@ async def test_a_limit_that_is_none() -> None:
     )
     with hang_guard():
         assert await process.communicate() == (b"x\n", None)
+
+
+# Keywords by another name
+
+
+async def test_hints_for_keywords_of_subprocess() -> None:
+    for name in ("supervise", "run_pipeline", "anyio.supervise"):
+        said = await refused(name, TypeError, universal_newlines=True)
+        assert said.endswith("'universal_newlines': it is called 'text' here")
+    for name in ("spawn", "anyio.open_process", "anyio.run_process", "anyio.run_pipeline"):
+        said = await refused(name, TypeError, universal_newlines=True)
+        assert "it is the older name of `text`; aiopidfd.create_subprocess_exec()" in said
+    for name in ("supervise", "run_pipeline", "anyio.open_process", "anyio.supervise"):
+        said = await refused(name, TypeError, shell=True)
+        assert "a command that is one string is run by a shell; run_process()" in said
+    async with asyncio.TaskGroup() as group:
+        with pytest.raises(TypeError, match="it is called 'text' here"):
+            await aiopidfd.start_in(group, [NOT], universal_newlines=True)  # type: ignore[call-arg]
+
+
+# Durations that are over
+
+OVER = [0, -0.0, -1, -float("inf")]
+
+
+@pytest.mark.parametrize("seconds", OVER, ids=str)
+async def test_a_timeout_of_less_than_nothing_has_passed(seconds: float) -> None:
+    """As with subprocess."""
+    command = ["sleep", "1000"]
+    calls: list[Callable[[], Any]] = [
+        lambda: aiopidfd.run_process(command, timeout=seconds, grace=0),
+        lambda: aiopidfd.run_process(command, idle_timeout=seconds, grace=0),
+        lambda: aiopidfd.run_pipeline(command, command, timeout=seconds, grace=0),
+        lambda: aiopidfd.run_pipeline(command, command, idle_timeout=seconds, grace=0),
+        lambda: aiopidfd.supervise(command, stdout=print, idle_timeout=seconds, grace=0),
+        lambda: aiopidfd.anyio.run_process(command, idle_timeout=seconds, grace=0),
+        lambda: aiopidfd.anyio.run_pipeline(command, command, idle_timeout=seconds, grace=0),
+        lambda: aiopidfd.anyio.supervise(command, stdout=print, idle_timeout=seconds, grace=0),
+        lambda: subprocess.run(command, timeout=seconds),
+        lambda: subprocess.call(command, timeout=seconds),
+        lambda: subprocess.check_call(command, timeout=seconds),
+        lambda: subprocess.check_output(command, timeout=seconds),
+    ]
+    with hang_guard():
+        for function in calls:
+            with pytest.raises(aiopidfd.TimeoutExpired) as caught:
+                await call(function)
+            assert caught.value.timeout == seconds
+
+
+@pytest.mark.parametrize("seconds", OVER, ids=str)
+async def test_a_drain_of_less_than_nothing_has_passed(seconds: float) -> None:
+    for run_process in (aiopidfd.run_process, aiopidfd.anyio.run_process):
+        with gate() as (read, _, _), hang_guard():
+            result = await run_process(HOLD_STDOUT + "echo x", stdin=read, drain=seconds)
+        assert result.stdout == b"x\n"
+
+
+# Where there is no loop, or another one
+
+NEED_ASYNCIO: dict[str, Callable[[], Any]] = {
+    "create_subprocess_exec": lambda: aiopidfd.create_subprocess_exec(NOT),
+    "create_subprocess_shell": lambda: aiopidfd.create_subprocess_shell("exit 99"),
+    "run_process": lambda: aiopidfd.run_process([NOT]),
+    "run_pipeline": lambda: aiopidfd.run_pipeline([NOT]),
+    "supervise": lambda: aiopidfd.supervise([NOT]),
+    "start_in": lambda: aiopidfd.start_in(asyncio.TaskGroup(), [NOT]),
+}
+NEED_A_LOOP: dict[str, tuple[Callable[[], Any], str]] = {
+    "run_in_fork": (lambda: aiopidfd.run_in_fork(int), r"fork\(\) needs none"),
+    "shutdown": (aiopidfd.shutdown, r"is ended by its kill_tree\(\)"),
+    "wait_pid": (lambda: aiopidfd.wait_pid(os.getpid()), r"PidFd\.wait_blocking\(\) needs none"),
+}
+
+
+@pytest.mark.parametrize("name", NEED_ASYNCIO)
+def test_without_asyncio_it_says_what_to_use(name: str) -> None:
+    begin = rf"^{name}\(\) needs a running event loop of asyncio; "
+    with pytest.raises(RuntimeError, match=begin + r"in plain code use aiopidfd\.spawn\(\)"):
+        NEED_ASYNCIO[name]().send(None)
+    with pytest.raises(RuntimeError, match=begin + r"on trio use aiopidfd\.anyio"):
+        trio.run(NEED_ASYNCIO[name])
+
+
+@pytest.mark.parametrize("name", NEED_A_LOOP)
+def test_without_a_loop_it_says_what_to_use(name: str) -> None:
+    function, instead = NEED_A_LOOP[name]
+    begin = rf"^{name}\(\) needs a running event loop of asyncio or trio; .*"
+    with pytest.raises(RuntimeError, match=begin + instead):
+        function().send(None)
+
+
+def test_without_a_loop_a_pidfd_says_what_to_use() -> None:
+    with aiopidfd.PidFd.open(os.getpid()) as handle:
+        with pytest.raises(RuntimeError, match=r"^PidFd\.wait\(\) needs .*; wait_blocking\(\) ne"):
+            handle.wait().send(None)
+        with pytest.raises(RuntimeError, match=r"^wait_pidfd\(\) needs .*; PidFd\.wait_blocking"):
+            aiopidfd.wait_pidfd(handle.fileno()).send(None)
+
+
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_closed_loop(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    loop = make()
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        aiopidfd.install(loop)
+    aiopidfd.uninstall(loop)
+
+
+# A process in the place of a number
+
+
+async def test_a_process_in_the_place_of_a_number() -> None:
+    with aiopidfd.spawn(["sleep", "1000"]) as child, aiopidfd.PidFd.from_process(child) as handle:
+        for thing in (child, handle):
+            for function in (
+                aiopidfd.wait_pid,
+                aiopidfd.wait_pidfd,
+                aiopidfd.PidFd,
+                aiopidfd.PidFd.open,
+                aiopidfd.PidFd.from_fd,
+                aiopidfd.PidFd.from_proc,
+            ):
+                kind = type(thing).__name__
+                with pytest.raises(TypeError, match=f"an integer, not {kind}: call its own"):
+                    await call(function, thing)
+        child.kill()
+
+
+@pytest.mark.parametrize("number", [2**31, 2**70])
+async def test_a_pid_beyond_all(number: int) -> None:
+    for function in (aiopidfd.wait_pid, aiopidfd.PidFd.open):
+        with pytest.raises(OverflowError, match=f"not a process id: {number}"):
+            await call(function, number)
+
+
+def test_what_is_no_socket() -> None:
+    with aiopidfd.PidFd.open(os.getpid()) as handle:
+        for function in (handle.send, aiopidfd.PidFd.receive, aiopidfd.PidFd.from_peer):
+            with pytest.raises(TypeError, match="a socket is needed, not int"):
+                function(5)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"to must be one of handle, .*, not \[\]"):
+            handle.send_signal(0, to=[])  # type: ignore[arg-type]
