@@ -154,17 +154,13 @@ def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[
 def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
     """Finish a new loop of ours. If its grace is not a number of seconds, the loop is closed."""
     try:
-        _check_grace(shutdown_grace)
+        check_seconds(shutdown_grace=shutdown_grace)
     except (TypeError, ValueError):
         cast("asyncio.AbstractEventLoop", loop).close()
         raise
     if shutdown_grace is not None:
         loop.shutdown_grace = shutdown_grace
     prepare_early()
-
-
-def _check_grace(grace: float | None) -> None:
-    check_seconds(grace=0 if grace is None else grace)
 
 
 def prepare_early() -> None:
@@ -242,7 +238,7 @@ def install(
             is not a number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
-    _check_grace(shutdown_grace)
+    check_seconds(shutdown_grace=shutdown_grace)
     loop = _the_loop("install()", loop)
     if loop.is_closed():
         raise RuntimeError("Event loop is closed")

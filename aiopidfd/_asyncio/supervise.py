@@ -96,6 +96,8 @@ async def supervise(
     """
     check_seconds(grace=grace, drain=drain, idle_timeout=idle_timeout)
     running_loop("supervise()")
+    if started is not None and not callable(started):
+        raise TypeError(f"started must be a function, not {type(started).__name__}")
     name = text_encoding(text, encoding, errors)
     data = input_bytes(input, name, errors)
     if data is not None and stdin not in (None, PTY):

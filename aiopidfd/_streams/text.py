@@ -299,6 +299,8 @@ class TextWriter(Owner):
 
     def write(self, text: str) -> None:
         """Write text. `drain` waits until the program has taken enough of it."""
+        if not isinstance(text, str):  # each codec would say it in another way
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self.buffer.write(self._encoder.encode(text))
 
     def writelines(self, lines: Iterable[str]) -> None:

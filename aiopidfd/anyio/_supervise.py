@@ -105,6 +105,7 @@ async def supervise(
     stdin = PIPE if stdin is None and data is not None else stdin
     stdio = (stdin, choices[0].stdio, choices[1].stdio)
     request = make_anyio_request(supervise, command, stdio, options)
+    tell_started = task_status.started  # before anything is started: it may be no task status
     process: Running | None = None
     try:
         process = await start_process(request)
@@ -112,7 +113,7 @@ async def supervise(
         pumps = make_pumps(process.stdout, process.stderr, outputs, silence)
         handle = Process(process)  # it warns if it is dropped while the program runs
         try:
-            task_status.started(handle)
+            tell_started(handle)
         except BaseException:
             await process.end(grace)
             raise

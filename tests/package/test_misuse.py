@@ -398,3 +398,44 @@ def test_what_is_no_socket() -> None:
                 function(5)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"to must be one of handle, .*, not \[\]"):
             handle.send_signal(0, to=[])  # type: ignore[arg-type]
+
+
+# What is found out before the start
+
+
+async def test_what_is_told_of_the_start_is_looked_at_before() -> None:
+    with hang_guard():
+        for started in ("print", 5, []):
+            with pytest.raises(TypeError, match="started must be a function, not "):
+                await aiopidfd.supervise([NOT], started=started)  # type: ignore[arg-type]
+        with pytest.raises(AttributeError, match="has no attribute 'started'"):
+            await aiopidfd.anyio.supervise([NOT], task_status=print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("grace", "error", "text"),
+    [
+        (-1, ValueError, "shutdown_grace must not be negative: -1"),
+        ("5", TypeError, "shutdown_grace must be a number of seconds, not str"),
+        (float("nan"), ValueError, "shutdown_grace must be a number of seconds, not NaN"),
+    ],
+)
+async def test_a_grace_by_its_own_name(grace: Any, error: type[Exception], text: str) -> None:
+    for function in (aiopidfd.install, aiopidfd.EventLoop, aiopidfd.UvloopEventLoop):
+        with pytest.raises(error, match=f"^{text}$"):
+            function(shutdown_grace=grace)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "utf-16"])
+async def test_bytes_for_a_stream_of_text(encoding: str) -> None:
+    """In one wording, whatever the codec."""
+    process = await aiopidfd.create_subprocess_exec(
+        "cat", stdin=aiopidfd.PIPE, stdout=aiopidfd.PIPE, encoding=encoding
+    )
+    assert process.stdin is not None
+    for wrong in (b"x", None, 5):
+        kind = type(wrong).__name__
+        with pytest.raises(TypeError, match=rf"^write\(\) argument must be str, not {kind}$"):
+            process.stdin.write(wrong)  # type: ignore[arg-type]
+    with hang_guard():
+        assert await process.communicate() == ("", None)
