@@ -37,7 +37,7 @@ def limit_steps(
     """The steps that limit a program. Raises TypeError and ValueError."""
     steps: _Steps = []
     if scheduler is not None:
-        policy, priority = _pair("scheduler", scheduler)
+        policy, priority = [integer("scheduler", n) for n in _pair("scheduler", scheduler)]
         call = (_native.SYS_sched_setscheduler, 0, policy, struct.pack("=i", priority))
         steps.append(("scheduler", call))
     if nice is not None:
@@ -108,7 +108,7 @@ def integer(name: str, value: Any) -> int:
 def _resource(name: Any) -> int:
     """The number of a resource of setrlimit(2), from its number or its name (RLIMIT_ optional)."""
     if isinstance(name, int):
-        return name
+        return integer("a key of rlimits", name)
     if isinstance(name, str):
         number = getattr(resource, f"RLIMIT_{name.upper().removeprefix('RLIMIT_')}", None)
         if isinstance(number, int):

@@ -1,6 +1,7 @@
 """A program's two outputs: what the caller has chosen for them, and what is kept of them."""
 
 import inspect
+import io
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from subprocess import PIPE
@@ -177,6 +178,7 @@ class _Reading:
                 continue
             sink = self._sink(name, choice)
             if sink is None and hasattr(choice, "write"):
+                _check_file(name, choice)
                 sink = FileSink(choice, *self._text)
             if sink is None:
                 what = repr(choice) if isinstance(choice, int) else type(choice).__name__
@@ -205,6 +207,15 @@ class _Reading:
         if callable(choice) and not hasattr(choice, "fileno"):
             return Lines(choice, decode)
         return None
+
+
+def _check_file(name: str, file: Any) -> None:
+    """Refuse a file that cannot be written to, before there is something to write."""
+    if getattr(file, "closed", False) is True:
+        raise ValueError(f"I/O operation on closed file (for the option {name})")
+    writable = getattr(file, "writable", None)
+    if callable(writable) and writable() is False:
+        raise io.UnsupportedOperation(f"not writable (for the option {name})")
 
 
 def _with_callback(

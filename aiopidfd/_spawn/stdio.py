@@ -227,7 +227,7 @@ class Descriptors:
 
     def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
         if is_number(where):
-            return self._duplicate(where, option)
+            return self._duplicate(integer(option, where), option)
         if not isinstance(where, (str, bytes, os.PathLike)):
             kind = type(where).__name__
             raise TypeError(f"{option} must be a path or a directory's descriptor, not {kind}")
@@ -274,4 +274,6 @@ def descriptor_of(name: str, choice: Any) -> int:
         raise named(exc, f"the option {name}") from None
     if not is_number(fd):
         raise TypeError(f"{name}.fileno() returned a non-integer")
+    if fd < 0:  # a socket that is closed; to subprocess it is as good as None
+        raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)} (for the option {name})")
     return fd

@@ -1,6 +1,7 @@
 """`Popen`: the standard class, except for how the program is started and its end is learned."""
 
 import contextlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from .. import _native
 from .._pidfd.durations import check_seconds
 from .._pidfd.owner import Owner
 from .._spawn.handle import BlockingTreeHandle
+from .._spawn.keywords import refuse
 from .._spawn.options import Command, Env, Options, Stdio, StrOrBytesPath, make_request
 from .._spawn.program import Program
 from .._spawn.start import start_blocking
@@ -54,6 +56,7 @@ _STANDARD: Final[dict[str, object]] = {
 }
 _DEFAULTS: Final = tuple(_STANDARD.values())
 _OURS: Final = Options.__annotations__.keys() - _STANDARD.keys() - {"pipesize"}
+_KNOWN: Final = frozenset(inspect.signature(_StandardPopen.__init__).parameters) | _OURS
 
 
 class PopenOptions(Options, total=False):
@@ -144,6 +147,8 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
             TypeError, ValueError: bad arguments; raised before anything is started. This includes
                 PTY, and `preexec_fn`: no Python code can run safely between clone and exec.
         """
+        if not options.keys() <= _KNOWN:
+            refuse(Popen, options, _KNOWN)
         self._ours = {name: options.pop(name) for name in _OURS & options.keys()}
         super().__init__(args, *popenargs, **options)
 

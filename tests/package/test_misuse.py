@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ class NoDescriptor:
         return ""
 
 
+CLOSED = socket.socket()  # its number is -1, which to subprocess is as good as None
+CLOSED.close()
+
 NO_STR = "expected str, bytes or os.PathLike object, not"
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -108,6 +112,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"stdout": "file.txt"}, TypeError, r"stdout must be .*not str; open\(\) the file first"),
     ({"stderr": Path("x")}, TypeError, r"stderr must be .*not PosixPath; open\(\) the file first"),
     ({"stdin": 2**40}, OverflowError, "stdin does not fit into a C int: 1099511627776"),
+    ({"stdout": CLOSED}, OSError, ".*Bad file descriptor .for the option stdout"),
+    ({"scheduler": (2**70, 0)}, OverflowError, "scheduler does not fit into a C int"),
+    ({"scheduler": (0, 2**40)}, OverflowError, "scheduler does not fit into a C int"),
+    ({"rlimits": {2**70: 1}}, OverflowError, "a key of rlimits does not fit into a C int"),
+    ({"cgroup": 2**40}, OverflowError, "cgroup does not fit into a C int"),
 ]
 
 
@@ -273,6 +282,36 @@ async def test_hints_for_keywords_of_subprocess() -> None:
     async with asyncio.TaskGroup() as group:
         with pytest.raises(TypeError, match="it is called 'text' here"):
             await aiopidfd.start_in(group, [NOT], universal_newlines=True)  # type: ignore[call-arg]
+
+
+def test_hints_of_popen() -> None:
+    """The standard class says nothing of what others take."""
+    for function in (subprocess.Popen, subprocess.run, subprocess.call):
+        with pytest.raises(TypeError, match=r"^Popen\(\) got .* 'grace': aiopidfd\.create_sub"):
+            function([NOT], grace=5)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=r"^Popen\(\) got .* 'rlimit': did you mean 'rlimits'"):
+            function([NOT], rlimit={})  # type: ignore[call-overload]
+
+
+# Files that nothing can be written to
+
+
+async def test_a_file_of_a_sink(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with file.open("w") as closed:
+        pass
+    for run in (
+        aiopidfd.run_process,
+        aiopidfd.supervise,
+        aiopidfd.run_pipeline,
+        aiopidfd.anyio.run_process,
+        aiopidfd.anyio.supervise,
+        aiopidfd.anyio.run_pipeline,
+    ):
+        with pytest.raises(ValueError, match=r"on closed file .for the option stdout"):
+            await run([NOT], stdout=[closed])
+        with file.open() as other, pytest.raises(io.UnsupportedOperation, match="not writable"):
+            await run([NOT], stderr=[other])
 
 
 # Durations that are over
