@@ -14,22 +14,14 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
+from .arguments import flag, is_number, not_a_number
 from .backend import check_loop
 from .durations import Deadline, check_seconds, nanoseconds
 from .held import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
 from .owner import Lent, Owner
 from .unpatched import EPOLLIN, epoll
-from .wait import (
-    Patience,
-    Unsettled,
-    exit_status,
-    has_exited,
-    is_integer,
-    not_an_integer,
-    open_pidfd,
-    until_settled,
-)
+from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
 
 __all__ = ["DroppablePidFd", "NoHandleError", "PidFd"]
 
@@ -75,6 +67,7 @@ class PidFd(Owner):
         Raises:
             OSError: EBADF: it is not a pidfd. It is still yours.
         """
+        flag("kill_on_close", kill_on_close)
         _check(fd)
         os.set_inheritable(fd, False)
         self._fd = fd
@@ -106,7 +99,8 @@ class PidFd(Owner):
             TypeError, ValueError, OverflowError: not a process id.
             OSError: EINVAL: the kernel has no handles to threads; EMFILE and the like.
         """
-        return cls._owning(open_pidfd(pid, _PIDFD_THREAD if thread else 0), kill_on_close)
+        flags = _PIDFD_THREAD if flag("thread", thread) else 0
+        return cls._owning(open_pidfd(pid, flags), kill_on_close)
 
     @classmethod
     def from_fd(cls, fd: int, *, kill_on_close: bool = False) -> Self:
@@ -128,8 +122,8 @@ class PidFd(Owner):
                 that which is mounted here.
             TypeError: no descriptor; a path must be opened first.
         """
-        if not is_integer(directory):
-            raise not_an_integer("directory", directory, "os.open() gives one for a path")
+        if not is_number(directory):
+            raise not_a_number("directory", directory, "os.open() gives one for a path")
         _check_process_directory(directory)
         if os.fstat(directory).st_dev != os.stat("/proc").st_dev:
             raise OSError(errno.EXDEV, "not a directory of the /proc that is mounted here")
@@ -387,6 +381,7 @@ class PidFd(Owner):
             ValueError: the handle is closed, or was closed during the wait.
             RuntimeError: no loop runs here.
         """
+        flag("reap", reap)
         check_loop("PidFd.wait()", "wait_blocking() needs none")
         with self._waiting() as (fd, news):
             return await until_settled(lambda: self._status(fd, reap), news.fileno())
@@ -403,6 +398,7 @@ class PidFd(Owner):
             ValueError: the handle is closed, or was closed during the wait; or not a number (NaN).
             TypeError: not a number of seconds.
         """
+        flag("reap", reap)
         check_seconds(timeout=timeout)
         deadline = Deadline(timeout)
         with self._waiting() as (fd, news):
@@ -509,8 +505,8 @@ def _check_socket(connection: object) -> None:
 
 def _check(fd: int) -> None:
     """Raise OSError, EBADF, if `fd` is not a pidfd."""
-    if not is_integer(fd):
-        raise not_an_integer("fd", fd)
+    if not is_number(fd):
+        raise not_a_number("fd", fd)
     _fdinfo_pid(fd)
 
 

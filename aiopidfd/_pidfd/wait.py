@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .. import _native
+from .arguments import flag, is_number, not_a_number
 from .backend import check_loop, readable, sleep
 
 __all__ = [
@@ -19,8 +20,6 @@ __all__ = [
     "Unsettled",
     "exit_status",
     "has_exited",
-    "is_integer",
-    "not_an_integer",
     "open_pidfd",
     "returncode",
     "until_settled",
@@ -91,6 +90,7 @@ async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
         OSError: EMFILE and the like.
         RuntimeError: no loop runs here. The text says what blocks instead.
     """
+    flag("reap", reap)
     pidfd = open_pidfd(pid)
     try:
         check_loop("wait_pid()")
@@ -107,26 +107,13 @@ def open_pidfd(pid: int, flags: int = 0) -> int:
         TypeError, ValueError, OverflowError: not a process id.
         OSError: EMFILE and the like.
     """
-    if not is_integer(pid):
-        raise not_an_integer("pid", pid)
+    if not is_number(pid):
+        raise not_a_number("pid", pid)
     if pid <= 0:
         raise ValueError(f"not a process id: {pid}")
     if pid > _MAX_PID:
         raise OverflowError(f"not a process id: {pid}")
     return os.pidfd_open(pid, flags)
-
-
-def is_integer(value: object) -> bool:
-    """Whether it is an integer, which True is not here."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def not_an_integer(name: str, value: object, hint: str = "") -> TypeError:
-    """The error for what is no integer. A process is none, and has all that is needed itself."""
-    if hasattr(value, "wait"):
-        hint = "call its own wait(); and PidFd.from_process() makes a handle to a process"
-    text = f"{name} must be an integer, not {type(value).__name__}"
-    return TypeError(f"{text}: {hint}" if hint else text)
 
 
 async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
@@ -139,11 +126,12 @@ async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
 
     Raises:
         OSError: EBADF: it is not a pidfd.
-        TypeError: it is no integer. A `PidFd` has a `wait` of its own.
+        TypeError: it is no integer. A `PidFd` has a `wait` of its own. Or `reap` is no bool.
         RuntimeError: no loop runs here. The text says what blocks instead.
     """
-    if not is_integer(pidfd):
-        raise not_an_integer("pidfd", pidfd)
+    if not is_number(pidfd):
+        raise not_a_number("pidfd", pidfd)
+    flag("reap", reap)
     check_loop("wait_pidfd()")
     with contextlib.suppress(ProcessLookupError, PermissionError):  # these come of pidfds only
         signal.pidfd_send_signal(pidfd, 0)

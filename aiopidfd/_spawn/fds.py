@@ -5,8 +5,9 @@ import fcntl
 import os
 from typing import Any, Final
 
+from .._pidfd.arguments import is_number
 from .._pidfd.unpatched import epoll
-from .limits import integer, is_number
+from .limits import integer
 
 __all__ = [
     "FIRST",

@@ -5,11 +5,12 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 from .. import _native
+from .._pidfd.arguments import is_number
 
-__all__ = ["MAX_INT", "Step", "bond_steps", "flag", "integer", "is_number", "limit_steps"]
+__all__ = ["MAX_INT", "Step", "bond_steps", "integer", "limit_steps"]
 
 MAX_INT: Final = 2**31 - 1  # of C
 
@@ -82,18 +83,6 @@ def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
         number = _in_range("die_with_parent", number, 1, signal.NSIG - 1)
         steps.append(("die_with_parent", (_native.SYS_prctl, _PR_SET_PDEATHSIG, number, 0, 0, 0)))
     return steps
-
-
-def is_number(value: object) -> TypeGuard[int]:
-    """Whether it is an integer but not a bool: True is no user, no descriptor and no limit."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def flag(name: str, value: Any) -> bool:
-    """An option that is on or off: "no" is neither, though Python takes it for true."""
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
-    return bool(value)
 
 
 def integer(name: str, value: Any) -> int:

@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 from warnings import warn
 
 from .. import _native
+from .._pidfd.arguments import flag, is_number
 from .blame import blame_argument, encode, named, no_nul
 from .cgroups import Cgroup
 from .containment import check_containment
-from .limits import MAX_INT, Step, bond_steps, flag, integer, is_number, limit_steps
+from .limits import MAX_INT, Step, bond_steps, integer, limit_steps
 from .options import Command, Env, StrOrBytesPath
 
 __all__ = ["Plan", "check_command", "check_fds", "make_plan"]

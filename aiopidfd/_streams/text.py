@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
+from .._pidfd.arguments import flag
 from .._pidfd.owner import Owner
 from .._spawn.blame import named
-from .._spawn.limits import flag
 from .._spawn.text_decoder import TextDecoder
 from .ahead import Ahead
 from .streams import PipeReader, PipeWriter, iterate

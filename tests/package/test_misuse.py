@@ -423,6 +423,24 @@ async def test_a_process_in_the_place_of_a_number() -> None:
         child.kill()
 
 
+async def test_what_is_on_or_off() -> None:
+    """A "no" that Python takes for true would reap, or kill."""
+    pid = os.getpid()
+    with aiopidfd.PidFd.open(pid) as handle:
+        calls: list[tuple[str, Callable[..., Any]]] = [
+            ("reap", lambda **o: aiopidfd.wait_pid(pid, **o)),
+            ("reap", lambda **o: aiopidfd.wait_pidfd(handle.fileno(), **o)),
+            ("reap", handle.wait),
+            ("reap", lambda **o: handle.wait_blocking(0, **o)),
+            ("thread", lambda **o: aiopidfd.PidFd.open(pid, **o)),
+            ("kill_on_close", lambda **o: aiopidfd.PidFd.open(pid, **o)),
+            ("kill_on_close", lambda **o: aiopidfd.PidFd.from_fd(handle.fileno(), **o)),
+        ]
+        for name, function in calls:
+            with pytest.raises(TypeError, match=f"^{name} must be True or False, not str$"):
+                await call(function, **{name: "no"})
+
+
 @pytest.mark.parametrize("number", [2**31, 2**70])
 async def test_a_pid_beyond_all(number: int) -> None:
     for function in (aiopidfd.wait_pid, aiopidfd.PidFd.open):
