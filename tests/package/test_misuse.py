@@ -131,6 +131,19 @@ async def test_an_option_is_named(
         assert re.match(text, said), (name, said)
 
 
+def test_on_trio() -> None:
+    async def main() -> None:
+        for options, error, text in WRONG:
+            for name in CALLS:
+                if name.startswith("anyio."):
+                    with pytest.raises(error) as caught:
+                        await CALLS[name](**options)
+                    said = caught.value.args[0] if error is KeyError else caught.value
+                    assert re.match(text, str(said)), (name, said)
+
+    trio.run(main)
+
+
 # The command
 
 EMPTY = ["", b"", "  ", "\n", b"\t\n"]
