@@ -92,10 +92,17 @@ def main_ps(arguments: list[str]) -> int:
         "python -m aiopidfd ps",
         description="Print the guardians that there are, their hosts and programs.",
     )
-    parser.add_argument("pid", metavar="PID", type=int, nargs="?", help="the host; default: all")
+    parser.add_argument("pid", metavar="PID", type=_pid, nargs="?", help="the host; default: all")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     chosen = parser.parse_args(arguments)
     return ps(chosen.pid, chosen.json)
+
+
+def _pid(text: str) -> int:
+    """The argument of `ps`."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"not a process id: {text!r}")
+    return int(text)
 
 
 def run() -> int:

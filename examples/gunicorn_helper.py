@@ -147,3 +147,7 @@ def on_exit(server: Any) -> None:
     cured = any(act.library == "aiopidfd" and act.reported[STATUS] == PROGRAMS for act in acts)
     if not cured:
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit("gunicorn runs this: pip install gunicorn && gunicorn -c gunicorn_helper.py")

@@ -28,10 +28,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from supervisor import events, loggers
-from supervisor.supervisord import main as supervisord_main
-
 import aiopidfd
+
+try:
+    from supervisor import events, loggers
+    from supervisor.supervisord import main as supervisord_main
+except ModuleNotFoundError:
+    sys.exit("This runs inside supervisord: pip install supervisor")
 
 PROGRAMS = 500
 AT_ONCE = 20

@@ -11,14 +11,11 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.lowlevel
 import pytest
-import trio._core._thread_cache as trio_threads
 import uvloop
 
 T = TypeVar("T")
 Body = Callable[[], Awaitable[T]]
 HANG_GUARD = 60
-
-trio_threads.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # else its threads stay for 10 s
 
 
 def _eager() -> asyncio.AbstractEventLoop:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import trio._core._thread_cache as trio_threads
 import uvloop
 
 import aiopidfd
 from aiopidfd import _native
 from aiopidfd._spawn.hub import current_hub
+
+trio_threads.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # else its threads stay for 10 s
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,

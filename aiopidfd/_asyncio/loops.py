@@ -28,7 +28,6 @@ from .transport import SubprocessTransport, connect
 __all__ = [
     "EventLoop",
     "SubprocessMethods",
-    "check_grace",
     "finish_loop",
     "install",
     "prepare_early",
@@ -155,18 +154,13 @@ def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[
 def finish_loop(loop: SubprocessMethods, shutdown_grace: float | None) -> None:
     """Finish a new loop of ours. If its grace is not a number of seconds, the loop is closed."""
     try:
-        check_grace(shutdown_grace)
+        check_seconds(shutdown_grace=shutdown_grace)
     except (TypeError, ValueError):
         cast("asyncio.AbstractEventLoop", loop).close()
         raise
     if shutdown_grace is not None:
         loop.shutdown_grace = shutdown_grace
     prepare_early()
-
-
-def check_grace(grace: float | None) -> None:
-    """Refuse a `shutdown_grace` that is neither None nor a number of seconds."""
-    check_seconds(grace=0 if grace is None else grace)
 
 
 def prepare_early() -> None:
@@ -239,13 +233,15 @@ def install(
         shutdown_grace: as for `EventLoop`.
 
     Raises:
-        RuntimeError: there is no running loop.
+        RuntimeError: there is no running loop; or the loop is closed.
         TypeError: not an event loop, or one whose methods cannot be replaced; or `shutdown_grace`
             is not a number.
         ValueError: `shutdown_grace` is negative or NaN.
     """
-    check_grace(shutdown_grace)
+    check_seconds(shutdown_grace=shutdown_grace)
     loop = _the_loop("install()", loop)
+    if loop.is_closed():
+        raise RuntimeError("Event loop is closed")
     if isinstance(loop, SubprocessMethods):
         if shutdown_grace is not None:
             loop.shutdown_grace = shutdown_grace

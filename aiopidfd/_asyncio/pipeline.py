@@ -13,6 +13,7 @@ from .._spawn.tree import kill_now
 from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
 from .process import GRACE, Streams, send_input, start_process
 from .shutdown import end_all
+from .start import running_loop
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -108,8 +109,10 @@ async def run_pipeline(
         Exception: what a function or a stream for an output raised; the programs were ended.
         ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `create_subprocess_exec`. If one program cannot be
-            started, those before it are ended.
+            started, those before it are ended. Where a command is wrong, none is started.
+        RuntimeError: as `run_process`.
     """
+    running_loop("run_pipeline()")
     stages = Stages(
         commands,
         (stdin, stdout, stderr),

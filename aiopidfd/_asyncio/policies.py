@@ -3,7 +3,8 @@
 import asyncio
 import warnings
 
-from .loops import EventLoop, check_grace
+from .._pidfd.durations import check_seconds
+from .loops import EventLoop
 
 __all__ = ["EventLoopPolicy", "LoopPolicy"]
 
@@ -22,7 +23,7 @@ class LoopPolicy(_Default):
         Raises:
             TypeError, ValueError: `shutdown_grace` is not a number of seconds.
         """
-        check_grace(shutdown_grace)
+        check_seconds(shutdown_grace=shutdown_grace)
         super().__init__()
         self._shutdown_grace = shutdown_grace
 

@@ -29,7 +29,7 @@ from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .attend import DRAIN, attend, make_pumps
 from .shutdown import end
-from .start import start_on_loop
+from .start import running_loop, start_on_loop
 from .watch import Watch
 
 __all__ = [
@@ -426,6 +426,7 @@ async def _create(
     text: tuple[bool | None, str | None, str | None],
     options: dict[str, Any],
 ) -> Process | TextProcess:
+    running_loop(f"{function.__name__}()")
     take_fixed(options, shell=shell, bufsize=0)
     check_seconds(grace=grace or 0)
     encoding, errors = read_text(*text, options.pop("universal_newlines", None))

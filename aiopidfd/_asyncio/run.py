@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from .._spawn.call import read_call
 from .._spawn.capture import BoundedProcess, OnLimit
 from .._spawn.encoding import decode_output, read_text
-from .._spawn.options import Command, Options, OutputChoice, RunOptions, Stdio, make_request
+from .._spawn.options import (
+    Command,
+    Options,
+    OutputChoice,
+    RunOptions,
+    Stdio,
+    is_shell_command,
+    make_request,
+)
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
@@ -189,7 +197,7 @@ async def run_process(
         drain=drain,
     )
     if shell is None:
-        shell = isinstance(command, (str, bytes))
+        shell = is_shell_command(command)
     request = make_request(run_process, command, shell, call.stdio, options)
     outputs = call.outputs
     # Without any of these options the loop itself gathers the output.

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from .. import _native
 from .._pidfd import unpatched
-from .._pidfd.backend import readable, shielded, sleep
+from .._pidfd.backend import check_loop, readable, shielded, sleep
 from .._pidfd.wait import Patience
 from .._spawn.fds import epoll_above_stdio, pipe_above_stdio
 from .._spawn.fork import fork_on
@@ -80,15 +80,17 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
         What the function returned.
 
     Raises:
-        Exception: what the function raised, with its traceback as a note. If the result or the
-            exception cannot be pickled: pickle's error.
+        Exception: what the function raised, with its traceback as a note.
+        pickle.PicklingError: the result or the exception cannot be pickled; the text says why.
         NoResultError: the process ended before the function did: it was killed, or called
             `os._exit` or `sys.exit`.
         TypeError: `func` cannot be called so.
-        OSError, RuntimeError: the process could not be forked; see `fork`.
+        OSError, RuntimeError: the process could not be forked; see `fork`. Or no loop runs here.
     """
     if not callable(func) or inspect.iscoroutinefunction(func):
-        raise TypeError(f"a function is needed that is no coroutine function, not {func!r}")
+        hint = "; asyncio.run() works in one" if inspect.iscoroutinefunction(func) else ""
+        raise TypeError(f"a function is needed that is no coroutine function, not {func!r}{hint}")
+    check_loop("run_in_fork()", "fork() needs none")
     _flush()  # else both processes would write what is in the buffers
     with contextlib.ExitStack() as stack:
         news = stack.enter_context(contextlib.closing(epoll_above_stdio()))
@@ -191,9 +193,15 @@ def _outcome(program: Program, message: bytearray) -> Any:
         raise program.failure()
     if not _is_complete(message):
         raise NoResultError(program.pid, program.returncode)
-    returned, value, text = pickle.loads(memoryview(message)[_HEADER.size :])  # our own function's
+    try:
+        returned, value, text = pickle.loads(memoryview(message)[_HEADER.size :])  # our function's
+    except Exception as exc:
+        exc.add_note(f"What the forked process {program.pid} returned cannot be unpickled.")
+        raise
     if returned:
         return value
+    if not text:
+        raise value
     with contextlib.suppress(Exception):  # e.g. a frozen dataclass takes no notes
         value.add_note(f"In the forked process {program.pid}:\n{text}")
     raise value
@@ -240,10 +248,12 @@ def _send(
     os.close(read)  # then a write fails once our parent is gone
     pid, pipe = os.getpid(), os.fstat(write)
     try:
-        data = pickle.dumps((True, func(*args, **kwargs), ""), pickle.HIGHEST_PROTOCOL)
+        data = _pickled_result(func(*args, **kwargs))
     except Exception as exc:
         if os.getpid() != pid:
             raise
+        if exc.__traceback__ is not None:  # its first frame is this one, which tells nothing
+            exc.__traceback__ = exc.__traceback__.tb_next
         data = _pickled_exception(exc)
     if os.getpid() != pid:  # the function has forked, and this is the other process
         return
@@ -253,6 +263,15 @@ def _send(
         view = memoryview(part)
         while view:
             view = view[os.write(write, view) :]
+
+
+def _pickled_result(result: object) -> bytes:
+    try:
+        return pickle.dumps((True, result, ""), pickle.HIGHEST_PROTOCOL)
+    except Exception as why:
+        kind = type(result).__name__
+        reason = f"the result, of type {kind}, cannot be pickled: {_described(why)}"
+        return pickle.dumps((False, pickle.PicklingError(reason), ""), pickle.HIGHEST_PROTOCOL)
 
 
 def _pickled_exception(exc: Exception) -> bytes:

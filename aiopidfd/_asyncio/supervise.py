@@ -7,13 +7,22 @@ from typing import Final, Unpack
 
 from .._spawn.call import read_call
 from .._spawn.encoding import read_text
-from .._spawn.options import Command, Options, OutputChoice, Stdio, SuperviseOptions, make_request
+from .._spawn.options import (
+    Command,
+    Options,
+    OutputChoice,
+    Stdio,
+    SuperviseOptions,
+    is_shell_command,
+    make_request,
+)
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, attend, make_pumps, stream_sink
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .shutdown import end
+from .start import running_loop
 
 __all__ = ["start_in", "supervise"]
 
@@ -84,6 +93,9 @@ async def supervise(
         Exception: what a sink raised; the program was ended because of it.
         ExceptionGroup: several of these errors.
     """
+    running_loop("supervise()")
+    if started is not None and not callable(started):
+        raise TypeError(f"started must be a function, not {type(started).__name__}")
     call = read_call(
         command,
         (stdin, stdout, stderr),
@@ -97,7 +109,7 @@ async def supervise(
         drain=drain,
     )
     outputs = call.outputs
-    shell = isinstance(command, (str, bytes))
+    shell = is_shell_command(command)
     request = make_request(supervise, command, shell, call.stdio, {**options})
     watch = None
     streams = NO_STREAMS
@@ -164,6 +176,7 @@ async def start_in(
             f"group must be an asyncio.TaskGroup, not {kind}; with one of anyio's use "
             "aiopidfd.anyio.supervise"
         )
+    running_loop("start_in()")
     if not options.keys() <= _TAKEN:
         from .._spawn.keywords import refuse  # only an error needs this module
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from .._pidfd.owner import Owner
+from .._pidfd.owner import Lent, Owner
 from .._spawn.options import Request, StrOrBytesPath
 from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
@@ -145,7 +145,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
 
     def handle(self) -> AbstractContextManager[int]:
         """A pidfd of the program that is valid for the block. See `Process.handle`."""
-        return self._watch.program.handle()
+        return Lent(self, "handle", self._watch.program.handle)
 
     def get_pipe_transport(self, fd: int) -> ReadPipe | WritePipe | None:
         """The transport of stdin (0), stdout (1) or stderr (2), or None if that is not a pipe."""

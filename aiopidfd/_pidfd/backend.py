@@ -7,7 +7,16 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["Flag", "now", "readable", "readable_within", "running_trio", "shielded", "sleep"]
+__all__ = [
+    "Flag",
+    "check_loop",
+    "now",
+    "readable",
+    "readable_within",
+    "running_trio",
+    "shielded",
+    "sleep",
+]
 
 
 class Flag:
@@ -33,6 +42,17 @@ class Flag:
     async def wait(self) -> None:
         """Wait until the flag is set."""
         await (self._event.wait() if self._future is None else self._future)
+
+
+def check_loop(what: str, instead: str = "PidFd.wait_blocking() needs none") -> None:
+    """Raise RuntimeError if no loop runs here, asyncio's or trio's. The text says what to use."""
+    if running_trio() is None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                f"{what} needs a running event loop of asyncio or trio; {instead}"
+            ) from None
 
 
 async def readable(fd: int) -> None:

@@ -10,15 +10,17 @@ __all__ = ["Deadline", "check_seconds", "monotonic", "nanoseconds"]
 _YEAR: Final = 365 * 24 * 3600  # seconds; no single wait is longer than this
 
 
-def check_seconds(*, grace: Any = 0, **optional: Any) -> None:
+def check_seconds(**durations: Any) -> None:
     """Refuse what is not a number of seconds. None means no limit, for all but `grace`.
+
+    A duration of less than nothing has passed at once, as in subprocess; but no grace is less.
 
     Raises:
         TypeError: neither an integer nor a float; or a bool.
         ValueError: not a number (NaN), an integer that is larger than any float, or a negative
             grace.
     """
-    for name, value in (("grace", grace), *optional.items()):
+    for name, value in durations.items():
         if value is None and name != "grace":
             continue
         if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -28,8 +30,8 @@ def check_seconds(*, grace: Any = 0, **optional: Any) -> None:
                 raise ValueError(f"{name} must be a number of seconds, not NaN")
         except OverflowError:
             raise ValueError(f"{name} is too large: math.inf is for ever") from None
-    if grace < 0:
-        raise ValueError(f"grace must not be negative: {grace}")
+        if value < 0 and name.endswith("grace"):
+            raise ValueError(f"{name} must not be negative: {value}")
 
 
 def nanoseconds(seconds: float) -> int:

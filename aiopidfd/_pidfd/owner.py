@@ -1,8 +1,11 @@
 """An object that owns descriptors must not be copied: a copy would close them a second time."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, SupportsIndex
 
-__all__ = ["Owner"]
+__all__ = ["Lent", "Owner"]
 
 
 class Owner:
@@ -13,3 +16,34 @@ class Owner:
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> Any:
         """Raise TypeError: `copy` and `pickle` call this."""
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+class Lent(AbstractContextManager[int]):
+    """A descriptor that is lent for the length of a `with` block. It can be used once."""
+
+    __slots__ = ("_block", "_method", "_owner")
+
+    def __init__(
+        self, owner: object, method: str, lend: Callable[[], AbstractContextManager[int]]
+    ) -> None:
+        """Lend what `lend()` lends; `owner` and its `method` are for the repr."""
+        self._owner = owner
+        self._method = method
+        self._block = lend()
+
+    def __repr__(self) -> str:
+        """Say that this is no descriptor yet."""
+        return f"<{self._method}() of {self._owner!r}: a descriptor in a `with` block>"
+
+    def __enter__(self) -> int:
+        """The descriptor."""
+        return self._block.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Take it back."""
+        return self._block.__exit__(exc_type, exc, traceback)

@@ -6,22 +6,24 @@ import fcntl
 import os
 import signal
 import socket
-import stat
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
+from .arguments import flag, is_number, not_a_number
+from .backend import check_loop
 from .durations import Deadline, check_seconds, nanoseconds
 from .held import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
-from .owner import Owner
+from .owner import Lent, Owner
 from .unpatched import EPOLLIN, epoll
 from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
 
-__all__ = ["NoHandleError", "PidFd"]
+__all__ = ["DroppablePidFd", "NoHandleError", "PidFd"]
 
 _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
 _PIDFS: Final = 0x50494446  # PID_FS_MAGIC: since Linux 6.9 each pidfd has an inode of its own
@@ -41,6 +43,9 @@ class PidFd(Owner):
     those who wait for it; the descriptor is closed (and its number reused) only after the last call
     that uses it has returned.
 
+    A handle that is dropped before it was closed is closed then, with a ResourceWarning; those that
+    `children()` of a process has returned may be dropped.
+
     Two handles are equal if they are of the same process (or of the same thread), see `id`. A
     handle cannot be copied or pickled: `send` and `from_fd` make another one.
 
@@ -48,6 +53,8 @@ class PidFd(Owner):
             process.terminate()
             status = await process.wait()
     """
+
+    _may_be_dropped = False
 
     def __init__(self, fd: int, *, kill_on_close: bool = False) -> None:
         """Take over a pidfd.
@@ -60,6 +67,7 @@ class PidFd(Owner):
         Raises:
             OSError: EBADF: it is not a pidfd. It is still yours.
         """
+        flag("kill_on_close", kill_on_close)
         _check(fd)
         os.set_inheritable(fd, False)
         self._fd = fd
@@ -91,7 +99,8 @@ class PidFd(Owner):
             TypeError, ValueError, OverflowError: not a process id.
             OSError: EINVAL: the kernel has no handles to threads; EMFILE and the like.
         """
-        return cls._owning(open_pidfd(pid, _PIDFD_THREAD if thread else 0), kill_on_close)
+        flags = _PIDFD_THREAD if flag("thread", thread) else 0
+        return cls._owning(open_pidfd(pid, flags), kill_on_close)
 
     @classmethod
     def from_fd(cls, fd: int, *, kill_on_close: bool = False) -> Self:
@@ -108,15 +117,16 @@ class PidFd(Owner):
         """A handle made from an open /proc/PID directory, which stays yours. There is no race.
 
         Raises:
-            ProcessLookupError: the process is gone, or this is not such a directory.
-            OSError: EXDEV: the directory is not of the /proc that is mounted here; ENOTDIR.
+            ProcessLookupError: the process is gone.
+            OSError: EBADF: this is not such a directory. EXDEV: it is one of another /proc than
+                that which is mounted here.
+            TypeError: no descriptor; a path must be opened first.
         """
-        found = os.fstat(directory)
-        if found.st_dev != os.stat("/proc").st_dev:
-            raise OSError(errno.EXDEV, "not a directory of the /proc that is mounted here")
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not is_number(directory):
+            raise not_a_number("directory", directory, "os.open() gives one for a path")
         _check_process_directory(directory)
+        if os.fstat(directory).st_dev != os.stat("/proc").st_dev:
+            raise OSError(errno.EXDEV, "not a directory of the /proc that is mounted here")
         try:
             file = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
             with open(file, "rb") as text:
@@ -144,8 +154,7 @@ class PidFd(Owner):
                 another kind of socket.
             TypeError: not a socket.
         """
-        if not isinstance(connection, socket.socket):
-            raise TypeError(f"a socket is needed, not {type(connection).__name__}")
+        _check_socket(connection)
         fd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
         return cls._owning(fd, kill_on_close)
 
@@ -174,7 +183,9 @@ class PidFd(Owner):
         Raises:
             EOFError: the connection has ended.
             OSError: EBADF: what came is not a pidfd, or nothing came with it.
+            TypeError: not a socket.
         """
+        _check_socket(connection)
         data, fds, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
         if not data:
             raise EOFError("the connection has ended")
@@ -196,7 +207,7 @@ class PidFd(Owner):
         """The pid, whether it runs, and the descriptor."""
         name = type(self).__name__
         try:
-            with self.hold() as fd:
+            with self._held() as fd:
                 pid = _fdinfo_pid(fd)
                 state = "exited" if has_exited(fd) else "running"
         except (OSError, ValueError):  # OSError: the host has closed our descriptor
@@ -243,13 +254,19 @@ class PidFd(Owner):
         """Whether `close` was called."""
         return self._closed
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[int]:
+    def hold(self) -> contextlib.AbstractContextManager[int]:
         """The descriptor. Inside the block it stays open and the same, even if this is closed.
+
+            with handle.hold() as fd:
+                poller.register(fd)
 
         Raises:
             ValueError: the handle is closed already.
         """
+        return Lent(self, "hold", self._held)
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[int]:
         with self._lock:
             if self._closed:
                 raise ValueError("the PidFd is closed")
@@ -282,7 +299,9 @@ class PidFd(Owner):
                 os.close(self._wake)
 
     def __enter__(self) -> Self:
-        """The handle itself."""
+        """The handle itself. Raises ValueError if it is closed."""
+        if self._closed:
+            raise ValueError("the PidFd is closed")
         return self
 
     def __exit__(
@@ -295,12 +314,24 @@ class PidFd(Owner):
         self.close()
 
     def __del__(self) -> None:
+        """Close it, with a ResourceWarning."""
         if not getattr(self, "_closed", True):
+            message = f"unclosed {self!r}"
             self.close()
+            if self._may_be_dropped:
+                return
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def send(self, connection: socket.socket) -> None:
-        """Send the handle to another process, over a Unix socket. This handle stays as it is."""
-        with self.hold() as fd:
+        """Send the handle to another process, over a Unix socket. This handle stays as it is.
+
+        Raises:
+            OSError: as socket.sendmsg.
+            TypeError: not a socket.
+            ValueError: the handle is closed.
+        """
+        _check_socket(connection)
+        with self._held() as fd:
             socket.send_fds(connection, [b"\0"], [fd])
 
     # Signals ------------------------------------------------------------------------------------
@@ -320,9 +351,9 @@ class PidFd(Owner):
             OSError: EINVAL: there is no such signal, or the kernel does not know `to`.
             ValueError: there is no such `to`; or the handle is closed.
         """
-        if to not in _SCOPES:
+        if to not in [*_SCOPES]:
             raise ValueError(f"to must be one of {', '.join(_SCOPES)}, not {to!r}")
-        with self.hold() as fd:
+        with self._held() as fd:
             signal.pidfd_send_signal(fd, sig, None, _SCOPES[to])
 
     def terminate(self) -> None:
@@ -348,7 +379,10 @@ class PidFd(Owner):
 
         Raises:
             ValueError: the handle is closed, or was closed during the wait.
+            RuntimeError: no loop runs here.
         """
+        flag("reap", reap)
+        check_loop("PidFd.wait()", "wait_blocking() needs none")
         with self._waiting() as (fd, news):
             return await until_settled(lambda: self._status(fd, reap), news.fileno())
 
@@ -364,6 +398,7 @@ class PidFd(Owner):
             ValueError: the handle is closed, or was closed during the wait; or not a number (NaN).
             TypeError: not a number of seconds.
         """
+        flag("reap", reap)
         check_seconds(timeout=timeout)
         deadline = Deadline(timeout)
         with self._waiting() as (fd, news):
@@ -387,7 +422,7 @@ class PidFd(Owner):
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[tuple[int, epoll]]:
         """An epoll set for one waiter: ready when the process is over or the handle is closed."""
-        with self.hold() as fd, epoll() as news:
+        with self._held() as fd, epoll() as news:
             with self._lock:
                 if self._wake is None:
                     self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -405,7 +440,7 @@ class PidFd(Owner):
             OSError: EREMOTE: the process has no id in our pid namespace.
             ValueError: the handle is closed.
         """
-        with self.hold() as fd:
+        with self._held() as fd:
             return _pid_of(fd)
 
     def info(self) -> ProcessInfo:
@@ -416,7 +451,7 @@ class PidFd(Owner):
             OSError: EREMOTE: the process has no id in our pid namespace.
             ValueError: the handle is closed.
         """
-        with self.hold() as fd:
+        with self._held() as fd:
             return process_info(fd, _pid_of)
 
     def getfd(self, number: int) -> int:
@@ -433,7 +468,7 @@ class PidFd(Owner):
                 ESRCH.
             ValueError: the handle is closed.
         """
-        with self.hold() as fd:
+        with self._held() as fd:
             return _native.pidfd_getfd(fd, number)
 
     def open_proc(self) -> int:
@@ -444,7 +479,7 @@ class PidFd(Owner):
             OSError: EREMOTE: the process has no id in our pid namespace.
             ValueError: the handle is closed.
         """
-        with self.hold() as fd:
+        with self._held() as fd:
             directory = os.open(f"/proc/{_pid_of(fd)}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _pid_of(fd)  # the process still has the pid, so it had it when we opened
@@ -454,10 +489,24 @@ class PidFd(Owner):
             return directory
 
 
+class DroppablePidFd(PidFd):
+    """A handle that may be dropped: one of many that its user did not ask for one by one."""
+
+    _may_be_dropped = True
+
+
+DroppablePidFd.__name__ = "PidFd"  # what it says it is
+
+
+def _check_socket(connection: object) -> None:
+    if not isinstance(connection, socket.socket):
+        raise TypeError(f"a socket is needed, not {type(connection).__name__}")
+
+
 def _check(fd: int) -> None:
     """Raise OSError, EBADF, if `fd` is not a pidfd."""
-    if not isinstance(fd, int):
-        raise TypeError(f"a descriptor is an integer, not {type(fd).__name__}")
+    if not is_number(fd):
+        raise not_a_number("fd", fd)
     _fdinfo_pid(fd)
 
 
@@ -469,7 +518,7 @@ def _key(fd: int) -> tuple[int, bool] | None:
 
 
 def _check_process_directory(directory: int) -> None:
-    """Raise ProcessLookupError if this is no process's directory in /proc, or that is gone."""
+    """Raise OSError, EBADF, if this is no process's directory in /proc; ESRCH: that is gone."""
     try:
         signal.pidfd_send_signal(directory, 0)  # this call takes such a directory, too
     except PermissionError:  # then it is such a directory
@@ -477,7 +526,7 @@ def _check_process_directory(directory: int) -> None:
     except OSError as exc:
         if exc.errno != errno.EBADF:
             raise
-        raise ProcessLookupError(errno.ESRCH, "not a process's directory in /proc") from None
+        raise OSError(errno.EBADF, "not a process's directory in /proc") from None
 
 
 def _fdinfo_pid(fd: int) -> int:

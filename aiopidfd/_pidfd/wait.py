@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from .. import _native
-from .backend import readable, sleep
+from .arguments import flag, is_number, not_a_number
+from .backend import check_loop, readable, sleep
 
 __all__ = [
     "PATIENCE",
@@ -29,6 +30,8 @@ __all__ = [
 # Seconds, in all, to wait until the parent of a process that has exited has reaped it. Only then
 # can others learn its status (ioctl PIDFD_GET_INFO, Linux 6.15). A parent that reaps does so soon.
 PATIENCE: Final = 2.0
+
+_MAX_PID: Final = 2**31 - 1  # pid_t
 
 WALL: Final = 0x40000000  # __WALL of waitpid(2): any child, whatever its exit signal is
 
@@ -85,9 +88,12 @@ async def wait_pid(pid: int, *, reap: bool = True) -> int | None:
         ProcessLookupError: there is no such process (pidfd_open(2)), or no longer.
         TypeError, ValueError, OverflowError: not a process id.
         OSError: EMFILE and the like.
+        RuntimeError: no loop runs here. The text says what blocks instead.
     """
+    flag("reap", reap)
     pidfd = open_pidfd(pid)
     try:
+        check_loop("wait_pid()")
         return await until_settled(lambda: exit_status(pidfd, reap=reap), pidfd)
     finally:
         os.close(pidfd)
@@ -101,10 +107,12 @@ def open_pidfd(pid: int, flags: int = 0) -> int:
         TypeError, ValueError, OverflowError: not a process id.
         OSError: EMFILE and the like.
     """
-    if not isinstance(pid, int) or isinstance(pid, bool):
-        raise TypeError(f"pid must be an integer, not {type(pid).__name__}")
+    if not is_number(pid):
+        raise not_a_number("pid", pid)
     if pid <= 0:
         raise ValueError(f"not a process id: {pid}")
+    if pid > _MAX_PID:
+        raise OverflowError(f"not a process id: {pid}")
     return os.pidfd_open(pid, flags)
 
 
@@ -118,7 +126,13 @@ async def wait_pidfd(pidfd: int, *, reap: bool = True) -> int | None:
 
     Raises:
         OSError: EBADF: it is not a pidfd.
+        TypeError: it is no integer. A `PidFd` has a `wait` of its own. Or `reap` is no bool.
+        RuntimeError: no loop runs here. The text says what blocks instead.
     """
+    if not is_number(pidfd):
+        raise not_a_number("pidfd", pidfd)
+    flag("reap", reap)
+    check_loop("wait_pidfd()")
     with contextlib.suppress(ProcessLookupError, PermissionError):  # these come of pidfds only
         signal.pidfd_send_signal(pidfd, 0)
     # Any number of tasks may wait for one process, but a loop has one reader for a descriptor.

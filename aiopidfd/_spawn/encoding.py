@@ -8,6 +8,9 @@ import sys
 import warnings
 from typing import Any, Final, NamedTuple
 
+from .._pidfd.arguments import flag
+from .blame import named
+
 __all__ = ["BYTES", "Text", "check_bytes", "decode_output", "input_bytes", "read_text"]
 
 
@@ -37,9 +40,11 @@ def read_text(
 
     Raises:
         LookupError: there is no such text encoding, or no such error handler.
+        TypeError: `text` is no bool; or a name is no string.
         subprocess.SubprocessError: `text` and its older name contradict each other.
     """
-    given = {bool(choice) for choice in (text, universal_newlines) if choice is not None}
+    flags = {"text": text, "universal_newlines": universal_newlines}
+    given = {flag(name, choice) for name, choice in flags.items() if choice is not None}
     if len(given) > 1:
         raise subprocess.SubprocessError(
             "Cannot disambiguate when both text and universal_newlines are supplied but different. "
@@ -47,9 +52,18 @@ def read_text(
         )
     if not (text or universal_newlines or encoding or errors):
         return BYTES
+    for option, value in (("encoding", encoding), ("errors", errors)):
+        if value and not isinstance(value, str):
+            raise TypeError(f"{option} must be str, not {type(value).__name__}")
     name = encoding or _default_encoding()
-    " ".encode(name)
-    codecs.lookup_error(errors or "strict")
+    try:
+        " ".encode(name)
+    except (LookupError, ValueError) as exc:  # ValueError: it has a NUL inside
+        raise named(exc, "the option encoding") from None
+    try:
+        codecs.lookup_error(errors or "strict")
+    except (LookupError, ValueError) as exc:
+        raise named(exc, "the option errors") from None
     return Text(name, errors)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from signal import SIGTERM
 
-from .._pidfd.owner import Owner
-from .._pidfd.pidfd import PidFd
+from .._pidfd.owner import Lent, Owner
+from .._pidfd.pidfd import DroppablePidFd, PidFd
 from .options import StrOrBytesPath
 from .program import Program
 from .tree import Tree, denied_error
@@ -41,7 +41,7 @@ class TreeHandle:
             NoHandleError: the program has exited, and its exit is known.
             ChildProcessError: this process is a forked copy of the one that started the program.
         """
-        return self._program.handle()
+        return Lent(self, "handle", self._program.handle)
 
     @property
     def guardian_pid(self) -> int:
@@ -77,7 +77,7 @@ class TreeHandle:
         owned = 0
         try:
             for pid, fd in members:
-                handle = PidFd(fd)
+                handle = DroppablePidFd(fd)
                 owned += 1
                 if pid != self._program.pid:
                     handles.append(handle)

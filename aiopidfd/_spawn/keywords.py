@@ -22,8 +22,8 @@ _REFUSED: Final = {
 }
 
 _TEXT: Final = (
-    "aiopidfd.create_subprocess_exec(), create_subprocess_shell() and run_process() take it; "
-    "everywhere else there are bytes, or what you decode"
+    "aiopidfd.create_subprocess_exec(), create_subprocess_shell(), run_process(), run_pipeline() "
+    "and supervise() take it; everywhere else there are bytes, or what you decode"
 )
 
 # What people expect of a function that starts a program, and where to find it.
@@ -42,10 +42,11 @@ _ELSEWHERE: Final = {
     ),
     "check": "run_process() takes it; elsewhere look at returncode",
     "shell": (
-        "a command that is one string is run by a shell; create_subprocess_shell() always runs one"
+        "a command that is one string is run by a shell; run_process() and spawn() take it, and "
+        "create_subprocess_shell() always runs one"
     ),
     "text": _TEXT,
-    "universal_newlines": _TEXT,
+    "universal_newlines": f"it is the older name of `text`; {_TEXT}",
     "encoding": _TEXT,
     "errors": _TEXT,
     "bufsize": "nothing is buffered on the program's side of a pipe, and all on ours",
@@ -85,10 +86,12 @@ def refuse(
 
 
 def _hint(function: Callable[..., object], name: str, known: frozenset[str]) -> str:
-    if name in _ELSEWHERE:
-        return f": {_ELSEWHERE[name]}"
     parameters = inspect.signature(function).parameters.values()
     takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if name == "universal_newlines" and "text" in {*takes, *known}:
+        return ": it is called 'text' here"
+    if name in _ELSEWHERE:
+        return f": {_ELSEWHERE[name]}"
     for match in get_close_matches(name, [*takes, *sorted(known), *_ELSEWHERE], 1, _CLOSE):
         if match in takes or match in known:
             return f": did you mean {match!r}?"

@@ -5,11 +5,14 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 from .. import _native
+from .._pidfd.arguments import is_number
 
-__all__ = ["Step", "bond_steps", "is_number", "limit_steps"]
+__all__ = ["MAX_INT", "Step", "bond_steps", "integer", "limit_steps"]
+
+MAX_INT: Final = 2**31 - 1  # of C
 
 Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
 _Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
@@ -35,7 +38,7 @@ def limit_steps(
     """The steps that limit a program. Raises TypeError and ValueError."""
     steps: _Steps = []
     if scheduler is not None:
-        policy, priority = _pair("scheduler", scheduler)
+        policy, priority = [integer("scheduler", n) for n in _pair("scheduler", scheduler)]
         call = (_native.SYS_sched_setscheduler, 0, policy, struct.pack("=i", priority))
         steps.append(("scheduler", call))
     if nice is not None:
@@ -82,15 +85,19 @@ def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
     return steps
 
 
-def is_number(value: object) -> TypeGuard[int]:
-    """Whether it is an integer but not a bool: True is no user, no descriptor and no limit."""
-    return isinstance(value, int) and not isinstance(value, bool)
+def integer(name: str, value: Any) -> int:
+    """An option that is an int of C. Raises TypeError, OverflowError."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if not -MAX_INT - 1 <= value <= MAX_INT:
+        raise OverflowError(f"{name} does not fit into a C int: {value}")
+    return value
 
 
 def _resource(name: Any) -> int:
     """The number of a resource of setrlimit(2), from its number or its name (RLIMIT_ optional)."""
     if isinstance(name, int):
-        return name
+        return integer("a key of rlimits", name)
     if isinstance(name, str):
         number = getattr(resource, f"RLIMIT_{name.upper().removeprefix('RLIMIT_')}", None)
         if isinstance(number, int):

@@ -20,6 +20,7 @@ __all__ = [
     "Stdio",
     "StrOrBytesPath",
     "SuperviseOptions",
+    "is_shell_command",
     "make_request",
     "take_fixed",
 ]
@@ -69,7 +70,8 @@ class Options(TypedDict, total=False):
         user: The user that it runs as, by name or number (setreuid(2)). KeyError: no such name.
         group: The group that it runs as, by name or number (setregid(2)). KeyError: no such name.
         extra_groups: All of its supplementary groups, by name or number (setgroups(2)).
-        umask: The mask for the files that it makes (umask(2)). Negative, the default: as ours.
+        umask: The mask for the files that it makes, up to 0o777 (umask(2)). Negative, the default:
+            ours.
         start_new_session: Whether it leads a session of its own, without a controlling terminal
             (setsid(2)).
         process_group: The process group that it joins (setpgid(2)); 0: one of its own. None: ours.
@@ -113,7 +115,7 @@ class Options(TypedDict, total=False):
     extra_groups: Iterable[str | int] | None
     """All of its supplementary groups, by name or number (setgroups(2))."""
     umask: int
-    """The mask for the files that it makes (umask(2)). Negative, the default: as ours."""
+    """The mask for the files that it makes, up to 0o777 (umask(2)). Negative, the default: ours."""
     start_new_session: bool
     """Whether it leads a session of its own, without a controlling terminal (setsid(2))."""
     process_group: int | None
@@ -260,6 +262,19 @@ def make_request(
 
         options = refuse(function, options, _NAMES)
     return Request(command, shell, *stdio, options)
+
+
+def is_shell_command(command: Command) -> bool:
+    """Whether a shell runs the command, where the caller has not said: a string is for the shell.
+
+    Raises:
+        ValueError: the string is empty. A shell would do nothing, and say that all is well.
+    """
+    if not isinstance(command, (str, bytes)):
+        return False
+    if not command.strip():
+        raise ValueError("the command is empty")
+    return True
 
 
 def take_fixed(options: dict[str, Any], **fixed: object) -> None:

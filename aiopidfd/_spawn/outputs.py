@@ -1,11 +1,13 @@
 """A program's two outputs: what the caller has chosen for them, and what is kept of them."""
 
 import inspect
+import io
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from subprocess import PIPE, CompletedProcess
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .blame import open_first
 from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .encoding import BYTES, Text, decode_output
 from .options import Stdio
@@ -189,7 +191,7 @@ class _Reading:
             return Output(PIPE, (sink,))
         if hasattr(choice, "fileno"):
             return Output(choice)
-        raise self._refused(name, type(choice).__name__)
+        raise self._refused(name, type(choice).__name__ + open_first(choice))
 
     def _list(self, name: str, choices: Sequence[Any]) -> Output:
         if not choices:
@@ -200,10 +202,11 @@ class _Reading:
                 continue
             sink = self._sink(name, choice)
             if sink is None and hasattr(choice, "write"):
+                _check_file(name, choice)
                 sink = FileSink(choice, *self._text)
             if sink is None:
                 what = repr(choice) if isinstance(choice, int) else type(choice).__name__
-                raise self._refused(name, f"a list with {what}")
+                raise self._refused(name, f"a list with {what}{open_first(choice)}")
             sinks.append(sink)
         if PIPE in choices and not self._capturing:
             raise ValueError(
@@ -244,14 +247,24 @@ class _Reading:
         streams = self._stream_sink is not None
         function = "a function that takes lines" + (", or a stream to send to" if streams else "")
         sinks = "functions, streams and files" if streams else "functions and files"
+        terminal = "PTY, " if streams else ""
         return TypeError(
-            f"{name} must be PIPE, DEVNULL, a descriptor, an object with fileno(), None, "
+            f"{name} must be PIPE, {terminal}DEVNULL, a descriptor, an object with fileno(), None, "
             f"{function}; or a list of PIPE, {sinks}; not {kind}"
         )
 
 
 def _is_function(choice: object) -> bool:
     return callable(choice) and not hasattr(choice, "fileno")
+
+
+def _check_file(name: str, file: Any) -> None:
+    """Refuse a file that cannot be written to, before there is something to write."""
+    if getattr(file, "closed", False) is True:
+        raise ValueError(f"I/O operation on closed file (for the option {name})")
+    writable = getattr(file, "writable", None)
+    if callable(writable) and writable() is False:
+        raise io.UnsupportedOperation(f"not writable (for the option {name})")
 
 
 def _with_callback(

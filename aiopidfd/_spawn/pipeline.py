@@ -1,7 +1,6 @@
 """Several programs, each of which reads what the one before it writes. This needs no loop."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,12 @@ from .._pidfd.durations import check_seconds
 from .call import BOTH_INPUTS, read_input
 from .capture import IdleTimeoutError, OnLimit, check_limit, errors_in
 from .encoding import Text
-from .fds import pipe_above_stdio
-from .options import Command, Request, Stdio, make_request
+from .fds import pipe_above_stdio, pipe_size, set_pipe_size
+from .options import Command, Request, Stdio, is_shell_command, make_request
 from .outputs import Output, Outputs, StreamSink, read_choices
+from .plan import check_command
 from .sinks import Decoder, Sink
+from .stdio import descriptor_of
 from .terminal import PTY
 
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
@@ -167,21 +168,24 @@ class Stages:
             make_request(
                 function,
                 command,
-                isinstance(command, (str, bytes)),
+                is_shell_command(command),
                 (None, out.stdio, err.stdio),
                 {**options},
             )
             for command, (out, err) in zip(self.commands, self._choices, strict=True)
         ]
+        for request in requests:  # before the first program is started
+            check_command(request.command, request.shell)
+        if requests[-1].stdout is not None:
+            descriptor_of("stdout", requests[-1].stdout)
+        size = pipe_size(options.get("pipesize"))
         requests[0] = requests[0]._replace(stdin=self._stdin)
         with contextlib.ExitStack() as pipes:
             for number in range(1, len(requests)):
                 read, write = pipe_above_stdio()
                 pipes.callback(os.close, read)
                 pipes.callback(os.close, write)
-                size = options.get("pipesize", -1)
-                if isinstance(size, int) and size > 0:
-                    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, size)
+                set_pipe_size(write, size)
                 requests[number - 1] = requests[number - 1]._replace(stdout=write)
                 requests[number] = requests[number]._replace(stdin=read)
             yield requests

@@ -13,7 +13,7 @@ import pwd
 import resource
 import struct
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fcntl import F_SETFD
@@ -23,15 +23,18 @@ from typing import Any, NamedTuple
 from warnings import warn
 
 from .. import _native
+from .._pidfd.arguments import flag, is_number
+from .blame import blame_argument, encode, named, no_nul
 from .cgroups import Cgroup
 from .containment import check_containment
-from .limits import Step, bond_steps, is_number, limit_steps
+from .limits import MAX_INT, Step, bond_steps, integer, limit_steps
 from .options import Command, Env, StrOrBytesPath
 
-__all__ = ["Plan", "check_fds", "make_plan"]
+__all__ = ["Plan", "check_command", "check_fds", "make_plan"]
 
 _SHELL = "/bin/sh"
 _MAX_FD = 2**32 - 1
+_MAX_MASK = 0o777  # umask(2) ignores the rest
 _MAX_ID = 2**32 - 2  # to the kernel (uid_t)-1 means "leave it"
 _DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel has a larger one
 _SIGSET_BYTES = 8
@@ -74,7 +77,10 @@ class Plan:
         """The OSError for a start that failed at `step`, as subprocess would raise it."""
         reason = os.strerror(errno)
         if step == _native.FAILED_EXEC:
-            return OSError(errno, reason, self.executable)
+            error = OSError(errno, reason, self.executable)
+            if not self.executable:
+                error.add_note("The name of the program is empty.")
+            return error
         if step == _native.FAILED_CLONE:
             return OSError(errno, reason) if self.cgroup is None else self.cgroup.clone_error(errno)
         if step == _native.FAILED_GUARDIAN:
@@ -124,10 +130,11 @@ def make_plan(
     args = _arguments(command, shell)
     if shell:
         args = [_SHELL if executable is None else executable, "-c", *args]
-    if executable is None:
-        executable = args[0]
     cwd = options.get("cwd")
-    sys.audit("subprocess.Popen", executable, args, cwd, env)
+    sys.audit("subprocess.Popen", args[0] if executable is None else executable, args, cwd, env)
+    file = None if executable is None else encode(executable, "the option executable")
+    argv = _encoded(args, shell)
+    paths = _paths(argv[0] if file is None else file, env)
 
     steps = [_dup_step(source, target) for source, target in dups]
     if close_fds:  # first of all: until then the child's table has the lower numbers of ours
@@ -135,10 +142,10 @@ def make_plan(
     asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
     steps += asked.steps
     return Plan(
-        executable=executable,
+        executable=args[0] if executable is None else executable,
         args=args,
-        paths=_paths(executable, env),
-        argv=tuple([_no_nul(os.fsencode(arg)) for arg in args]),
+        paths=paths,
+        argv=argv,
         env=env,
         cwd=cwd,
         steps=tuple([step for _, step in steps]),
@@ -187,16 +194,18 @@ def _ask(
     steps: list[tuple[str, Step]] = []
     add = steps.append
     if cwd is not None:
-        add(("cwd", (_native.SYS_chdir, _no_nul(os.fsencode(cwd)))))
-    if _integer("umask", umask) >= 0:
+        add(("cwd", (_native.SYS_chdir, encode(cwd, "the option cwd"))))
+    if integer("umask", umask) > _MAX_MASK:
+        raise ValueError(f"umask must be at most 0o777, not {umask:#o}")
+    if umask >= 0:
         add(("umask", (_native.SYS_umask, umask)))
-    if _flag("restore_signals", restore_signals):
+    if flag("restore_signals", restore_signals):
         steps += _RESTORE_SIGNALS
-    if _flag("start_new_session", start_new_session) or terminal is not None:
+    if flag("start_new_session", start_new_session) or terminal is not None:
         add(("start_new_session", (_native.SYS_setsid,)))
     if terminal is not None:
         add(("PTY", (_native.SYS_ioctl, terminal, TIOCSCTTY, 0)))
-    if process_group is not None and _integer("process_group", process_group) >= 0:
+    if process_group is not None and integer("process_group", process_group) >= 0:
         if terminal is not None:
             raise ValueError("process_group cannot go with PTY, which makes a session of its own")
         add(("process_group", (_native.SYS_setpgid, 0, process_group)))
@@ -205,9 +214,9 @@ def _ask(
     ids = _id_steps(user, group, extra_groups)
     steps += ids
     # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).
-    if _flag("contain", contain):
+    if flag("contain", contain):
         check_containment()
-    steps += bond_steps(_flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
+    steps += bond_steps(flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
     # If the ids were changed while the memory is shared with us, this would make us undumpable, and
     # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
     # oom_score_adj holds for all that share the memory, if the guardian is killed just then
@@ -223,34 +232,29 @@ def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int],
     """
     if isinstance(pass_fds, (str, bytes)) or not isinstance(pass_fds, Iterable):
         raise TypeError(f"pass_fds must be numbers, not {type(pass_fds).__name__}")
-    fds = frozenset([_integer("pass_fds", fd) for fd in pass_fds])
-    if fds and min(fds) < 0:
-        raise ValueError("bad value(s) in pass_fds")
-    if not _flag("close_fds", close_fds) and fds:
+    numbers = [*pass_fds]
+    for fd in numbers:
+        if not is_number(fd):
+            raise TypeError(f"pass_fds must be an integer, not {type(fd).__name__}")
+        if not 0 <= fd <= MAX_INT:
+            raise ValueError(f"bad value(s) in pass_fds: {fd} is no descriptor")
+    fds = frozenset(numbers)
+    if not flag("close_fds", close_fds) and fds:
         warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
         close_fds = True
     return fds, bool(close_fds)
 
 
-def _flag(name: str, value: Any) -> bool:
-    """An option that is on or off: "no" is neither, though Python takes it for true."""
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
-    return bool(value)
+def check_command(command: Command, shell: bool) -> None:
+    """Refuse a command that `make_plan` would refuse. Raises TypeError and ValueError."""
+    _encoded(_arguments(command, shell), False)
 
 
-def _integer(name: str, value: Any) -> int:
-    if not is_number(value):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    if not -(2**31) <= value < 2**31:
-        raise OverflowError(f"{name} does not fit into a C int: {value}")
-    return value
-
-
-def _no_nul(data: bytes) -> bytes:
-    if b"\0" in data:
-        raise ValueError("embedded null byte")
-    return data
+def _encoded(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes, ...]:
+    try:
+        return tuple([no_nul(os.fsencode(arg)) for arg in args])
+    except (TypeError, ValueError) as exc:
+        raise blame_argument(exc, args, -2 if shell else 0) from None
 
 
 def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
@@ -272,8 +276,7 @@ def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
     return args
 
 
-def _paths(executable: StrOrBytesPath, env: Env | None) -> tuple[bytes, ...]:
-    name = _no_nul(os.fsencode(executable))
+def _paths(name: bytes, env: Env | None) -> tuple[bytes, ...]:
     return (name,) if b"/" in name else _candidates(name, _path(env))
 
 
@@ -288,7 +291,7 @@ def _path(env: Env | None) -> bytes | None:
             values.append(env[name])
     if len(values) > 1:
         raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
-    return os.fsencode(values[0]) if values else None
+    return encode(values[0], "the option env, the value of 'PATH'") if values else None
 
 
 @functools.lru_cache(maxsize=32)
@@ -301,7 +304,7 @@ def _candidates(name: bytes, path: bytes | None) -> tuple[bytes, ...]:
 def _path_prefixes(path: bytes | None) -> tuple[bytes, ...]:
     """What the name of a program is appended to in the search."""
     entries = os.fsencode(os.defpath if path is None else path).split(b":")
-    return tuple(_no_nul(os.path.join(entry, b"")) for entry in entries)
+    return tuple(no_nul(os.path.join(entry, b"")) for entry in entries)
 
 
 def _is_beyond_limit(target: int) -> bool:
@@ -338,22 +341,22 @@ def _id_steps(
 ) -> list[tuple[str, Step]]:
     steps: list[tuple[str, Step]] = []
     if extra_groups is not None:
-        if isinstance(extra_groups, str):
+        if isinstance(extra_groups, (str, bytes)):
             raise ValueError("Groups must be a list, not a string")
         if not isinstance(extra_groups, Iterable):
             raise TypeError(f"extra_groups must be groups, not {type(extra_groups).__name__}")
         try:
-            gids = [_group_id(entry, "Items in extra_groups") for entry in extra_groups]
+            gids = [_group_id("extra_groups", entry) for entry in extra_groups]
         except OverflowError:
             raise ValueError("invalid group id") from None
         packed = struct.pack(f"={len(gids)}I", *gids)
         steps.append(("extra_groups", (_native.SYS_setgroups, len(gids), packed)))
     if group is not None:
-        gid = _group_id(group, "Group")
+        gid = _group_id("group", group)
         steps.append(("group", (_native.SYS_setregid, gid, gid)))
     if user is not None:
         if isinstance(user, str):
-            uid = pwd.getpwnam(user).pw_uid
+            uid = _look_up("user", lambda: pwd.getpwnam(user).pw_uid)
         elif is_number(user):
             uid = user
         else:
@@ -366,15 +369,24 @@ def _id_steps(
     return steps
 
 
-def _group_id(group: Any, what: str) -> int:
+def _group_id(option: str, group: Any) -> int:
     if isinstance(group, str):
-        gid = grp.getgrnam(group).gr_gid
+        gid = _look_up(option, lambda: grp.getgrnam(group).gr_gid)
     elif is_number(group):
         gid = group
     else:
+        what = "Group" if option == "group" else "Items in extra_groups"
         raise TypeError(f"{what} must be a string or an integer, not {type(group)}")
     if gid < 0:
         raise ValueError(f"Group ID cannot be negative, got {gid}")
     if gid > _MAX_ID:
         raise OverflowError("gid is greater than maximum")
     return gid
+
+
+def _look_up(option: str, look: Callable[[], int]) -> int:
+    """The number that a name stands for."""
+    try:
+        return look()
+    except (KeyError, ValueError) as exc:  # no such name; a NUL, or what cannot be encoded
+        raise named(exc, f"the option {option}") from None

@@ -4,7 +4,7 @@ import contextlib
 import errno
 from typing import Final
 
-from .._pidfd.backend import now, shielded, sleep
+from .._pidfd.backend import check_loop, now, shielded, sleep
 from .._pidfd.durations import Deadline, check_seconds
 from .hub import Hub, known_hub
 from .program import FINAL, Program
@@ -48,6 +48,7 @@ async def shutdown(*, grace: float = GRACE) -> bool:
         TypeError, ValueError: `grace` is not a number of seconds.
     """
     check_seconds(grace=grace)
+    check_loop("shutdown()", "what was started without one is ended by its kill_tree()")
     hub = known_hub()
     if hub is None:  # nothing was ever started on this loop
         await sleep(0)

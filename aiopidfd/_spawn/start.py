@@ -1,10 +1,11 @@
 """How a start begins: everything that it needs is opened, then the native spawner runs."""
 
 from .. import _native
+from .blame import blame_env
 from .cgroups import Cgroup
+from .fds import pipe_size
 from .hub import Hub
 from .kernel import clone_call, with_a_clone
-from .limits import is_number
 from .options import Request
 from .plan import check_fds, make_plan
 from .program import Program
@@ -26,17 +27,13 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
     """
     clone_call()  # raises before anything is opened
     rest = {**request.options}
-    pipesize = rest.pop("pipesize", -1)
-    if pipesize is not None and not is_number(pipesize):
-        raise TypeError("pipesize must be an integer")
-    if pipesize is not None and pipesize >= 2**31:  # fcntl would take its low bits
-        raise OverflowError(f"pipesize does not fit into a C int: {pipesize}")
+    pipesize = pipe_size(rest.pop("pipesize", None))
     passed, close_fds = check_fds(rest.pop("pass_fds", ()), rest.pop("close_fds", True))
     where = rest.pop("cgroup", None)
     descriptors.open(
         (request.stdin, request.stdout, request.stderr),
         passed,
-        -1 if pipesize is None else pipesize,
+        pipesize,
         where,
         rest.pop("window_size", None),
     )
@@ -56,23 +53,26 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         cgroup=cgroup,
         **rest,
     )
-    native = with_a_clone(
-        lambda call: _native.spawn(
-            None if hub is None else hub.native,
-            call,
-            plan.private_memory,
-            plan.private_table,
-            plan.highest,
-            plan.contain,
-            -1 if cgroup is None else cgroup.fd,
-            descriptors.kill,
-            plan.steps,
-            plan.paths,
-            plan.argv,
-            plan.env,
-            descriptors.child_ends,
+    try:
+        native = with_a_clone(
+            lambda call: _native.spawn(
+                None if hub is None else hub.native,
+                call,
+                plan.private_memory,
+                plan.private_table,
+                plan.highest,
+                plan.contain,
+                -1 if cgroup is None else cgroup.fd,
+                descriptors.kill,
+                plan.steps,
+                plan.paths,
+                plan.argv,
+                plan.env,
+                descriptors.child_ends,
+            )
         )
-    )
+    except (AttributeError, TypeError, ValueError) as exc:
+        raise blame_env(exc, plan.env) from None
     return Program(native, plan, hub)
 
 

@@ -7,27 +7,33 @@ being started, the program still has it.
 
 import contextlib
 import errno
-import fcntl
+import inspect
+import io
 import os
 import sys
 from collections.abc import Collection, Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Self
 
-from .fds import FIRST, above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio
-from .limits import is_number
+from .._pidfd.arguments import is_number
+from .blame import named, open_first
+from .fds import FIRST, above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio, set_pipe_size
+from .limits import integer
 from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
 if TYPE_CHECKING:
     from .._pidfd.unpatched import epoll
 
-__all__ = ["NO_STREAM", "Descriptors"]
+__all__ = ["NO_STREAM", "Descriptors", "descriptor_of"]
 
 NO_STREAM = (
     "{name} cannot be a stream that we read or write ourselves ({kind}): run_pipeline() connects "
     "programs, and os.pipe() makes a pipe for two of them"
 )
+
+_INSTEAD_OF_STDIN = "make it PIPE, or give its content as `input`"
+_INSTEAD_OF_OUTPUT = "make it PIPE; run_process(), supervise() and run_pipeline() also take [file]"
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -120,7 +126,7 @@ class Descriptors:
         for target, choice in choices.items():
             if choice not in (PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
-                fd = _fileno(name, choice)
+                fd = descriptor_of(name, choice)
                 sources[target] = fd if fd in self.taken else self._duplicate(fd, name)
         for fd in pass_fds:
             if fd not in choices:
@@ -186,12 +192,7 @@ class Descriptors:
         ours, theirs = (write, read) if target == 0 else (read, write)
         self.ours[target] = ours
         self.child_ends.append(theirs)
-        if pipesize > 0:
-            try:
-                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, pipesize)
-            except OSError as exc:
-                reason = f"{exc.strerror} (for the option pipesize)"
-                raise OSError(exc.errno, reason) from None
+        set_pipe_size(write, pipesize)
         return theirs
 
     def _terminal(self, window_size: tuple[int, int] | None) -> int:
@@ -227,7 +228,7 @@ class Descriptors:
 
     def _directory(self, where: StrOrBytesPath | int, option: str) -> int:
         if is_number(where):
-            return self._duplicate(where, option)
+            return self._duplicate(integer(option, where), option)
         if not isinstance(where, (str, bytes, os.PathLike)):
             kind = type(where).__name__
             raise TypeError(f"{option} must be a path or a directory's descriptor, not {kind}")
@@ -244,19 +245,36 @@ def _our_stdout() -> int:
     return 1 if sys.__stdout__ is None else sys.__stdout__.fileno()
 
 
-def _fileno(name: str, choice: Any) -> int:
+def descriptor_of(name: str, choice: Any) -> int:
+    """The number of a stdio choice that is none of subprocess's constants.
+
+    Raises:
+        TypeError: neither a number nor an object with `fileno()`.
+        OverflowError: a number that is no int of C.
+        OSError, ValueError: what `fileno()` raised; for io.UnsupportedOperation with a hint.
+    """
     if is_number(choice):
-        return choice
+        return integer(name, choice)
     fileno = getattr(choice, "fileno", None)
     if fileno is None:
         kind = type(choice).__name__
-        if hasattr(choice, "readline"):  # an asyncio.StreamReader, which has read a part already
+        # A reader of asyncio's kind has read a part already.
+        if inspect.iscoroutinefunction(getattr(choice, "readline", None)):
             raise TypeError(NO_STREAM.format(name=name, kind=kind))
         raise TypeError(
             f"{name} must be PIPE, PTY, DEVNULL, a descriptor, an object with fileno() or None "
-            f"(stderr also STDOUT), not {kind}"
+            f"(stderr also STDOUT), not {kind}{open_first(choice)}"
         )
-    fd = fileno()
+    try:
+        fd = fileno()
+    except io.UnsupportedOperation as exc:
+        kind = type(choice).__name__
+        hint = _INSTEAD_OF_STDIN if name == "stdin" else _INSTEAD_OF_OUTPUT
+        raise type(exc)(f"{exc}: {name} needs a descriptor, and {kind} has none; {hint}") from None
+    except ValueError as exc:  # it is closed
+        raise named(exc, f"the option {name}") from None
     if not is_number(fd):
         raise TypeError(f"{name}.fileno() returned a non-integer")
+    if fd < 0:  # a socket that is closed; to subprocess it is as good as None
+        raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)} (for the option {name})")
     return fd

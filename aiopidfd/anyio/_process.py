@@ -16,7 +16,7 @@ from .._pidfd.wait import Patience
 from .._spawn.handle import AsyncHandle
 from .._spawn.hub import Hub, current_hub, news_of
 from .._spawn.kernel import clone_call
-from .._spawn.options import Command, Options, Request, Stdio, make_request
+from .._spawn.options import Command, Options, Request, Stdio, is_shell_command, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.shutdown import end_tree
 from .._spawn.start import start
@@ -308,7 +308,7 @@ def make_anyio_request(
     for name, choice in zip(("stdin", "stdout", "stderr"), stdio, strict=True):
         if isinstance(choice, (ReceivePipe, SendPipe)):
             raise TypeError(NO_STREAM.format(name=name, kind=type(choice).__name__))
-    shell = isinstance(command, (str, bytes))
+    shell = is_shell_command(command)
     given: dict[str, Any] = {**options}
     if windows != (None, 0):
         given["startupinfo"], given["creationflags"] = windows

@@ -108,6 +108,7 @@ async def supervise(
     )
     outputs = call.outputs
     request = make_anyio_request(supervise, command, call.stdio, options)
+    tell_started = task_status.started  # before anything is started: it may be no task status
     process: Running | None = None
     try:
         process = await start_process(request)
@@ -115,7 +116,7 @@ async def supervise(
         pumps = make_pumps(process.stdout, process.stderr, outputs, silence)
         handle = Process(process)  # it warns if it is dropped while the program runs
         try:
-            task_status.started(handle)
+            tell_started(handle)
         except BaseException:
             await process.end(grace)
             raise

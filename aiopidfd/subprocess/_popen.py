@@ -1,6 +1,7 @@
 """`Popen`: the standard class, except for how the program is started and its end is learned."""
 
 import contextlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 
 from .. import _native
 from .._pidfd.durations import check_seconds
+from .._pidfd.owner import Owner
 from .._spawn.capture import OnLimit, check_limit
 from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingTreeHandle
+from .._spawn.keywords import refuse
 from .._spawn.options import (
     Command,
     Env,
@@ -23,7 +26,7 @@ from .._spawn.options import (
 from .._spawn.outputs import Outputs
 from .._spawn.program import Program
 from .._spawn.start import start_blocking
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio import Descriptors, descriptor_of
 from .._spawn.terminal import PTY
 from ._carrier import Carrier, captured
 
@@ -72,6 +75,7 @@ _STANDARD: Final[dict[str, object]] = {
 }
 _DEFAULTS: Final = tuple(_STANDARD.values())
 _OURS: Final = Options.__annotations__.keys() - _STANDARD.keys() - {"pipesize"}
+_KNOWN: Final = frozenset(inspect.signature(_StandardPopen.__init__).parameters) | _OURS
 
 
 class CommonOptions(Options, total=False):
@@ -125,7 +129,7 @@ class RunOptions(CommonOptions, total=False):
     check: bool
 
 
-class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
+class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
     """A program that was started invisibly. This is a subclass of `subprocess.Popen`; see there.
 
     All methods may be called from any thread. Waiting releases the GIL and starts no thread.
@@ -189,12 +193,17 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
             TypeError, ValueError: bad arguments; raised before anything is started. This includes
                 PTY, and `preexec_fn`: no Python code can run safely between clone and exec.
         """
+        if not options.keys() <= _KNOWN:
+            refuse(Popen, options, _KNOWN)
         self._ours = {name: options.pop(name) for name in _OURS & options.keys()}
         super().__init__(args, *popenargs, **options)
 
     def _get_handles(self, stdin: Any, stdout: Any, stderr: Any) -> Any:
         if PTY in (stdin, stdout, stderr):
             raise ValueError("Popen makes no terminals: use create_subprocess_exec()")
+        for name, choice in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+            if choice is not None:
+                descriptor_of(name, choice)  # it refuses what has none, and says more
         return super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc]
 
     def _execute_child(
@@ -305,9 +314,19 @@ class Popen(_StandardPopen[AnyStr], BlockingTreeHandle):
         """How many bytes of (stdout, stderr) `communicate` did not keep because of its limit."""
         return (0, 0) if self._carrier is None else self._carrier.outputs.dropped()
 
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit. See `subprocess.Popen.wait`.
+
+        Raises:
+            subprocess.TimeoutExpired: the program still runs.
+            ChildProcessError: this process is a forked copy of the one that started the program.
+            TypeError, ValueError: not a number of seconds.
+        """
+        check_seconds(timeout=timeout)
+        return super().wait(timeout)
+
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:
-            check_seconds(timeout=timeout)
             try:
                 self.returncode = self._program.wait(timeout)
             except subprocess.TimeoutExpired:

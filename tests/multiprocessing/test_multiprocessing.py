@@ -471,6 +471,21 @@ async def test_the_sentinel_on_a_loop(ctx: Context) -> None:
 # --- Starts that fail, workers that die early
 
 
+@pytest.mark.parametrize("method", ["kill", "terminate", "join"])
+def test_a_worker_before_its_start(method: str, ctx: Context) -> None:
+    """As with multiprocessing's own."""
+    errors = []
+    for context in (multiprocessing.get_context("spawn"), ctx):
+        worker = context.Process(target=int)
+        with pytest.raises((AttributeError, AssertionError)) as caught:
+            getattr(worker, method)()
+        errors.append((type(caught.value), str(caught.value)))
+        worker.close()
+        with pytest.raises(ValueError, match="process object is closed"):
+            getattr(worker, method)()
+    assert errors[0] == errors[1]
+
+
 @pytest.mark.parametrize("thing", [lambda: None, threading.Lock()])
 def test_an_unpicklable_target_starts_nothing(thing: Any, ctx: Context) -> None:
     before = open_fds(), _native.records()

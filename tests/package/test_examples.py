@@ -331,3 +331,18 @@ def test_words_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     first, second = result.stderr.splitlines()
     assert first == "cat has failed: 1: cat: missing: No such file or directory"
     assert second == "all statuses: (1, 0, 0, 0, 0, 0)"
+
+
+def test_the_helpers_of_hosts_say_what_they_need(tmp_path: Path) -> None:
+    result = run("gunicorn_helper.py", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "gunicorn -c gunicorn_helper.py" in result.stderr
+    absent = "import runpy, sys; sys.modules['supervisor'] = None; runpy.run_path(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", absent, EXAMPLES / "supervisord_helper.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "This runs inside supervisord: pip install supervisor\n"

@@ -221,14 +221,15 @@ FROZEN = """
             asyncio.run(ended(), loop_factory=uvloop.new_event_loop)
         trio.run(on_trio)
         child = aiopidfd.spawn(["sleep", "1000"])
-        for wait, error in (
-            (child.wait, aiopidfd.TimeoutExpired),
-            (aiopidfd.PidFd.from_process(child).wait_blocking, TimeoutError),
-        ):
-            try:
-                wait(0.05)
-            except error:
-                print("over")
+        with aiopidfd.PidFd.from_process(child) as handle:
+            for wait, error in (
+                (child.wait, aiopidfd.TimeoutExpired),
+                (handle.wait_blocking, TimeoutError),
+            ):
+                try:
+                    wait(0.05)
+                except error:
+                    print("over")
         assert child.kill_tree()
         child.wait()
 """

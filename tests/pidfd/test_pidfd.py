@@ -23,7 +23,7 @@ from aiopidfd import PidFd
 from aiopidfd._pidfd import info as pidinfo
 
 from .. import fresh
-from ..support import exists, gate, hang_guard, sh
+from ..support import exists, gate, hang_guard, sh, warnings_given
 
 knows_status = pytest.mark.skipif(
     not aiopidfd.kernel().exit_info,
@@ -107,7 +107,7 @@ def test_what_is_no_pidfd(make: Any) -> None:
     for closed in (-1, 1_000_000):
         with pytest.raises(OSError, match="not a pidfd"):
             make(closed)
-    with pytest.raises(TypeError, match="a descriptor is an integer, not str"):
+    with pytest.raises(TypeError, match="fd must be an integer, not str"):
         make("3")
 
 
@@ -125,13 +125,11 @@ def test_from_a_proc_directory() -> None:
 
 def test_from_a_directory_of_something_else(tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(OSError, match="not a directory of the /proc"):
+    with pytest.raises(OSError, match="not a process's directory in /proc"):
         PidFd.from_proc(directory)
     os.close(directory)
-    directory = os.open("/proc/sys", os.O_RDONLY)
-    with pytest.raises(ProcessLookupError):
-        PidFd.from_proc(directory)
-    os.close(directory)
+    with pytest.raises(TypeError, match=r"must be an integer, not str: os.open\(\) gives one"):
+        PidFd.from_proc("/proc/self")  # type: ignore[arg-type]
 
 
 async def test_from_a_process_which_it_outlives() -> None:
@@ -274,7 +272,36 @@ def test_many_threads_use_and_close() -> None:
 def test_dropped() -> None:
     with sleeper() as pid:
         handle = PidFd.open(pid)
-        del handle  # the fixture counts descriptors
+        said = f"unclosed {handle!r}"
+        with warnings_given() as given:
+            del handle  # the fixture counts descriptors
+        assert given == [(ResourceWarning, said)]
+
+
+def test_those_of_children_may_be_dropped() -> None:
+    with aiopidfd.spawn(["sh", "-c", "sleep 1000 & wait"]) as child, warnings_given() as given:
+        while not child.children():
+            pass
+        assert child.kill_tree()
+    assert given == []
+
+
+def test_a_closed_one_is_not_entered() -> None:
+    with PidFd.open(os.getpid()) as handle:
+        pass
+    with pytest.raises(ValueError, match="the PidFd is closed"), handle:
+        pass
+
+
+@pytest.mark.parametrize("method", ["hold", "handle"])
+def test_what_is_lent_says_so(method: str) -> None:
+    with aiopidfd.spawn(["sleep", "1000"]) as child, PidFd.from_process(child) as handle:
+        owner = handle if method == "hold" else child
+        lent = getattr(owner, method)()
+        assert repr(lent) == f"<{method}() of {owner!r}: a descriptor in a `with` block>"
+        with lent as fd:
+            os.fstat(fd)
+        child.kill()
 
 
 def test_kill_on_close() -> None:
@@ -379,6 +406,7 @@ def test_a_process_that_we_may_not_signal() -> None:
         else:
             raise AssertionError("we may")
         assert handle.getpid() == os.getppid()
+        handle.close()
     """)
 
 

@@ -219,3 +219,12 @@ def test_a_guardian_is_told_from_its_host_by_its_name_only() -> None:
         assert names[1] == "aiopidfd-guard\n" != names[0]
         lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in ("self", child.guardian_pid)]
         assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("word", ["-1", "0", "x", "", "1.5"])
+def test_what_is_no_pid_is_a_wrong_argument(word: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "aiopidfd", "ps", word], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "error: " in result.stderr

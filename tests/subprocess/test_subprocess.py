@@ -5,10 +5,12 @@ What is the standard library's own code is held by its own tests: see tools/peer
 
 import concurrent.futures
 import contextlib
+import copy
 import errno
 import gc
 import logging
 import os
+import pickle
 import signal
 import subprocess as standard
 import sys
@@ -328,8 +330,8 @@ def test_what_a_handle_has() -> None:
             time.sleep(0.001)
         pids = {child.getpid() for child in children}
         assert process.pid not in pids
-        with process.handle() as pidfd, PidFd.from_process(process) as handle:
-            assert handle.getpid() == PidFd(os.dup(pidfd)).getpid() == process.pid
+        with process.handle() as pidfd, PidFd.from_fd(pidfd) as one:
+            assert one.getpid() == process.pid
         assert process.kill_tree()
         assert process.wait() == -9
         assert process.pidfd == -1
@@ -717,3 +719,23 @@ late.run = subprocess.run
 """
     result = standard.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_an_object_that_owns_a_program_is_not_copied() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot pickle 'Popen' object"):
+                way(process)
+        process.kill()
+
+
+def test_what_is_no_duration() -> None:
+    """Also once the program is over, when nobody waits any more."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        for _ in range(2):
+            with pytest.raises(TypeError, match="timeout must be a number of seconds, not str"):
+                process.wait("1")
+            with pytest.raises(ValueError, match="timeout must be a number of seconds, not NaN"):
+                process.wait(float("nan"))
+            process.kill()
+            process.wait()

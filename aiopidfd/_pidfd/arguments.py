@@ -1,0 +1,25 @@
+"""What an argument must be: the checks that all floors share."""
+
+from typing import Any, TypeGuard
+
+__all__ = ["flag", "is_number", "not_a_number"]
+
+
+def is_number(value: object) -> TypeGuard[int]:
+    """Whether it is an integer but not a bool: True is no user, no descriptor and no limit."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def not_a_number(name: str, value: object, hint: str = "") -> TypeError:
+    """The error for what is no integer. A process is none, and has all that is needed itself."""
+    if hasattr(value, "wait"):
+        hint = "call its own wait(); and PidFd.from_process() makes a handle to a process"
+    text = f"{name} must be an integer, not {type(value).__name__}"
+    return TypeError(f"{text}: {hint}" if hint else text)
+
+
+def flag(name: str, value: Any) -> bool:
+    """An option that is on or off: "no" is neither, though Python takes it for true."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return bool(value)
