@@ -377,9 +377,9 @@ async def start_process(
     If the call is cancelled and the program runs by then, the program is ended. With a `grace` of
     more than 0 it first gets SIGTERM and that many seconds.
     """
-    if not isinstance(limit, int):
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool):
         raise TypeError(f"limit must be a number of bytes, not {type(limit).__name__}")
-    if limit <= 0:
+    if not limit > 0:  # NaN, too
         raise ValueError("Limit cannot be <= 0")
     with Descriptors() as descriptors:
         watch = await start_on_loop(request, descriptors, grace)

@@ -644,9 +644,9 @@ async def test_install_on_a_loop_of_ours_changes_nothing() -> None:
 
 
 def test_install_without_a_loop() -> None:
-    with pytest.raises(RuntimeError, match="no running event loop"):
+    with pytest.raises(RuntimeError, match="needs a running event loop"):
         aiopidfd.install()
-    with pytest.raises(RuntimeError, match="no running event loop"):
+    with pytest.raises(RuntimeError, match="needs a running event loop"):
         aiopidfd.uninstall()
 
 

@@ -111,7 +111,7 @@ def test_the_way_out_of_trio_is_said() -> None:
     async def install() -> None:
         aiopidfd.install()
 
-    with pytest.raises(RuntimeError, match=r"^install\(\) finds .* on trio use aiopidfd\.anyio"):
+    with pytest.raises(RuntimeError, match=r"^install\(\) needs .* on trio use aiopidfd\.anyio"):
         trio.run(install)
 
 

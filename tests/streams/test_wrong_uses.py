@@ -185,7 +185,7 @@ async def test_of_a_writer(kind: str, call: Callable[[Any], Any], expected: str)
     [
         (0, "ValueError: Limit cannot be <= 0"),
         (-1, "ValueError: Limit cannot be <= 0"),
-        (math.nan, "TypeError: limit must be a number of bytes, not float"),
+        (math.nan, "ValueError: Limit cannot be <= 0"),
         ("x", "TypeError: limit must be a number of bytes, not str"),
         (None, "TypeError: limit must be a number of bytes, not NoneType"),
     ],
