@@ -66,9 +66,14 @@ _CLOSE: Final = 0.75  # similarity by difflib: one wrong letter, or two letters 
 
 
 def refuse(
-    function: Callable[..., object], options: dict[str, Any], known: frozenset[str]
+    function: Callable[..., object],
+    options: dict[str, Any],
+    known: frozenset[str],
+    called: str = "",
 ) -> dict[str, Any]:
     """Return the options without Popen's parameters whose value does nothing.
+
+    `called` is what the error calls the function, if that is not its name.
 
     Raises:
         TypeError: a keyword that is not known. The text says what may have been meant.
@@ -77,7 +82,7 @@ def refuse(
     for name in sorted(options.keys() - known):
         if name not in _NOTHING:
             raise TypeError(
-                f"{function.__name__}() got an unexpected keyword argument {name!r}"
+                f"{called or function.__name__}() got an unexpected keyword argument {name!r}"
                 f"{_hint(function, name, known)}"
             )
         if options[name] != _NOTHING[name]:

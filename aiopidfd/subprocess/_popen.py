@@ -194,7 +194,7 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
                 PTY, and `preexec_fn`: no Python code can run safely between clone and exec.
         """
         if not options.keys() <= _KNOWN:
-            refuse(Popen, options, _KNOWN)
+            refuse(Popen, options, _KNOWN, "Popen.__init__")
         self._ours = {name: options.pop(name) for name in _OURS & options.keys()}
         super().__init__(args, *popenargs, **options)
 

@@ -316,7 +316,7 @@ def collected(backend: Backend, script: str, **options: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("script", "lines"),
     [
-        ("", []),
+        (":", []),
         ("echo a; echo b", [b"a", b"b"]),
         ("printf 'a\\nb'", [b"a", b"b"]),
         ("printf '\\n\\na\\n\\n'", [b"", b"", b"a", b""]),
@@ -333,7 +333,7 @@ def test_lines(backend: Backend, script: str, lines: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("script", "lines"),
     [
-        ("", []),
+        (":", []),
         ("printf 'a\\r\\nb\\rc'", ["a", "b", "c"]),
         ("printf 'a\\r'; sleep 0.05; printf '\\nb\\r'", ["a", "b"]),
         (

@@ -160,7 +160,8 @@ def outcome(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if isinstance(exc, standard.TimeoutExpired):  # before Python 3.15 it is what was left of it
             exc.timeout = round(exc.timeout, 2)
         details = ("errno", "filename", "returncode", "cmd", "stdout", "stderr", "timeout")
-        return type(exc), str(exc), [getattr(exc, name, None) for name in details]
+        text = str(exc).partition(" (for ")[0]  # ours go on with what it is about
+        return type(exc), text, [getattr(exc, name, None) for name in details]
     if isinstance(result, standard.CompletedProcess):
         return vars(result)
     return result
