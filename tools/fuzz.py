@@ -25,6 +25,7 @@ import random
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import traceback
@@ -613,7 +614,9 @@ def main() -> int:
         command = [*apart, sys.executable, "-m", "tools.fuzz", "--inside", str(path)]
         command += ["--examples", str(options.examples), "--seconds", str(options.seconds)]
         command += [] if seed is None else ["--seed", str(seed)]
-        environment = {**os.environ, "PYTHONMALLOC": "malloc", "MALLOC_PERTURB_": "165"}
+        environment = {**os.environ, "MALLOC_PERTURB_": "165"}
+        if not sysconfig.get_config_var("Py_GIL_DISABLED"):  # that one has an allocator of its own
+            environment["PYTHONMALLOC"] = "malloc"
         environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
         done = subprocess.run(command, check=False, env=environment, cwd=directory)
         if done.returncode == 0:

@@ -129,3 +129,58 @@ def test_a_line_that_is_awaited_while_it_is_looked_for() -> None:
     assert raised.value.value is text
     del raised
     assert sys.getrefcount(text) == before
+
+
+def test_no_memory() -> None:
+    """Each allocation of a call fails in turn."""
+    pytest.importorskip("_testcapi")
+    fresh.run(
+        """
+        import _testcapi
+        def start(hub=None, env=None, program=(b"/bin/true",)):
+            return _native.spawn(hub, _native.CALL_CLONE, False, False, 2, False, -1, -1,
+                                 ((_native.SYS_umask, 18),), program, program, env, [])
+        hub = _native.hub()
+        child = start(hub, program=(b"/bin/sleep", b"1000"))
+        while child.poll() == _native.STARTING:
+            pass
+        over = start()
+        while over.poll() != _native.EXITED:
+            pass
+        pidfd, pid = child.pidfd, child.guardian_pid
+        none = (None, _native.CALL_CLONE, False, False, 2, False, -1, -1)
+        true = ((), (b"/bin/true",), (b"true",))
+        calls = [
+            (_native.hub, ()), (_native.probe, ()), (_native.list_tree, (pid, pidfd)),
+            (_native.signal_tree, (pid, pidfd, False, 0)), (_native.kill_next, (pid, -1)),
+            (_native.exit_status, (pidfd,)), (_native.filesystem, (0,)), (over.result, ()),
+            (over.failure, ()), (hub.collect, ()), (child.dup_pidfd, ()), (child.stay, ()),
+            (child.send_signal, (99,)), (_native.Lines, (None, None)),
+            (_native.spawn, (*none, *true, None, [])),
+            (_native.spawn, (*none, *true, {"A": "b", "C": "d" * 9000}, [])),
+        ]
+        child.kill()  # what kill_next() would do
+        before = set(open_fds())
+        refused = 0
+        for function, arguments in calls:
+            for number in range(50):
+                result = None
+                _testcapi.set_nomemory(number, number + 1)
+                try:
+                    result = function(*arguments)
+                except (MemoryError, OSError):
+                    refused += 1
+                finally:
+                    _testcapi.remove_mem_hooks()
+                if function in (child.dup_pidfd, child.stay) and result is not None:
+                    os.close(result)
+                elif function is _native.list_tree:
+                    for _, fd in result or ():
+                        os.close(fd)
+        del result
+        assert refused > 20, refused
+        while _native.sweep():
+            time.sleep(0.001)
+        assert set(open_fds()) <= before
+        """
+    )

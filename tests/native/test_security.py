@@ -87,7 +87,7 @@ def test_a_setuid_program_gets_its_privileges(setuid_id: Path) -> None:
             for options in {{}}, {{"no_new_privs": True}}:
                 for which in "-ru", "-u":
                     result = await aiopidfd.run_process([{str(setuid_id)!r}, which], **options)
-                    print(result.stdout.decode().strip())
+                    print(result.stdout.decode().strip(), flush=True)
 
         asyncio.run(main())
         print(aiopidfd.spawn([{str(setuid_id)!r}, "-u"]).wait())

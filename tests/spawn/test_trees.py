@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import uuid
@@ -926,9 +927,20 @@ def throw_away(call: Callable[[], Any], mark: Marked, ready: Callable[[], Any]) 
     deadline = time.monotonic() + 30
     while mark.alive() or child_pids():
         assert time.monotonic() < deadline, "still there"
+        gc.collect()  # a Python without a GIL may need more than one
         _native.sweep()
 
 
+# Without a GIL the garbage collector finds all of it at once, and finalizes it in any order: a pipe
+# may warn before the coroutine has closed it.
+any_order = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+    if sysconfig.get_config_var("Py_GIL_DISABLED")
+    else "error"
+)
+
+
+@any_order
 def test_thrown_away_it_is_killed(marked: Marked) -> None:
     throw_away(
         lambda: aiopidfd.run_process(DAEMONS + " wait", env=marked.env),
@@ -937,6 +949,7 @@ def test_thrown_away_it_is_killed(marked: Marked) -> None:
     )
 
 
+@any_order
 @pytest.mark.parametrize("call", ["run_process", "aclose"])
 def test_thrown_away_in_its_grace_it_is_killed(call: str, tmp_path: Path, marked: Marked) -> None:
     script = f"trap 'touch {tmp_path}/asked' TERM; touch {tmp_path}/ready; "
