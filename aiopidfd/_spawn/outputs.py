@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from subprocess import PIPE, CompletedProcess
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .encoding import BYTES, Text, decode_output
@@ -12,7 +12,7 @@ from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
 from .terminal import PTY
 
-__all__ = ["NO_OUTPUTS", "OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
+__all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 
 OnOutput: TypeAlias = Callable[[str, Any], Awaitable[object] | object]
 
@@ -130,9 +130,6 @@ class Outputs:
         """Tell the sinks that nobody carries the outputs any more. Waits for nothing."""
         await Tee(sink for sink in self.sinks if sink is not None).abort()
 
-
-# For a program without outputs: nothing is kept.
-NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
 

@@ -22,6 +22,7 @@ from subprocess import list2cmdline as list2cmdline  # the standard module's __a
 from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.durations import check_seconds
+from .._spawn.call import BOTH_INPUTS
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
 from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
@@ -150,7 +151,7 @@ def run(
     check_limit(output_limit, on_limit)
     if input is not None:
         if options.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
+            raise ValueError(BOTH_INPUTS)
         options["stdin"] = PIPE
     if capture_output:
         if options.get("stdout") is not None or options.get("stderr") is not None:

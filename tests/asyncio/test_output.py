@@ -1080,6 +1080,22 @@ def test_a_shutdown_does_not_wait_for_a_sink_that_blocks_for_ever(host: Host) ->
 
 
 @on_all_hosts
+def test_a_shutdown_by_a_sink(host: Host) -> None:
+    """It does not wait for itself for ever."""
+
+    async def body() -> None:
+        over: list[bool] = []
+
+        async def end(line: bytes) -> None:
+            over.append(await aiopidfd.shutdown(grace=0))
+
+        result = await host.run_process("echo; exec sleep 600", stdout=end, check=False)
+        assert (result.returncode, over) == (-9, [True])
+
+    host.run(body)
+
+
+@on_all_hosts
 def test_nothing_is_left_of_many(host: Host) -> None:
     async def body() -> None:
         before: Any = None
