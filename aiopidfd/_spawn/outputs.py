@@ -247,7 +247,7 @@ class _Reading:
         )
 
 
-def _is_function(choice: object) -> bool:
+def _is_function(choice: Any) -> bool:
     return callable(choice) and not hasattr(choice, "fileno")
 
 

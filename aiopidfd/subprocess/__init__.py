@@ -28,7 +28,7 @@ from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
 from .._spawn.outputs import Outputs, read_choices
 from ._carrier import Carrier, captured, end
-from ._popen import CheckOptions, Popen, RunOptions, TextOptions
+from ._popen import CheckOptions, Popen, RunOptions, TextCheckOptions, TextOptions, TextSinkOptions
 
 __all__ = [
     "DEVNULL",
@@ -86,25 +86,23 @@ def run(
     *popenargs: Any,
     output_limit: int,
     on_limit: OnLimit = ...,
-    text: bool | None = ...,
-    encoding: str | None = ...,
-    errors: str | None = ...,
-    universal_newlines: bool | None = ...,
     input: Buffer | str | None = ...,
-    **options: Unpack[RunOptions],
+    capture_output: bool = ...,
+    timeout: float | None = ...,
+    check: bool = ...,
+    **options: Unpack[TextSinkOptions],
 ) -> BoundedProcess[Any]: ...
 @overload
 def run(
     args: Command,
     *popenargs: Any,
+    input: Buffer | str | None = ...,
+    capture_output: bool = ...,
+    timeout: float | None = ...,
+    check: bool = ...,
     output_limit: int | None = ...,
     on_limit: OnLimit = ...,
-    text: bool | None = ...,
-    encoding: str | None = ...,
-    errors: str | None = ...,
-    universal_newlines: bool | None = ...,
-    input: Buffer | str | None = ...,
-    **options: Unpack[RunOptions],
+    **options: Unpack[TextSinkOptions],
 ) -> CompletedProcess[Any]: ...
 def run(
     args: Command,
@@ -251,12 +249,8 @@ def check_output(
 def check_output(
     args: Command,
     *popenargs: Any,
-    text: bool | None = ...,
-    encoding: str | None = ...,
-    errors: str | None = ...,
-    universal_newlines: bool | None = ...,
-    input: Buffer | str | None = ...,
-    **options: Unpack[CheckOptions],
+    timeout: float | None = ...,
+    **options: Unpack[TextCheckOptions],
 ) -> Any: ...
 def check_output(
     args: Command, *popenargs: Any, timeout: float | None = None, **options: Any
