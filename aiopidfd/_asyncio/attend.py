@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from .._spawn.capture import add_failure, raise_all
+from .._spawn.hub import attending
 from .._spawn.outputs import Outputs
 from .._spawn.registry import Remaining
 from .._spawn.sinks import Decoder, Silence, Sink
@@ -261,7 +262,9 @@ async def attend(
     """
     attendance = _Attendance(watches, pumps)
     failures = attendance.failures
+    heard = contextlib.ExitStack()
     try:
+        heard.enter_context(attending())
         if silence is not None:
             attendance.listen(silence)
         await attendance.until_over()
@@ -289,4 +292,5 @@ async def attend(
         raise
     finally:
         attendance.close()
+        heard.close()
     raise_all(failures)

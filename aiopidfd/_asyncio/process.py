@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.capture import OnLimit, check_limit
-from .._spawn.encoding import check_bytes, read_text
+from .._spawn.encoding import check_bytes, input_bytes, read_text
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
     Command,
@@ -356,9 +356,7 @@ class TextProcess(BaseProcess):
         on_limit: OnLimit = "raise",
     ) -> tuple[str | None, str | None]:
         """As `Process.communicate`, but with text."""
-        if input is not None and not isinstance(input, str):
-            raise TypeError(f"input must be str, not {type(input).__name__}")
-        data = None if input is None else input.encode(self._encoding, self._errors or "strict")
+        data = input_bytes(input, self._encoding, self._errors)
         stdout, stderr = await self._communicate(
             data, drain, output_limit, on_limit, self._encoding
         )

@@ -1,7 +1,7 @@
 """What a call that sees a program to its end was asked for: it is checked before the start."""
 
 import subprocess
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .._pidfd.durations import check_seconds
 from .capture import OnLimit, check_limit
@@ -12,7 +12,7 @@ from .terminal import PTY
 
 __all__ = ["BOTH_INPUTS", "Call", "read_call", "read_input"]
 
-BOTH_INPUTS = "stdin and input arguments may not both be used."
+BOTH_INPUTS: Final = "stdin and input arguments may not both be used."
 
 
 class Call(NamedTuple):

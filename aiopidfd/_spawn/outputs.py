@@ -5,7 +5,7 @@ import io
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from subprocess import PIPE, CompletedProcess
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from .blame import open_first
 from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
@@ -14,7 +14,7 @@ from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
 from .terminal import PTY
 
-__all__ = ["NO_OUTPUTS", "OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
+__all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 
 OnOutput: TypeAlias = Callable[[str, Any], Awaitable[object] | object]
 
@@ -132,9 +132,6 @@ class Outputs:
         """Tell the sinks that nobody carries the outputs any more. Waits for nothing."""
         await Tee(sink for sink in self.sinks if sink is not None).abort()
 
-
-# For a program without outputs: nothing is kept.
-NO_OUTPUTS: Final = Outputs(None, (Output(None), Output(None)))
 
 StreamSink: TypeAlias = Callable[[object, Decoder], Sink | None]
 
@@ -254,7 +251,7 @@ class _Reading:
         )
 
 
-def _is_function(choice: object) -> bool:
+def _is_function(choice: Any) -> bool:
     return callable(choice) and not hasattr(choice, "fileno")
 
 

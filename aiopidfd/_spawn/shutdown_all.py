@@ -19,6 +19,8 @@ GRACE: Final = 5.0  # seconds
 _SOON: Final = 0.002
 _LOOK_AGAIN: Final = 0.05
 
+_HEARD: Final = 1.0  # seconds that sinks have for what the programs have written
+
 
 async def shutdown(*, grace: float = GRACE) -> bool:
     """End all programs of the running loop, and all that they have started, and reap them.
@@ -32,6 +34,9 @@ async def shutdown(*, grace: float = GRACE) -> bool:
     asyncio (see `install`), and the processes of `run_in_fork`. With `aiopidfd.anyio`, a program
     that another loop has waited for since belongs to that other loop. What `spawn`, `fork` and
     multiprocessing have started belongs to no loop and is left alone.
+
+    What the programs have written by then still goes to the sinks of `run_process` and others, and
+    is waited for, for a second at most.
 
     If the call is cancelled, it kills all that is left at once, reaps it, and ends within seconds.
 
@@ -59,6 +64,7 @@ async def shutdown(*, grace: float = GRACE) -> bool:
             if grace > 0:
                 await ending.ask(grace)
             is_over = await ending.kill()
+            await ending.hear()
         except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
             ending.kill_now()
             raise
@@ -129,6 +135,12 @@ class _Ending:
             if deadline.past:
                 return False
             await sleep(max(_SOON, now() - before))  # other tasks get half of the time
+
+    async def hear(self) -> None:
+        """Wait until the sinks have got what the programs have written, but not for ever."""
+        deadline = Deadline(_HEARD, now)
+        while self._hub.attended and not deadline.past:
+            await sleep(_SOON)
 
     def kill_now(self) -> None:
         """SIGKILL all that is left now."""

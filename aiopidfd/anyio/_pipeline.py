@@ -51,10 +51,20 @@ async def run_pipeline(
 async def run_pipeline(
     *commands: Command,
     input: bytes | str | None = ...,
+    stdin: Stdio = ...,
+    stdout: OutputChoice | OutputStream = ...,
+    stderr: OutputChoice | OutputStream = ...,
+    output_limit: int | None = ...,
+    on_limit: OnLimit = ...,
+    check: bool = ...,
+    timeout: float | None = ...,
+    idle_timeout: float | None = ...,
     text: bool | None = ...,
     encoding: str | None = ...,
     errors: str | None = ...,
-    **options: Unpack[PipelineOptions],
+    grace: float = ...,
+    drain: float | None = ...,
+    **options: Unpack[Options],
 ) -> CompletedPipeline[Any]: ...
 async def run_pipeline(
     *commands: Command,

@@ -14,6 +14,7 @@ from .._asyncio.process import GRACE
 from .._spawn.call import read_call
 from .._spawn.capture import add_failure, raise_all
 from .._spawn.encoding import read_text
+from .._spawn.hub import attending
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.outputs import OnOutput
 from .._spawn.registry import Remaining
@@ -209,7 +210,9 @@ async def attend(
         except PermissionError as exc:
             denied.append(exc)
 
+    heard = contextlib.ExitStack()
     try:
+        heard.enter_context(attending())
         async with anyio.create_task_group() as tg:
             for pump, shield in zip(pumps, shields, strict=True):
                 tg.start_soon(carry, pump, shield)
@@ -243,6 +246,7 @@ async def attend(
                     )
                     shield.shield = False
     finally:
+        heard.close()
         if input is not None and programs[0].stdin is not None:
             programs[0].stdin.close()
         if denied:  # raised even if the task is being cancelled: a program runs on

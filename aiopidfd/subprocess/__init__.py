@@ -22,12 +22,13 @@ from subprocess import list2cmdline as list2cmdline  # the standard module's __a
 from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.durations import check_seconds
+from .._spawn.call import BOTH_INPUTS
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
 from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
 from .._spawn.outputs import Outputs, read_choices
 from ._carrier import Carrier, captured, end
-from ._popen import CheckOptions, Popen, RunOptions, TextOptions
+from ._popen import CheckOptions, Popen, RunOptions, TextCheckOptions, TextOptions, TextSinkOptions
 
 __all__ = [
     "DEVNULL",
@@ -85,25 +86,23 @@ def run(
     *popenargs: Any,
     output_limit: int,
     on_limit: OnLimit = ...,
-    text: bool | None = ...,
-    encoding: str | None = ...,
-    errors: str | None = ...,
-    universal_newlines: bool | None = ...,
     input: Buffer | str | None = ...,
-    **options: Unpack[RunOptions],
+    capture_output: bool = ...,
+    timeout: float | None = ...,
+    check: bool = ...,
+    **options: Unpack[TextSinkOptions],
 ) -> BoundedProcess[Any]: ...
 @overload
 def run(
     args: Command,
     *popenargs: Any,
+    input: Buffer | str | None = ...,
+    capture_output: bool = ...,
+    timeout: float | None = ...,
+    check: bool = ...,
     output_limit: int | None = ...,
     on_limit: OnLimit = ...,
-    text: bool | None = ...,
-    encoding: str | None = ...,
-    errors: str | None = ...,
-    universal_newlines: bool | None = ...,
-    input: Buffer | str | None = ...,
-    **options: Unpack[RunOptions],
+    **options: Unpack[TextSinkOptions],
 ) -> CompletedProcess[Any]: ...
 def run(
     args: Command,
@@ -150,7 +149,7 @@ def run(
     check_limit(output_limit, on_limit)
     if input is not None:
         if options.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
+            raise ValueError(BOTH_INPUTS)
         options["stdin"] = PIPE
     if capture_output:
         if options.get("stdout") is not None or options.get("stderr") is not None:
@@ -250,12 +249,8 @@ def check_output(
 def check_output(
     args: Command,
     *popenargs: Any,
-    text: bool | None = ...,
-    encoding: str | None = ...,
-    errors: str | None = ...,
-    universal_newlines: bool | None = ...,
-    input: Buffer | str | None = ...,
-    **options: Unpack[CheckOptions],
+    timeout: float | None = ...,
+    **options: Unpack[TextCheckOptions],
 ) -> Any: ...
 def check_output(
     args: Command, *popenargs: Any, timeout: float | None = None, **options: Any

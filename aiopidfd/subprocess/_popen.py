@@ -36,7 +36,9 @@ __all__ = [
     "Popen",
     "PopenOptions",
     "RunOptions",
+    "TextCheckOptions",
     "TextOptions",
+    "TextSinkOptions",
 ]
 
 
@@ -110,8 +112,23 @@ class TextOptions(EncodedOptions, total=False):
     text: bool | None
 
 
+class SinkOptions(CommonOptions, total=False):
+    """`CommonOptions`, and outputs that may go to a sink. A type only."""
+
+    stdout: OutputChoice
+    stderr: OutputChoice
+
+
+class RunOptions(SinkOptions, total=False):
+    """What `run` takes beside its input, its limit and the text's keywords. A type only."""
+
+    capture_output: bool
+    timeout: float | None
+    check: bool
+
+
 class CheckOptions(CommonOptions, total=False):
-    """What `check_output` takes beside the text's keywords. A type only."""
+    """What `check_output` takes beside its input and the text's keywords. A type only."""
 
     stderr: OutputChoice
     timeout: float | None
@@ -119,14 +136,26 @@ class CheckOptions(CommonOptions, total=False):
     on_limit: OnLimit
 
 
-class RunOptions(CommonOptions, total=False):
-    """What `run` takes beside its input, its limit and the text's keywords. A type only."""
+class TextSinkOptions(SinkOptions, total=False):
+    """`SinkOptions`, and the text's keywords. A type only."""
 
-    stdout: OutputChoice
+    text: bool | None
+    encoding: str | None
+    errors: str | None
+    universal_newlines: bool | None
+
+
+class TextCheckOptions(CommonOptions, total=False):
+    """What `check_output` hands to `run`, as it is. A type only."""
+
     stderr: OutputChoice
-    capture_output: bool
-    timeout: float | None
-    check: bool
+    input: bytes | bytearray | memoryview | str | None
+    output_limit: int | None
+    on_limit: OnLimit
+    text: bool | None
+    encoding: str | None
+    errors: str | None
+    universal_newlines: bool | None
 
 
 class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):

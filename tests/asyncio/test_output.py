@@ -851,6 +851,24 @@ def test_a_timeout_asks_first_and_hears_the_answer(host: Host) -> None:
 
 
 @on_all_hosts
+def test_what_it_writes_in_its_grace_is_told_even_without_a_drain(host: Host) -> None:
+    """`drain` is for what others write after its exit."""
+
+    async def body() -> None:
+        script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
+        for call in (host.run_process, host.run_pipeline):
+            for timeout in (0.3, 1, 3, 9):
+                lines = Collector()
+                with pytest.raises(TimeoutExpired) as caught:
+                    await call(script, stdout=[PIPE, lines], timeout=timeout, grace=50, drain=0)
+                if caught.value.stdout:
+                    break
+            assert (caught.value.stdout, lines) == (b"ready\nbye\n", [b"ready", b"bye"])
+
+    host.run(body)
+
+
+@on_all_hosts
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_a_timeout_of_nothing(host: Host, timeout: float) -> None:
     """Whether a program was started or not, it is not there afterwards."""
@@ -1015,6 +1033,64 @@ def test_cancelled_and_it_still_writes_a_lot(host: Host) -> None:
                 await task
         assert got[0] == b"ready"
         assert [int(line) for line in got[1:]] == [*range(1, 100001)]
+
+    host.run(body)
+
+
+@on_all_hosts
+@pytest.mark.parametrize("call", ["run_process", "run_pipeline", "supervise"])
+def test_a_shutdown_returns_when_the_sinks_have_got_all(host: Host, call: str) -> None:
+    """Who ends the process then, as a web server does, loses no line of a log."""
+
+    async def body() -> None:
+        lines: list[bytes] = []
+
+        async def slow(line: bytes) -> None:
+            await anyio.sleep(0.002)
+            lines.append(line)
+
+        script = "trap 'seq 1 20; exit 3' TERM; echo ready; while :; do sleep 0.02; done"
+        async with anyio.create_task_group() as group:
+            run = functools.partial(getattr(host, call), script, stdout=slow, check=False)
+            group.start_soon(run)
+            await until(lambda: lines)
+            assert await aiopidfd.shutdown(grace=50)
+            assert [int(line) for line in lines[1:]] == [*range(1, 21)]
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_a_shutdown_does_not_wait_for_a_sink_that_blocks_for_ever(host: Host) -> None:
+    async def body() -> None:
+        blocked = anyio.Event()
+
+        async def block(line: bytes) -> None:
+            blocked.set()
+            await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(functools.partial(host.run_process, "yes", stdout=block))
+            await blocked.wait()
+            assert await aiopidfd.shutdown(grace=0)
+            assert not aiopidfd.running()
+            group.cancel_scope.cancel()
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_a_shutdown_by_a_sink(host: Host) -> None:
+    """It does not wait for itself for ever."""
+
+    async def body() -> None:
+        over: list[bool] = []
+
+        async def end(line: bytes) -> None:
+            over.append(await aiopidfd.shutdown(grace=0))
+
+        result = await host.run_process("echo; exec sleep 600", stdout=end, check=False)
+        assert (result.returncode, over) == (-9, [True])
 
     host.run(body)
 

@@ -1,17 +1,29 @@
 """The examples, run as their reader runs them."""
 
+import concurrent.futures
 import gzip
 import hashlib
+import http.client
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ..spawn.test_cgroup import directory_of_ours
+from ..spawn.test_trees import Marked
+from ..spawn.test_trees import marked as marked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -346,3 +358,102 @@ def test_the_helpers_of_hosts_say_what_they_need(tmp_path: Path) -> None:
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "This runs inside supervisord: pip install supervisor\n"
+
+
+@pytest.fixture
+def web_service(marked: Marked, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The server, and its address. Afterwards it must have ended."""
+    for name in ("fastapi", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-W",
+            "error::ResourceWarning",
+            EXAMPLES / "web_service.py",
+            "0",
+            tmp_path,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=marked.env,
+    )
+    with server:
+        assert server.stdout is not None
+        try:
+            yield server, server.stdout.readline().strip()
+        finally:
+            server.kill()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def post(address: str, query: str) -> tuple[int, Any]:
+    """The status and the answer; status 0 if the connection was lost."""
+    request = urllib.request.Request(f"{address}/convert?{query}", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read()
+    except (OSError, http.client.HTTPException):
+        return 0, None
+
+
+def test_web_service(
+    web_service: tuple[subprocess.Popen[str], str], marked: Marked, tmp_path: Path
+) -> None:
+    server, address = web_service
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        queries = ["steps=5"] * 15 + ["steps=1000&timeout=0.5"] * 5
+        answers = [*pool.map(partial(post, address), queries)]
+    good = {"returncode": 0, "steps": 5, "kept": 1000, "dropped": 499_000}
+    assert answers[:15] == [(200, good)] * 15
+    assert [status for status, _ in answers[15:]] == [504] * 5
+    logs = [path.read_text().splitlines() for path in tmp_path.glob("*.log")]
+    assert max(logs) == [f"step {number} of 5" for number in range(1, 6)]
+    assert len(logs) == 20
+    wait_for(lambda: marked.alive() == {server.pid})
+
+    with urllib.request.urlopen(f"{address}/watch?steps=2", timeout=60) as response:
+        assert response.read() == b"step 1 of 2\nstep 2 of 2\n"
+    with urllib.request.urlopen(f"{address}/watch?steps=1000", timeout=60) as response:
+        assert response.readline() == b"step 1 of 1000\n"
+        assert len(marked.alive()) > 1
+    wait_for(lambda: marked.alive() == {server.pid})  # its watcher has gone
+    server.terminate()
+    assert server.communicate(timeout=60)[1] == ""
+    assert server.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_a_web_service(
+    web_service: tuple[subprocess.Popen[str], str],
+    marked: Marked,
+    tmp_path: Path,
+    end: signal.Signals,
+) -> None:
+    server, address = web_service
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(post, address, "steps=1000") for _ in range(20)]
+        logs = [tmp_path / "none"]
+
+        def all_run() -> bool:
+            logs[:] = tmp_path.glob("*.log")
+            return len(logs) == 20 and all(log.stat().st_size for log in logs)
+
+        wait_for(all_run)
+        server.send_signal(end)
+        assert server.communicate(timeout=60)[1] == ""
+        assert {answer.result()[0] for answer in answers} <= {0, 500}
+    assert server.returncode == -end
+    wait_for(lambda: not marked.alive())
+    tidied = [log.read_text().endswith("interrupted\n") for log in logs]
+    assert all(tidied) if end == signal.SIGTERM else not any(tidied)

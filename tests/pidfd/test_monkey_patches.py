@@ -12,7 +12,7 @@ PATCHES = {
 }
 
 USE = """
-    import aiopidfd.multiprocessing, multiprocessing, aiopidfd.anyio
+    import aiopidfd.multiprocessing, multiprocessing, aiopidfd.anyio, aiopidfd.subprocess
     assert not hasattr(select, "epoll")
     PTY = aiopidfd.PTY
 
@@ -26,6 +26,13 @@ USE = """
     except aiopidfd.TimeoutExpired:
         assert child.kill_tree()
     assert child.wait() == -9
+
+    lines = []
+    data = b"1234567\\n" * 50_000
+    run = aiopidfd.subprocess.run
+    assert run(["cat"], input=data, stdout=[-1, lines.append], timeout=60).stdout == data
+    assert len(lines) == 50_000
+    assert run(["cat"], input=data, stdout=-1, output_limit=5, on_limit="head").stdout == b"12345"
 
     async def on_a_loop():
         data = bytes(1_000_000)

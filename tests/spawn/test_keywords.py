@@ -110,7 +110,9 @@ def test_on_each_backend(backend: Backend) -> None:
     async def body() -> None:
         hints = {"open_process": "for", "run_process": "did you mean", "supervise": "for"}
         for name, hint in hints.items():
-            with pytest.raises(TypeError, match=f"^{name}.. got an unexpected .*: {hint} 'timeout'"):
+            with pytest.raises(
+                TypeError, match=f"^{name}.. got an unexpected .*: {hint} 'timeout'"
+            ):
                 await getattr(aiopidfd.anyio, name)(["/no/such"], tiemout=1)
 
     backend.run(body)
