@@ -28,8 +28,7 @@ def running_loop(
         return asyncio.get_running_loop()
     except RuntimeError:
         hint = hint if running_trio() is None else on_trio
-        # Its beginning is asyncio's own text.
-        raise RuntimeError(f"no running event loop of asyncio for {what}: {hint}") from None
+        raise RuntimeError(f"{what} finds no running event loop of asyncio; {hint}") from None
 
 
 async def start_on_loop(request: Request, descriptors: Descriptors, grace: float = 0) -> Watch:

@@ -25,7 +25,7 @@ CALLS: dict[str, Callable[..., Any]] = {
 }
 LOOP_CALLS = ("subprocess_exec", "subprocess_shell")
 TAKES = {
-    "timeout": {"run_process"},
+    "timeout": {"run_process", "anyio.run_process"},
     "grace": {*CALLS} - {"spawn", "anyio.open_process"},
     "limit": {"create_subprocess_exec", "create_subprocess_shell"},
     "check": {"run_process", "anyio.run_process", "anyio.supervise"},
@@ -34,7 +34,7 @@ TAKES = {
     "task_status": {"anyio.supervise"},
     "shell": {"run_process", "spawn", "create_subprocess_exec", "create_subprocess_shell"},
     "bufsize": {"create_subprocess_exec", "create_subprocess_shell"},
-    "text": {*CALLS} - {"spawn", "anyio.open_process", "anyio.run_process"},
+    "text": {*CALLS} - {"spawn", "anyio.open_process"},
 }
 
 
@@ -108,8 +108,10 @@ def test_the_methods_of_a_loop(loop: Any, method: str) -> None:
 @backends(*BACKENDS)
 def test_on_each_backend(backend: Backend) -> None:
     async def body() -> None:
-        for name in ("open_process", "run_process", "supervise"):
-            with pytest.raises(TypeError, match=f"^{name}.. got an unexpected .*: for 'timeout'"):
+        hints = {"open_process": "for", "run_process": "did you mean", "supervise": "for"}
+        for name, hint in hints.items():
+            message = f"^{name}.. got an unexpected .*: {hint} 'timeout'"
+            with pytest.raises(TypeError, match=message):
                 await getattr(aiopidfd.anyio, name)(["/no/such"], tiemout=1)
 
     backend.run(body)
@@ -138,12 +140,14 @@ async def test_a_program_is_not_taken_for_a_keyword() -> None:
 )
 async def test_text_by_either_name(options: dict[str, Any], output: Any) -> None:
     assert (await aiopidfd.run_process(["echo", "x"], **options)).stdout == output
+    assert (await aiopidfd.anyio.run_process(["echo", "x"], **options)).stdout == output
     process = await aiopidfd.create_subprocess_exec("echo", "x", stdout=aiopidfd.PIPE, **options)
     assert await process.communicate() == (output, None)
 
 
 @pytest.mark.parametrize("text", [True, False])
 async def test_text_that_is_and_is_not(text: bool) -> None:
-    for name in ("run_process", "create_subprocess_exec", "create_subprocess_shell"):
+    names = "run_process", "anyio.run_process", "create_subprocess_exec", "create_subprocess_shell"
+    for name in names:
         with pytest.raises(aiopidfd.SubprocessError, match="Cannot disambiguate when both"):
             await call(CALLS[name], text=text, universal_newlines=not text)
