@@ -79,7 +79,7 @@ class Hub:
         self._starting = 0
         self._queue: deque[Flag] = deque()
         self._shutdowns = 0
-        self.attended = 0
+        self.attended: int = 0
         self.begun: WeakPrograms = WeakPrograms()
         self.programs: dict[int, Program] = {}
         self.trees: WeakPrograms = WeakPrograms()

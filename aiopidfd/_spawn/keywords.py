@@ -23,13 +23,14 @@ _REFUSED: Final = {
 
 _TEXT: Final = (
     "aiopidfd.create_subprocess_exec(), create_subprocess_shell(), run_process(), run_pipeline() "
-    "and supervise() take it; everywhere else there are bytes, or what you decode"
+    "and supervise() take it, and aiopidfd.subprocess does; everywhere else there are bytes, or "
+    "what you decode"
 )
 
 # What people expect of a function that starts a program, and where to find it.
 _ELSEWHERE: Final = {
     "timeout": (
-        "aiopidfd.run_process() takes one; around all else put asyncio.timeout() or "
+        "run_process() and run_pipeline() take one; around all else put asyncio.timeout() or "
         "anyio.fail_after(), and Child.wait() takes one"
     ),
     "capture_output": (
@@ -51,8 +52,8 @@ _ELSEWHERE: Final = {
     "errors": _TEXT,
     "bufsize": "nothing is buffered on the program's side of a pipe, and all on ours",
     "limit": "aiopidfd.create_subprocess_exec() and create_subprocess_shell() take it",
-    "output_limit": "communicate(), run_process() and run_pipeline() take it",
-    "on_limit": "communicate(), run_process() and run_pipeline() take it",
+    "output_limit": "communicate(), run_process(), run_pipeline() and aiopidfd.subprocess take it",
+    "on_limit": "communicate(), run_process(), run_pipeline() and aiopidfd.subprocess take it",
     "idle_timeout": "run_process(), run_pipeline() and supervise() take it",
     "on_output": "run_process() and supervise() take it",
     "grace": (

@@ -190,7 +190,7 @@ async def run_process(
         command,
         (stdin, stdout, stderr),
         input,
-        read_text(text, encoding, errors),
+        read_text(text, encoding, errors, options.pop("universal_newlines", None)),
         stream_sink,
         capturing=True,
         on_output=on_output,

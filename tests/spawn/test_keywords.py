@@ -110,9 +110,8 @@ def test_on_each_backend(backend: Backend) -> None:
     async def body() -> None:
         hints = {"open_process": "for", "run_process": "did you mean", "supervise": "for"}
         for name, hint in hints.items():
-            with pytest.raises(
-                TypeError, match=f"^{name}.. got an unexpected .*: {hint} 'timeout'"
-            ):
+            message = f"^{name}.. got an unexpected .*: {hint} 'timeout'"
+            with pytest.raises(TypeError, match=message):
                 await getattr(aiopidfd.anyio, name)(["/no/such"], tiemout=1)
 
     backend.run(body)
@@ -141,12 +140,14 @@ async def test_a_program_is_not_taken_for_a_keyword() -> None:
 )
 async def test_text_by_either_name(options: dict[str, Any], output: Any) -> None:
     assert (await aiopidfd.run_process(["echo", "x"], **options)).stdout == output
+    assert (await aiopidfd.anyio.run_process(["echo", "x"], **options)).stdout == output
     process = await aiopidfd.create_subprocess_exec("echo", "x", stdout=aiopidfd.PIPE, **options)
     assert await process.communicate() == (output, None)
 
 
 @pytest.mark.parametrize("text", [True, False])
 async def test_text_that_is_and_is_not(text: bool) -> None:
-    for name in ("run_process", "create_subprocess_exec", "create_subprocess_shell"):
+    names = "run_process", "anyio.run_process", "create_subprocess_exec", "create_subprocess_shell"
+    for name in names:
         with pytest.raises(aiopidfd.SubprocessError, match="Cannot disambiguate when both"):
             await call(CALLS[name], text=text, universal_newlines=not text)
