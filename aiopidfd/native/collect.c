@@ -3,10 +3,10 @@
 #include "spawned.h"
 #include "life.h"
 #include "pidinfo.h"
+#include "tree.h"
 
-#include <limits.h>
-#include <linux/futex.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 /* Whether there is, or was, a child, so that child_pidfd is a descriptor and not just a number. */
@@ -65,19 +65,38 @@ void child_reap_guardian(struct child *child)
     child_close_pidfd(&child->guardian, child->guardian_pid);
 }
 
+/* Finds a child that has exited and sends no SIGCHLD: `pid`, or the first one. Returns its pid, or 0. */
+static int zombie_without_signal(int type, int pid, int options)
+{
+    siginfo_t info = {.si_pid = 0};
+    long result = SYS(__NR_waitid, type, pid, &info, WEXITED | WNOHANG | __WCLONE | options, NULL);
+    return result == 0 ? info.si_pid : 0;
+}
+
+static int reap_if_guardian(int pid)
+{
+    return pidinfo_is_named(pid, "aiopidfd-guard") && zombie_without_signal(P_PID, pid, 0) > 0;
+}
+
 /* After an exec of this process, the guardians of the old program have ended. They are zombies that no
  * ordinary wait reaps, because they send no SIGCHLD. The first starts look for them, by the name that
- * guardians have (proc_pid_comm(5)). If a guardian of our own is found here, it is reaped a moment early. */
+ * guardians have (proc_pid_comm(5)). If a guardian of our own is found here, it is reaped a moment early.
+ * waitid(2) shows the first zombie alone. If that is not a guardian, perhaps because it was killed at its
+ * birth, those behind it are found in /proc. */
 void child_reap_guardians_before_exec(void)
 {
     static int looks_left = 16;
-    siginfo_t info = {.si_pid = 0};
-    enum { OPTIONS = WEXITED | WNOHANG | __WCLONE };
-    while (looks_left > 0 && SYS(__NR_waitid, P_ALL, 0, &info, OPTIONS | WNOWAIT, NULL) == 0 && info.si_pid > 0) {
-        if (!pidinfo_is_named(info.si_pid, "aiopidfd-guard"))
-            break;
-        SYS(__NR_waitid, P_PID, info.si_pid, &info, OPTIONS, NULL);
-        info.si_pid = 0;
+    int pid;
+    while (looks_left > 0 && (pid = zombie_without_signal(P_ALL, 0, WNOWAIT)) > 0) {
+        if (reap_if_guardian(pid))
+            continue;
+        int *pids = NULL;
+        size_t n = tree_own_children(&pids);
+        for (size_t i = 0; i < n; i++)
+            if (zombie_without_signal(P_PID, pids[i], WNOWAIT) > 0)
+                reap_if_guardian(pids[i]);
+        free(pids);
+        break;
     }
     looks_left -= looks_left > 0;
 }

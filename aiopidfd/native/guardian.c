@@ -451,9 +451,9 @@ void aiopidfd_guardian(void *opaque)
 
     record->guardian_pid = (int)SYS(__NR_getpid);
     record->parent_pid = (int)SYS(__NR_getppid);
+    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: by this we are reaped if our parent execs now */
     wait_to_begin(record);
     fds_identify(record->guardian_fd, &record->guardian_identity);
-    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
     reset_signal_handlers(record);
     check_calls(record);
@@ -489,8 +489,10 @@ void aiopidfd_wait_to_fork(struct record *record)
 {
     while (!atomic_load(&record->may_fork)) {
         wait_on(&record->may_fork, 0);
-        if (we_are_alone(record) || atomic_load(&record->held) == HELD_LEAVES)
+        if (we_are_alone(record) || atomic_load(&record->held) == HELD_LEAVES) {
+            SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
             die(0);
+        }
     }
 }
 

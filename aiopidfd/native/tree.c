@@ -137,6 +137,18 @@ static int list_children(const struct member *member, struct pids *pids)
     return n < 0 ? n : 0;
 }
 
+size_t tree_own_children(int **found)
+{
+    struct member self = {.pid = getpid(), .pidfd = (int)SYS(__NR_pidfd_open, getpid(), 0)};
+    struct pids pids = {0};
+    if (self.pidfd >= 0) {
+        list_children(&self, &pids);
+        close(self.pidfd);
+    }
+    *found = pids.pid;
+    return pids.n;
+}
+
 /* Whether the process that we hold is a child of a member, or was one and is now the root's. The process that
  * is checked last must still be there: then its number was still its own when the parent's was read. */
 static int belongs(struct walk *walk, const struct member *parent, const struct member *member)

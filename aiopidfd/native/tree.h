@@ -3,6 +3,8 @@
 #ifndef AIOPIDFD_TREE_H
 #define AIOPIDFD_TREE_H
 
+#include <stddef.h>
+
 /* Called for each descendant. Returns whether it has taken the pidfd over. */
 typedef int (*tree_visitor)(void *arg, int pid, int pidfd);
 
@@ -15,6 +17,9 @@ typedef int (*tree_visitor)(void *arg, int pid, int pidfd);
  * kernel lists no children (CONFIG_PROC_CHILDREN), -EACCES where /proc hides a process of the tree (hidepid,
  * proc(5)), -EMFILE and the like when not all were visited. */
 int tree_visit(int pid, int pidfd, tree_visitor visit, void *arg);
+
+/* The pids of this process's children, as far as /proc tells them. Returns how many; free(3) them. */
+size_t tree_own_children(int **pids);
 
 /* Sends a signal to every descendant, and to the process itself if `root_too`. Counts the processes that got
  * it, and those that we are not allowed to signal. */

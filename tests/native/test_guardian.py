@@ -216,6 +216,48 @@ async def test_a_server_that_execs_itself_binds_its_port_again() -> None:
     assert output == "bound again\n"
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_guardians_of_the_program_before_an_exec_are_reaped() -> None:
+    """Also those behind another zombie that tells nobody: waitid(2) shows the first alone."""
+    code = """
+        from pathlib import Path
+
+        def zombies(name):
+            found = []
+            for pid in child_pids():
+                fields = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+                if fields[0] == name and fields[2].split()[0] == "Z":
+                    found.append(pid)
+            return found
+
+        def wait_for(name, count):
+            deadline = time.monotonic() + 60
+            while len(zombies(name)) < count:
+                assert time.monotonic() < deadline, child_pids()
+                time.sleep(0.01)
+
+        if len(sys.argv) > 1:
+            wait_for("aiopidfd-guard", 3)
+            assert len(zombies("stranger")) == 1
+            assert aiopidfd.spawn(["true"]).wait() == 0
+            assert zombies("aiopidfd-guard") == []
+            (stranger,) = zombies("stranger")
+            assert os.waitpid(stranger, 0x40000000)[0] == stranger  # __WALL
+            sys.exit(0)
+        stack = ctypes.create_string_buffer(1 << 16)
+        top = ctypes.c_void_p((ctypes.addressof(stack) + len(stack)) & ~15)
+        Path("/proc/self/comm").write_text("stranger")
+        assert libc.clone(libc.usleep, top, 0, ctypes.c_long(0)) > 0  # it sends no signal
+        Path("/proc/self/comm").write_text("python")
+        wait_for("stranger", 1)
+        null = aiopidfd.DEVNULL
+        for _ in range(3):
+            aiopidfd.spawn(["sleep", "1000"], stdout=null, stderr=null, die_with_parent=True)
+        os.execv(sys.executable, [*sys.orig_argv, "again"])
+    """
+    await asyncio.to_thread(fresh.run, code)
+
+
 # --- Hazard 5: we fork
 
 
