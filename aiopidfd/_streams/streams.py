@@ -314,6 +314,7 @@ class OutputReader:
         close_after_exit: close our end, but keep what the program has written for later reads.
     """
 
+    reader: PipeReader
     gathering: Callable[[], contextlib.AbstractContextManager[None]]
     ended: Callable[[], Awaitable[None]]
     take_all: Callable[[], bytes]

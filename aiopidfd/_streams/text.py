@@ -215,6 +215,7 @@ class TextOutputReader:
         finish: take all text that is left, and that of the bytes given, which are the last ones.
     """
 
+    reader: TextReader
     finish: Callable[[bytes], str]
 
     def __init__(self, buffer: PipeReader, encoding: str, errors: str | None) -> None:
