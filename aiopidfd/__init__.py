@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from ._asyncio.uvloop_loop import UvloopEventLoopPolicy as UvloopEventLoopPolicy
     from ._spawn.running import RunningProgram as RunningProgram
     from ._spawn.running import running as running
-    from ._spawn.shutdown_all import shutdown as shutdown
+    from ._spawn.shutdown import shutdown as shutdown
 
 # Not the modules anyio, multiprocessing and subprocess: `import *` would hide their namesakes.
 __all__ = [
@@ -160,7 +160,7 @@ _LATER = {
     "run_in_fork": "_asyncio.run_in_fork",
     "subprocess": None,
     "running": "_spawn.running",
-    "shutdown": "_spawn.shutdown_all",
+    "shutdown": "_spawn.shutdown",
 }
 _EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyio": "anyio"}
 

@@ -134,7 +134,7 @@ class SubprocessMethods:
 async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None:
     try:
         if grace is not None:
-            from .._spawn.shutdown_all import shutdown  # few need this module
+            from .._spawn.shutdown import shutdown  # few need this module
 
             await shutdown(grace=grace)
     finally:
@@ -144,7 +144,7 @@ async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None
 def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[[], None]) -> None:
     try:
         if grace is not None and (hub := hub_of(loop)) is not None:
-            from .._spawn.shutdown_all import kill_all
+            from .._spawn.shutdown import kill_all
 
             kill_all(hub)
     finally:

@@ -11,8 +11,8 @@ from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
+from .end import end_all
 from .process import GRACE, Streams, send_input, start_process
-from .shutdown import end_all
 from .start import running_loop
 
 if TYPE_CHECKING:

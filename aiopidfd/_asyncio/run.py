@@ -21,6 +21,7 @@ from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, attend, make_pumps, stream_sink
+from .end import end
 from .process import (
     GRACE,
     NO_STREAMS,
@@ -30,7 +31,6 @@ from .process import (
     send_input,
     start_process,
 )
-from .shutdown import end
 from .start import running_loop
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from .. import _native
 from .._pidfd import unpatched
-from .._pidfd.backend import check_loop, readable, shielded, sleep
+from .._pidfd.any_loop import check_loop, readable, shielded, sleep
 from .._pidfd.wait import Patience
 from .._spawn.fds import epoll_above_stdio, pipe_above_stdio
 from .._spawn.fork import fork_on

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from .._pidfd.backend import running_trio
+from .._pidfd.any_loop import running_trio
 from .._spawn.hub import current_hub
 from .._spawn.kernel import clone_call
 from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio import Descriptors
-from .shutdown import end
+from .end import end
 from .watch import Watch
 
 __all__ = ["running_loop", "start_on_loop"]

@@ -20,8 +20,8 @@ from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, attend, make_pumps, stream_sink
+from .end import end
 from .process import GRACE, NO_STREAMS, Process, start_process
-from .shutdown import end
 from .start import running_loop
 
 __all__ = ["start_in", "supervise"]

@@ -1,8 +1,10 @@
 """What an argument must be: the checks that all floors share."""
 
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
-__all__ = ["flag", "is_number", "not_a_number"]
+__all__ = ["MAX_INT", "flag", "in_range", "integer", "is_number", "not_a_number"]
+
+MAX_INT: Final = 2**31 - 1  # of C
 
 
 def is_number(value: object) -> TypeGuard[int]:
@@ -16,6 +18,24 @@ def not_a_number(name: str, value: object, hint: str = "") -> TypeError:
         hint = "call its own wait(); and PidFd.from_process() makes a handle to a process"
     text = f"{name} must be an integer, not {type(value).__name__}"
     return TypeError(f"{text}: {hint}" if hint else text)
+
+
+def integer(name: str, value: Any) -> int:
+    """An option that is an int of C. Raises TypeError, OverflowError."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if not -MAX_INT - 1 <= value <= MAX_INT:
+        raise OverflowError(f"{name} does not fit into a C int: {value}")
+    return value
+
+
+def in_range(name: str, value: Any, least: int, most: int) -> int:
+    """An integer between two others. Raises TypeError and ValueError."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be between {least} and {most}, not {value}")
+    return value
 
 
 def flag(name: str, value: Any) -> bool:

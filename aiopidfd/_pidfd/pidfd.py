@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
+from .any_loop import check_loop
 from .arguments import flag, is_number, not_a_number
-from .backend import check_loop
 from .durations import Deadline, check_seconds, nanoseconds
-from .held import HasHandle, HasPid, NoHandleError, held_pidfd
+from .from_process import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
 from .owner import Lent, Owner
 from .unpatched import EPOLLIN, epoll

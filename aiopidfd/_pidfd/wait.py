@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from .. import _native
+from .any_loop import check_loop, readable, sleep
 from .arguments import flag, is_number, not_a_number
-from .backend import check_loop, readable, sleep
 
 __all__ = [
     "PATIENCE",

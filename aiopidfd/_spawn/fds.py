@@ -7,9 +7,8 @@ import struct
 import termios
 from typing import Any, Final
 
-from .._pidfd.arguments import is_number
+from .._pidfd.arguments import integer, is_number
 from .._pidfd.unpatched import epoll
-from .limits import integer
 
 __all__ = [
     "FIRST",

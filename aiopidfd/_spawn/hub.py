@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import _native
-from .._pidfd.backend import Flag, running_trio
+from .._pidfd.any_loop import Flag, running_trio
 from .registry import WeakPrograms
 
 if TYPE_CHECKING:

@@ -1,28 +1,21 @@
-"""Options that limit a program or tie it to us. They do by system calls what preexec_fn was for."""
+"""Options that limit a program. They do by system calls what preexec_fn was for."""
 
 import os
 import resource
-import signal
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from .. import _native
-from .._pidfd.arguments import is_number
+from .._pidfd.arguments import in_range, integer, is_number
+from .steps import Steps
 
-__all__ = ["MAX_INT", "Step", "bond_steps", "integer", "limit_steps"]
-
-MAX_INT: Final = 2**31 - 1  # of C
-
-Step: TypeAlias = tuple[int | bytes, ...]  # a system call: its number and arguments
-_Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
+__all__ = ["limit_steps"]
 
 _UNLIMITED: Final = 2**64 - 1
 _PRIO_PROCESS: Final = 0  # setpriority(2)
 _IOPRIO_WHO_PROCESS: Final = 1  # ioprio_set(2)
 _IOPRIO_CLASS_SHIFT: Final = 13
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
 _AT_FDCWD: Final = -100
 _WORD_BITS: Final = 64  # bits in the kernel's unsigned long, of which a CPU set is an array
 
@@ -34,27 +27,27 @@ def limit_steps(
     scheduler: tuple[int, int] | None,
     ioprio: tuple[int, int] | None,
     oom_score_adj: int | None,
-) -> _Steps:
+) -> Steps:
     """The steps that limit a program. Raises TypeError and ValueError."""
-    steps: _Steps = []
+    steps: Steps = []
     if scheduler is not None:
         policy, priority = [integer("scheduler", n) for n in _pair("scheduler", scheduler)]
         call = (_native.SYS_sched_setscheduler, 0, policy, struct.pack("=i", priority))
         steps.append(("scheduler", call))
     if nice is not None:
-        value = _in_range("nice", nice, -20, 19)
+        value = in_range("nice", nice, -20, 19)
         steps.append(("nice", (_native.SYS_setpriority, _PRIO_PROCESS, 0, value)))
     if ioprio is not None:
         kind, level = _pair("ioprio", ioprio)
-        kind = _in_range("ioprio's class", kind, 0, 3)
-        level = _in_range("ioprio's level", level, 0, 7)
+        kind = in_range("ioprio's class", kind, 0, 3)
+        level = in_range("ioprio's level", level, 0, 7)
         value = kind << _IOPRIO_CLASS_SHIFT | level
         steps.append(("ioprio", (_native.SYS_ioprio_set, _IOPRIO_WHO_PROCESS, 0, value)))
     if cpu_affinity is not None:
         mask = _cpu_set(cpu_affinity)
         steps.append(("cpu_affinity", (_native.SYS_sched_setaffinity, 0, len(mask), mask)))
     if oom_score_adj is not None:
-        text = str(_in_range("oom_score_adj", oom_score_adj, -1000, 1000)).encode()
+        text = str(in_range("oom_score_adj", oom_score_adj, -1000, 1000)).encode()
         path = b"/proc/self/oom_score_adj\0"
         flags = os.O_WRONLY | os.O_CLOEXEC
         steps += [
@@ -68,30 +61,6 @@ def limit_steps(
         packed = struct.pack("=QQ", *_limits(name, limits))
         steps.append(("rlimits", (_native.SYS_prlimit64, 0, _resource(name), packed, 0)))
     return steps
-
-
-def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> _Steps:
-    """The steps that tie a program to us, after any change of ids. Raises as `limit_steps`."""
-    steps: _Steps = []
-    if no_new_privs:
-        steps.append(("no_new_privs", (_native.SYS_prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
-    if die_with_parent:
-        # The program is tied to the guardian, which ends when this process does. The end of the
-        # thread that started it does not matter. (Elsewhere that thread counts as the parent:
-        # prctl(2).)
-        number = signal.SIGKILL if die_with_parent is True else die_with_parent
-        number = _in_range("die_with_parent", number, 1, signal.NSIG - 1)
-        steps.append(("die_with_parent", (_native.SYS_prctl, _PR_SET_PDEATHSIG, number, 0, 0, 0)))
-    return steps
-
-
-def integer(name: str, value: Any) -> int:
-    """An option that is an int of C. Raises TypeError, OverflowError."""
-    if not is_number(value):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    if not -MAX_INT - 1 <= value <= MAX_INT:
-        raise OverflowError(f"{name} does not fit into a C int: {value}")
-    return value
 
 
 def _resource(name: Any) -> int:
@@ -124,19 +93,11 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
     raise TypeError(f"{name} must be a pair of integers, not {value!r}")
 
 
-def _in_range(name: str, value: Any, least: int, most: int) -> int:
-    if not is_number(value):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be between {least} and {most}, not {value}")
-    return value
-
-
 def _cpu_set(cpus: Any) -> bytes:
     if isinstance(cpus, (str, bytes)) or not isinstance(cpus, Iterable):
         kind = type(cpus).__name__
         raise TypeError(f"cpu_affinity must be the numbers of processors, not {kind}")
-    numbers = [_in_range("cpu_affinity", cpu, 0, 2**16 - 1) for cpu in cpus]
+    numbers = [in_range("cpu_affinity", cpu, 0, 2**16 - 1) for cpu in cpus]
     if not numbers:
         raise ValueError("cpu_affinity is empty")
     mask = 0

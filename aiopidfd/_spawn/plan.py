@@ -23,12 +23,14 @@ from typing import Any, NamedTuple
 from warnings import warn
 
 from .. import _native
-from .._pidfd.arguments import flag, is_number
+from .._pidfd.arguments import MAX_INT, flag, integer, is_number
 from .blame import blame_argument, encode, named, no_nul
+from .bonds import bond_steps
 from .cgroups import Cgroup
 from .containment import check_containment
-from .limits import MAX_INT, Step, bond_steps, integer, limit_steps
+from .limits import limit_steps
 from .options import Command, Env, StrOrBytesPath
+from .steps import Step
 
 __all__ = ["Plan", "check_command", "check_fds", "make_plan"]
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from .. import _native
 from .._pidfd.durations import Deadline, check_seconds, monotonic, nanoseconds
-from .._pidfd.held import NoHandleError
+from .._pidfd.from_process import NoHandleError
 from .._pidfd.wait import Patience, has_exited, returncode
 from .hub import Hub
 from .log import log_exit, log_start, logger

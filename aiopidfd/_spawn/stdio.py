@@ -15,10 +15,9 @@ from collections.abc import Collection, Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Self
 
-from .._pidfd.arguments import is_number
+from .._pidfd.arguments import integer, is_number
 from .blame import named, open_first
 from .fds import FIRST, above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio, set_pipe_size
-from .limits import integer
 from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final, Self
 
 from .. import _native
-from .._pidfd.backend import now, readable_within
+from .._pidfd.any_loop import now, readable_within
 from .._pidfd.durations import Deadline, nanoseconds
 from .._pidfd.wait import has_exited
 from .containment import explained

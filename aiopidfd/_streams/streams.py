@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 from .. import _native
 from .._pidfd.owner import Owner
 from .._pidfd.unpatched import epoll
-from .ahead import Ahead
+from .cut_lines import Ahead
 from .pipes import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 

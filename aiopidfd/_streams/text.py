@@ -10,7 +10,7 @@ from typing import Final
 
 from .._pidfd.owner import Owner
 from .._spawn.text_decoder import TextDecoder
-from .ahead import Ahead
+from .cut_lines import Ahead
 from .streams import PipeReader, PipeWriter, iterate
 
 __all__ = ["TextOutputReader", "TextReader", "TextWriter"]

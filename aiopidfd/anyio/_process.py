@@ -13,12 +13,12 @@ from anyio.lowlevel import checkpoint
 
 from .. import _native
 from .._pidfd.wait import Patience
+from .._spawn.end_tree import end_tree
 from .._spawn.handle import AsyncHandle
 from .._spawn.hub import Hub, current_hub, news_of
 from .._spawn.kernel import clone_call
 from .._spawn.options import Command, Options, Request, Stdio, is_shell_command, make_request
 from .._spawn.program import FINAL, Program
-from .._spawn.shutdown import end_tree
 from .._spawn.start import start
 from .._spawn.stdio import NO_STREAM, Descriptors
 from .._spawn.tree import KILL_DEADLINE, kill_now

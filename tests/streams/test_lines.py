@@ -17,7 +17,7 @@ import aiopidfd
 import aiopidfd.anyio
 from aiopidfd import PIPE
 from aiopidfd._spawn.encoding import BYTES, read_text
-from aiopidfd._streams.ahead import Ahead
+from aiopidfd._streams.cut_lines import Ahead
 from aiopidfd._streams.text import TextDecoder
 
 from ..anyio_support import Backend, backends, until
