@@ -7,13 +7,10 @@ steps, and the messages of errors that subprocess has too, are those of subproce
 
 import contextlib
 import functools
-import grp
 import os
-import pwd
 import resource
-import struct
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fcntl import F_SETFD
@@ -24,10 +21,11 @@ from warnings import warn
 
 from .. import _native
 from .._pidfd.arguments import MAX_INT, flag, integer, is_number
-from .blame import blame_argument, encode, named, no_nul
+from .blame import blame_argument, encode, no_nul
 from .bonds import bond_steps
 from .cgroups import Cgroup
 from .containment import check_containment
+from .ids import id_steps
 from .limits import limit_steps
 from .options import Command, Env, StrOrBytesPath
 from .steps import Step
@@ -37,7 +35,6 @@ __all__ = ["Plan", "check_command", "check_fds", "make_plan"]
 _SHELL = "/bin/sh"
 _MAX_FD = 2**32 - 1
 _MAX_MASK = 0o777  # umask(2) ignores the rest
-_MAX_ID = 2**32 - 2  # to the kernel (uid_t)-1 means "leave it"
 _DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel has a larger one
 _SIGSET_BYTES = 8
 _RESTORE_SIGNALS: list[tuple[str, Step]] = [
@@ -213,7 +210,7 @@ def _ask(
         add(("process_group", (_native.SYS_setpgid, 0, process_group)))
     # These steps come before the change of ids, because they may need what the present ids allow.
     steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
-    ids = _id_steps(user, group, extra_groups)
+    ids = id_steps(user, group, extra_groups)
     steps += ids
     # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).
     if flag("contain", contain):
@@ -336,59 +333,3 @@ def _close_steps(keep: Iterable[int]) -> list[tuple[str, Step]]:
         first = fd + 1
     steps.append(("close_fds", (_native.SYS_close_range, first, _MAX_FD, 0)))
     return steps
-
-
-def _id_steps(
-    user: str | int | None, group: str | int | None, extra_groups: Iterable[str | int] | None
-) -> list[tuple[str, Step]]:
-    steps: list[tuple[str, Step]] = []
-    if extra_groups is not None:
-        if isinstance(extra_groups, (str, bytes)):
-            raise ValueError("Groups must be a list, not a string")
-        if not isinstance(extra_groups, Iterable):
-            raise TypeError(f"extra_groups must be groups, not {type(extra_groups).__name__}")
-        try:
-            gids = [_group_id("extra_groups", entry) for entry in extra_groups]
-        except OverflowError:
-            raise ValueError("invalid group id") from None
-        packed = struct.pack(f"={len(gids)}I", *gids)
-        steps.append(("extra_groups", (_native.SYS_setgroups, len(gids), packed)))
-    if group is not None:
-        gid = _group_id("group", group)
-        steps.append(("group", (_native.SYS_setregid, gid, gid)))
-    if user is not None:
-        if isinstance(user, str):
-            uid = _look_up("user", lambda: pwd.getpwnam(user).pw_uid)
-        elif is_number(user):
-            uid = user
-        else:
-            raise TypeError("User must be a string or an integer")
-        if uid < 0:
-            raise ValueError(f"User ID cannot be negative, got {uid}")
-        if uid > _MAX_ID:
-            raise OverflowError("uid is greater than maximum")
-        steps.append(("user", (_native.SYS_setreuid, uid, uid)))
-    return steps
-
-
-def _group_id(option: str, group: Any) -> int:
-    if isinstance(group, str):
-        gid = _look_up(option, lambda: grp.getgrnam(group).gr_gid)
-    elif is_number(group):
-        gid = group
-    else:
-        what = "Group" if option == "group" else "Items in extra_groups"
-        raise TypeError(f"{what} must be a string or an integer, not {type(group)}")
-    if gid < 0:
-        raise ValueError(f"Group ID cannot be negative, got {gid}")
-    if gid > _MAX_ID:
-        raise OverflowError("gid is greater than maximum")
-    return gid
-
-
-def _look_up(option: str, look: Callable[[], int]) -> int:
-    """The number that a name stands for."""
-    try:
-        return look()
-    except (KeyError, ValueError) as exc:  # no such name; a NUL, or what cannot be encoded
-        raise named(exc, f"the option {option}") from None

@@ -27,7 +27,7 @@ from .._spawn.capture import BoundedProcess, OnLimit, check_limit
 from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
 from .._spawn.outputs import Outputs, read_choices
-from ._carrier import Carrier, captured, end
+from ._communicate import Carrier, captured, end
 from ._popen import CheckOptions, Popen, RunOptions, TextCheckOptions, TextOptions, TextSinkOptions
 
 __all__ = [

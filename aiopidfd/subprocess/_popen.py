@@ -28,7 +28,7 @@ from .._spawn.program import Program
 from .._spawn.start import start_blocking
 from .._spawn.stdio import Descriptors, descriptor_of
 from .._spawn.terminal import PTY
-from ._carrier import Carrier, captured
+from ._communicate import Carrier, captured
 
 __all__ = [
     "CheckOptions",
