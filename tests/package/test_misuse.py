@@ -283,13 +283,7 @@ async def test_a_limit_that_is_none() -> None:
 
 
 async def test_hints_for_keywords_of_subprocess() -> None:
-    for name in (
-        "supervise",
-        "run_pipeline",
-        "anyio.run_process",
-        "anyio.run_pipeline",
-        "anyio.supervise",
-    ):
+    for name in ("supervise", "run_pipeline", "anyio.run_pipeline", "anyio.supervise"):
         said = await refused(name, TypeError, universal_newlines=True)
         assert said.endswith("'universal_newlines': it is called 'text' here")
     for name in ("spawn", "anyio.open_process"):
