@@ -42,7 +42,7 @@ def _signals_as_at_a_terminal() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _once_for_all() -> None:
+def _once_for_all() -> Iterator[None]:
     """Make what exists once in a process before anything is counted.
 
     Our lifelines, from the first spawn on; libuv's signal pipe, from the first loop on.
@@ -51,6 +51,10 @@ def _once_for_all() -> None:
     for factory in LOOPS.values():
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(asyncio.sleep(0))
+    gc.collect()
+    gc.freeze()  # thousands of collected tests: a collection after each would look at all of them
+    yield
+    gc.unfreeze()
 
 
 def open_fds() -> dict[int, str]:
