@@ -407,6 +407,7 @@ def test_an_exception_in_the_block_comes_out(backend: Backend, library: Any) -> 
     backend.run(body)
 
 
+@pytest.mark.heavy
 @both
 def test_cancelled_run_process_leaves_nothing(backend: Backend, library: Any) -> None:
     async def body() -> None:
@@ -833,6 +834,7 @@ def test_cancelled_at_each_await(backend: Backend, call: Callable[[], Any]) -> N
     backend.run(body)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("again", [None, 1, 2, 3])
 @pytest.mark.parametrize("call", CALLS)
 @backends(*ON_ASYNCIO)

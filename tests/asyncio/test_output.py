@@ -262,6 +262,7 @@ MEMORY = """
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "host", [param for param in HOSTS if param.id in ("asyncio", "trio-anyio")]
 )
@@ -1060,6 +1061,7 @@ def test_a_shutdown_returns_when_the_sinks_have_got_all(host: Host, call: str) -
     host.run(body)
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_a_shutdown_does_not_wait_for_a_sink_that_blocks_for_ever(host: Host) -> None:
     async def body() -> None:
@@ -1079,6 +1081,7 @@ def test_a_shutdown_does_not_wait_for_a_sink_that_blocks_for_ever(host: Host) ->
     host.run(body)
 
 
+@pytest.mark.heavy
 @on_all_hosts
 def test_a_shutdown_by_a_sink(host: Host) -> None:
     """It does not wait for itself for ever."""

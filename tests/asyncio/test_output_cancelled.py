@@ -65,6 +65,7 @@ def test_by_its_scope(host: Host, call: Callable[[Host], Any]) -> None:
     host.run(body)
 
 
+@pytest.mark.heavy
 @calls
 @pytest.mark.parametrize("again", [None, 1, 3])
 @pytest.mark.parametrize("host", [param for param in HOSTS if not param.values[0].is_trio])

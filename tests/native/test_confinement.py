@@ -14,6 +14,8 @@ import aiopidfd
 
 from .. import fresh, seccomp
 
+pytestmark = pytest.mark.heavy  # the same on every Python
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and ids are root's")
 lists = pytest.mark.skipif(seccomp.missing() is not None, reason=str(seccomp.missing()))
 

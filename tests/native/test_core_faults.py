@@ -97,6 +97,7 @@ DAEMON = """def be_a_daemon():
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("then", ["poll", "fork", "drop", "signal"])
 def test_a_daemon_while_a_program_runs(then: str, tmp_path: Path) -> None:
     """Not a record is freed that a guardian still uses, nothing is closed that is not ours."""

@@ -27,6 +27,7 @@ def test_the_fuzzer_knows_all_that_the_module_has() -> None:
         assert own == set(members), kind
 
 
+@pytest.mark.heavy
 def test_bad_input() -> None:
     if not fuzz.namespace():
         pytest.skip("no pid namespace is allowed here: it would signal others")
@@ -41,6 +42,7 @@ def test_bad_input() -> None:
     assert "answered" in result.stdout
 
 
+@pytest.mark.heavy
 def test_the_fuzzer_sees_a_crash(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(bytes(fuzz.LOG_SIZE))

@@ -19,6 +19,8 @@ from ..anyio_support import until
 from ..output_support import Host, on_all_hosts
 from ..support import gate
 
+pytestmark = pytest.mark.heavy
+
 
 class Count:
     """How many functions this thread has called in a block."""

@@ -30,7 +30,9 @@ from .test_trees import DAEMONS, OF_DAEMONS, Marked, as_root, daemons_started, s
 from .test_trees import marked as marked
 
 # Says that it runs, and when it gets SIGTERM, by a line each; and goes on.
-STUBBORN = "trap 'echo term' TERM; echo here; while :; do sleep 1000 & wait; kill $! 2>/dev/null; done"
+STUBBORN = (
+    "trap 'echo term' TERM; echo here; while :; do sleep 1000 & wait; kill $! 2>/dev/null; done"
+)
 SLEEP = ("sleep", "1000")
 
 

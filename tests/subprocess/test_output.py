@@ -140,6 +140,7 @@ MEMORY = """
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("on_limit", ["raise", "head", "tail"])
 def test_memory_is_within_twice_the_limit(on_limit: str) -> None:
     assert float(fresh.run(MEMORY.format(on_limit=on_limit))) < 2.1  # some buffers beside
