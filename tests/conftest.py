@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import trio._core._thread_cache as trio_threads
 import uvloop
 
 import aiopidfd
 from aiopidfd import _native
 from aiopidfd._spawn.hub import current_hub
-
-trio_threads.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # else its threads stay for 10 s
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -47,6 +44,10 @@ def _once_for_all() -> Iterator[None]:
 
     Our lifelines, from the first spawn on; libuv's signal pipe, from the first loop on.
     """
+    # Not above: what is run in another interpreter imports this module, with sockets of eventlet's.
+    import trio._core._thread_cache as trio_threads
+
+    trio_threads.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # else its threads stay for 10 s
     assert aiopidfd.spawn(["/bin/true"]).wait() == 0
     for factory in LOOPS.values():
         with asyncio.Runner(loop_factory=factory) as runner:

@@ -33,10 +33,14 @@ def test_a_filter_that_kills_at_seccomp() -> None:
     fresh.run(
         """
         seccomp.kill_at(seccomp.SECCOMP)
-        child = aiopidfd.spawn("sleep 0.1; exit 3", shell=True)
-        time.sleep(0.05)
-        assert "Seccomp:\\t2" in read(f"/proc/{child.guardian_pid}/status")
-        assert child.wait() == 3
+        child = aiopidfd.spawn(["sleep", "1000"])
+        deadline = time.monotonic() + 60
+        while "Seccomp:\\t2" not in read(f"/proc/{child.guardian_pid}/status"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        child.kill()
+        assert child.wait() == -9
+        assert aiopidfd.spawn("exit 3", shell=True).wait() == 3
         assert aiopidfd.spawn("exit 4", shell=True, contain=True).wait() == 4
         """
     )
