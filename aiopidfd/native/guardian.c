@@ -234,8 +234,9 @@ enum {
 
 /* Opens what we wait on, and then locks us in. If memory or descriptors run out, this is tried again later. A
  * filter costs the kernel some 30 us of a processor, for the guardian of a program that is over by then. So
- * the program may end first, for a moment. But where a thread of the host is blocked, its processor has nothing
- * else to do, and a guardian that sleeps at once is slower to wake at the exit (benchmarks/latency.py). */
+ * the program may end first, for a moment. But where a thread of the host is blocked until the exit, with no
+ * pipe to read before, its processor has nothing else to do; and a guardian that sleeps at once is slower to
+ * wake (benchmarks/latency.py, run.py). */
 static void settle(struct guard *guard, const struct record *record)
 {
     if (guard->jailed)
@@ -252,7 +253,8 @@ static void settle(struct guard *guard, const struct record *record)
             guard->contain = 0;
         }
     }
-    if (guard->looked || atomic_load(&record->awaited)) {
+    int is_all_that_is_awaited = atomic_load(&record->awaited) && record->n_fds == 0;
+    if (guard->looked || is_all_that_is_awaited) {
         aiopidfd_jail(record->contain);
         guard->jailed = 1;
     }
