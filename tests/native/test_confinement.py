@@ -51,8 +51,8 @@ async def serve_on_a_loop(tree):
             await process.kill_tree()
         else:
             check_no_tree(process)
-            os.kill(started, signal.SIGKILL)
             process.kill()
+            os.kill(started, signal.SIGKILL)  # after its shell, which would go on
         assert await process.wait() == -9
 
 def check_no_tree(process):
