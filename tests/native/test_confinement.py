@@ -54,6 +54,7 @@ async def serve_on_a_loop(tree):
             process.kill()
             os.kill(started, signal.SIGKILL)  # after its shell, which would go on
         assert await process.wait() == -9
+        process.stdout.close()  # what it has started may be dying still
 
 def check_no_tree(process):
     for what in (process.children, lambda: aiopidfd.spawn(["touch", "/marker"], contain=True)):
