@@ -49,7 +49,9 @@ class PipeEnd(Owner):
 
     def _unclosed(self) -> str | None:
         """What to warn of when this is dropped; None if no other process has the other end."""
-        return None if _native.is_hung_up(self._fd) else f"unclosed {self!r}"
+        with contextlib.suppress(OSError):  # RLIMIT_NOFILE is 0: it may not be known
+            return None if _native.is_hung_up(self._fd) else f"unclosed {self!r}"
+        return None
 
     @staticmethod
     def _close_in_forked_copy() -> None:

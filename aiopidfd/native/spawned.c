@@ -6,11 +6,13 @@
 #include "low_numbers.h"
 #include "pidinfo.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -265,7 +267,13 @@ int child_is_hung_up(int fd)
 {
     struct pollfd pollfd = {.fd = fd}; /* POLLHUP and POLLERR are reported without being asked for */
     int n = poll(&pollfd, 1, 0);
-    return n < 0 ? -errno : n;
+    if (n >= 0 || errno != EINVAL)
+        return n < 0 ? -errno : n;
+    /* As above. select(2) reports it as readability, so it is not known while there is something to read. */
+    int left = 0, reads = (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY;
+    if (reads && ioctl(fd, FIONREAD, &left) == 0 && left > 0)
+        return -EINVAL;
+    return child_wait_readable(fd, 0);
 }
 
 int child_is_readable(int fd)

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import re
+import resource
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -213,6 +214,26 @@ async def test_a_reader_that_somebody_awaits(name: str, text: bool) -> None:
         release()
         await until(lambda: seen)
     assert seen == ["here\n" if text else b"here\n", []]
+
+
+@pytest.mark.parametrize("script", ["exit", "echo 123"])
+async def test_where_no_descriptor_is_to_be_had(script: str) -> None:
+    """poll(2) refuses to tell whether another process has the other end."""
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    before = open_fds()
+    process = await start(script, stdin=PIPE, stdout=PIPE, limit=1)
+    await process.wait()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        del process
+        gc.collect()
+        await turns()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert open_fds() == before
+    assert not failures
 
 
 async def test_a_pipe_that_has_another_protocol() -> None:
