@@ -72,7 +72,8 @@ async def test_at_every_turn_of_the_loop(call: Callable[[], Awaitable[object]]) 
             break  # it was done before that many turns
         cancelled += 1
         assert childless(), "the cancelled call has left a child"
-    assert cancelled > 3
+    # A start that fails takes as many turns as its exec leaves to the loop: one at least.
+    assert cancelled >= (1 if call is fail else 4)
 
 
 async def test_while_exec_hangs(held: HeldExec) -> None:
