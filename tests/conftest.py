@@ -79,13 +79,20 @@ def child_pids() -> set[int]:
     return pids
 
 
-def childless() -> bool:
-    """Whether the guardians are gone, too. On a busy machine the last one may take a moment."""
-    deadline = time.monotonic() + 30
-    while child_pids() and time.monotonic() < deadline:
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether it becomes so. On a busy machine a guardian may be on its way out for a moment."""
+    deadline = time.monotonic() + 60
+    while not condition():
         _native.sweep()
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.001)
-    return not child_pids()
+    return True
+
+
+def childless() -> bool:
+    """Whether the guardians are gone, too."""
+    return soon(lambda: not child_pids())
 
 
 def shared_mappings() -> int:

@@ -1101,9 +1101,6 @@ TO_PROCESS = """
     seen = hosts.Seen()
     with hosts.HOSTS["polling reaper"](seen):
         Backend({name!r}).run(body)
-    deadline = time.monotonic() + 30
-    while child_pids() and time.monotonic() < deadline:
-        _native.sweep()
     assert childless()
     assert (seen.pids, seen.sigchld) == ([], 0), (seen.pids, seen.sigchld)
 """

@@ -23,11 +23,11 @@ from typing import Any
 import pytest
 
 import aiopidfd
-from aiopidfd import PidFd, _native, subprocess
+from aiopidfd import PidFd, subprocess
 from aiopidfd._spawn.options import Options
 
 from .. import fresh
-from ..conftest import child_pids, open_fds
+from ..conftest import child_pids, open_fds, soon
 from ..hosts import HOSTS, Seen
 from ..support import exists, gate, python, room_for, sh, warnings_given
 
@@ -35,17 +35,6 @@ LONG = 60  # seconds, against hangs
 
 # Leaves a daemon, in a session of its own; prints its pid.
 DAEMON = "setsid sh -c 'echo $$; exec sleep 60' & wait"
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """A guardian may be on its way out still, where the machine is busy."""
-    deadline = time.monotonic() + LONG
-    while not condition():
-        _native.sweep()
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 # ---- Names ----
