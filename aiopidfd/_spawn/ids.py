@@ -9,7 +9,7 @@ from typing import Any, Final
 from .. import _native
 from .._pidfd.arguments import is_number
 from .blame import named
-from .steps import Steps
+from .options import Steps
 
 __all__ = ["id_steps"]
 

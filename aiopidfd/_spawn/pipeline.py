@@ -15,9 +15,9 @@ from .encoding import Text
 from .fds import pipe_above_stdio, pipe_size, set_pipe_size
 from .options import Command, Request, Stdio, is_shell_command, make_request
 from .outputs import Output, Outputs, StreamSink, read_choices
-from .plan import check_command
 from .sinks import Decoder, Sink
 from .stdio import descriptor_of
+from .steps import check_command
 from .terminal import PTY
 
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]

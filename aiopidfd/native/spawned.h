@@ -102,6 +102,8 @@ void record_free_child_block(struct record *record);
 
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);
+int start_may_be_repeated(const struct child *child);
+int start_again(struct child *child);
 
 /* ---- collect.c ---- */
 
