@@ -11,7 +11,7 @@ from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
-from .end import end_all
+from .end_program import end_all
 from .process import GRACE, Streams, send_input, start_process
 from .start import running_loop
 

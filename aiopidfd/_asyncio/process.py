@@ -28,7 +28,7 @@ from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .attend import DRAIN, attend, make_pumps
-from .end import end
+from .end_program import end
 from .start import running_loop, start_on_loop
 from .watch import Watch
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "spawned.h"
 #include "life.h"
-#include "low_numbers.h"
+#include "reserve.h"
 #include "pidinfo.h"
 
 #include <fcntl.h>
@@ -222,7 +222,7 @@ void child_close_handed_over(struct child *child)
     const struct life *life = life_get(&error, &call);
     for (size_t i = 0; i < child->n_fds; i++) {
         if (life)
-            low_give(child->fds[i].fd, &life->read);
+            reserve_give(child->fds[i].fd, &life->read);
         fds_close(&child->fds[i]); /* not a number that holds the placeholder again by now */
     }
     child->n_fds = 0;
@@ -373,10 +373,10 @@ static void become_copy(int close)
     }
     if (close) {
         life_drop();
-        low_drop();
+        reserve_drop();
     } else {
         life_forget();
-        low_forget();
+        reserve_forget();
     }
     hubs_drop(close);
     if (not_a_copy)

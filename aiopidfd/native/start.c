@@ -3,7 +3,7 @@
 #include "spawned.h"
 #include "fork.h"
 #include "life.h"
-#include "low_numbers.h"
+#include "reserve.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -99,13 +99,13 @@ int start_guardian(struct child *child, struct failure *failure)
     return failure->error;
 }
 
-/* Moves descriptors with high numbers down for the time of the start: see low_numbers.h. */
+/* Moves descriptors with high numbers down for the time of the start: see reserve.h. */
 static void move_down(struct child *child)
 {
     struct record *record = child->record;
     for (size_t i = 0; i < child->n_fds; i++) {
         int from = child->fds[i].fd;
-        int to = from > LOW_ENOUGH ? low_take(from) : -1;
+        int to = from > LOW_ENOUGH ? reserve_take(from) : -1;
         if (to < 0)
             continue;
         for (unsigned long n = 0; n < record->n_steps; n++)
