@@ -45,6 +45,12 @@ def cpython_subprocess(scratch: Path) -> bool:
     return run("-m", "tools.peers.cpython_subprocess")
 
 
+def cpython_loops(scratch: Path) -> bool:
+    """The rest of CPython's test_events, and its test_unix_events."""
+    del scratch
+    return run("-m", "tools.peers.cpython_loops")
+
+
 def uvloop(scratch: Path) -> bool:
     """uvloop's process tests."""
     return run("-m", "tools.peers.uvloop_sdist", str(fetch("uvloop", scratch)))
@@ -56,11 +62,22 @@ def anyio(scratch: Path) -> bool:
     return run(*pytest, "tests/test_subprocesses.py", cwd=fetch("anyio", scratch))
 
 
+def trio(scratch: Path) -> bool:
+    """trio's subprocess tests."""
+    options = ["-q", "-W", "error", "-c", os.devnull, "--rootdir", "."]
+    for plugin in ("no:asyncio", "trio._tests.pytest_plugin", "tools.peers.trio_plugin"):
+        options += ["-p", plugin]
+    tests = ("--pyargs", "trio._tests.test_subprocess")
+    return run("-m", "pytest", *options, *tests, cwd=scratch)
+
+
 PEERS: dict[str, Callable[[Path], bool]] = {
     "cpython": cpython,
+    "loops": cpython_loops,
     "subprocess": cpython_subprocess,
     "uvloop": uvloop,
     "anyio": anyio,
+    "trio": trio,
 }
 
 
