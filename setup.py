@@ -38,9 +38,11 @@ HEADERS = [
         "clone.h",
         "fds.h",
         "fork.h",
+        "from_python.h",
         "jail.h",
         "life.h",
         "lines.h",
+        "objects.h",
         "reserve.h",
         "pidinfo.h",
         "probe.h",
@@ -104,6 +106,8 @@ setup(
                 NATIVE + name
                 for name in (
                     "module.c",
+                    "from_python.c",
+                    "objects.c",
                     "spawned.c",
                     "record.c",
                     "start.c",
