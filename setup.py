@@ -109,6 +109,8 @@ setup(
                     "from_python.c",
                     "objects.c",
                     "spawned.c",
+                    "forked_copies.c",
+                    "handle.c",
                     "record.c",
                     "start.c",
                     "collect.c",

@@ -36,7 +36,7 @@ void start_go(struct record *record, int go)
  *   our descriptors are shared             leave_descriptor_table() in guardian.c
  *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard() in guardian.c
- *   we fork                                become_copy() in spawned.c
+ *   we fork                                become_copy() in forked_copies.c
  *   the guardian is killed                 child_advance() in collect.c
  */
 static long clone_guardian(struct child *child)
