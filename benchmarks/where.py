@@ -16,10 +16,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import aiopidfd.subprocess as ours
+
 from .latency import times_blocking, times_on_loop
 from .machine import describe
 from .many import on_loop_at_once
-from .subjects import ASYNCIO, OURS, OURS_BLOCKING, POSIX_SPAWN, async_subjects, blocking_subjects
+from .run import times_of_run
+from .subjects import (
+    ASYNCIO,
+    OURS,
+    OURS_BLOCKING,
+    OURS_SUBPROCESS,
+    POSIX_SPAWN,
+    SUBPROCESS,
+    async_subjects,
+    blocking_subjects,
+)
 
 COUNT: Final = 3000
 AT_ONCE: Final = 200
@@ -63,9 +75,11 @@ def at_once(name: str) -> Callable[[int], object]:
     return work
 
 
-WORKS: Final = {
+WORKS: Final[dict[str, Callable[[int], object]]] = {
     **{f"{name}, one after another": in_turn(name) for name in (OURS, ASYNCIO)},
     **{f"{name}, one after another": in_turn(name) for name in (OURS_BLOCKING, POSIX_SPAWN)},
+    f"{OURS_SUBPROCESS}.run, captured": lambda count: times_of_run(ours.run, count),
+    f"{SUBPROCESS}.run, captured": lambda count: times_of_run(subprocess.run, count),
     **{f"{name}, {AT_ONCE} at once": at_once(name) for name in (OURS, ASYNCIO)},
 }
 
