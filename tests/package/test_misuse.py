@@ -237,6 +237,16 @@ async def test_a_pipeline_whose_last_command_is_wrong_starts_nothing(tmp_path: P
     assert not made.exists()
 
 
+async def test_a_pipeline_of_generators() -> None:
+    """Each is looked at before the first start, and is not empty at its own."""
+    for run_pipeline in (aiopidfd.run_pipeline, aiopidfd.anyio.run_pipeline):
+        words = (iter(["echo", "x"]), (word for word in ["cat"]))
+        with hang_guard():
+            result = await run_pipeline(*words)  # type: ignore[operator]
+        assert result.stdout == b"x\n"
+        assert result.args == (["echo", "x"], ["cat"])
+
+
 # What only some functions take
 
 SOME: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -282,6 +292,20 @@ async def test_a_limit_that_is_none() -> None:
     )
     with hang_guard():
         assert await process.communicate() == (b"x\n", None)
+
+
+async def test_check_is_on_or_off() -> None:
+    """A "no" that Python takes for true would raise for each failure."""
+    for name in (
+        *("run_process", "supervise", "run_pipeline", "subprocess.run"),
+        *("anyio.run_process", "anyio.supervise", "anyio.run_pipeline"),
+    ):
+        said = await refused(name, TypeError, check="no")
+        assert said == "check must be True or False, not str"
+    said = await refused("subprocess.run", TypeError, capture_output="no")
+    assert said == "capture_output must be True or False, not str"
+    with hang_guard():
+        assert subprocess.run(["false"], check=None).returncode == 1  # type: ignore[call-overload]
 
 
 # Keywords by another name
