@@ -130,6 +130,9 @@ class BaseProcess(HasTerminal, AsyncHandle):
         guardian has stayed for the tree: because the program was contained, or because a call dealt
         with its tree before (docs/trees.md).
 
+        Nobody reads a PIPE for you meanwhile. If the program writes more on SIGTERM than the pipe
+        and its reader have room for, it waits in vain until SIGKILL: read on in a task of yours.
+
         Args:
             grace: seconds between SIGTERM and SIGKILL; 0 kills at once. None: the grace that was
                 given at the start, 5 seconds by default.

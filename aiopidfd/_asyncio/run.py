@@ -188,6 +188,7 @@ async def run_process(
         wanted,
         stream_sink,
         capturing=True,
+        check=check,
         on_output=on_output,
         output_limit=output_limit,
         on_limit=on_limit,
