@@ -13,6 +13,7 @@ _NO_PIDFD = "wants no pidfd: each of our programs has one"
 _RIGHT_STATUS = "wants 0 for a killed program where SIGCHLD is ignored: we know that it was killed"
 _OUR_END = "wants trio's warning and Process.terminate: our run_process ends a program by its tree"
 _TERMINAL = "has a terminal where a program has a pipe: what can be read is the end of its reader"
+_REFUSED = f"{_PREEXEC}; then it leaves a terminal open, or waits for ever, as on asyncio's loop"
 _UVLOOPS_OWN = "passes a parameter that only uvloop's own spawner knows, for its tests"
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
@@ -44,7 +45,16 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "test_send_signal_race": _WAITPID,
         "test_stopped": _WAITPID,
     },
+    "futures": {},
     "multiprocessing": {},
+    "shellous": {
+        'await sh.pty("echo", "in a pty")': _PREEXEC,
+        'await ls("README.md", "CHANGELOG.md")': _PREEXEC,
+        "test_pipe_iter_pty": _REFUSED,
+        "test_pty_manual_ls": _REFUSED,
+        "test_pty_redirect_stdout_streamwriter": _REFUSED,
+        "test_audit_posix_spawn": "wants the audit event of os.posix_spawn, which we do not call",
+    },
     "uvloop": {
         "test_process_preexec_fn_1": _PREEXEC,
         "test_process_preexec_fn_2": _PREEXEC,
