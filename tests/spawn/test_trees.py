@@ -872,6 +872,29 @@ async def test_a_contained_one_that_sleeps_uninterruptibly(tmp_path: Path, marke
         assert await process.wait_tree() == 4
 
 
+async def test_what_is_killed_dies_at_its_own_priority(tmp_path: Path, marked: Marked) -> None:
+    """On a busy machine it would take seconds to die in SCHED_IDLE. Later that is to outrun a bomb."""
+    with stuck_file(tmp_path) as stuck, hang_guard():
+        process = await aiopidfd.create_subprocess_exec(
+            *sh(f"cat {stuck.path} & read line; exit 0"),
+            stdin=subprocess.PIPE,
+            env=marked.env,
+            contain=True,
+        )
+        stuck.wait_until_asked()
+        assert process.stdin is not None
+        process.stdin.close()
+        await until(lambda: len(marked.alive()) == 1)  # the guardian has begun to kill
+        (pid,) = marked.alive()
+        seen = {os.sched_getscheduler(pid)}
+        await asyncio.sleep(0.2)  # a few rounds of killing
+        seen.add(os.sched_getscheduler(pid))
+        assert seen == {os.SCHED_OTHER}
+        await until(lambda: os.sched_getscheduler(pid) == os.SCHED_IDLE)
+    with hang_guard():
+        assert await process.wait_tree() == 0
+
+
 # --- What ends a program ends its tree
 
 
