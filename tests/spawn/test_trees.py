@@ -874,7 +874,7 @@ async def test_a_contained_one_that_sleeps_uninterruptibly(tmp_path: Path, marke
 
 
 async def test_what_is_killed_dies_at_its_own_priority(tmp_path: Path, marked: Marked) -> None:
-    """On a busy machine it would take seconds to die in SCHED_IDLE. Later that is to outrun a bomb."""
+    """On a busy machine it would take seconds to die in SCHED_IDLE, which is to outrun a bomb."""
     with stuck_file(tmp_path) as stuck, hang_guard():
         process = await aiopidfd.create_subprocess_exec(
             *sh(f"cat {stuck.path} & read line; exit 0"),
