@@ -3,10 +3,10 @@
 import asyncio
 import functools
 import os
-import sys
 import pickle
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError
 from typing import Any
