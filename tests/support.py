@@ -148,6 +148,11 @@ def proc_status(text: bytes | str, *fields: str) -> dict[str, str]:
     return {field: lines[field].strip() for field in fields}
 
 
+def policy(stat: str) -> int:
+    """The scheduling policy in a proc_pid_stat(5). musl's sched_getscheduler(2) always fails."""
+    return int(stat.rpartition(")")[2].split()[38])
+
+
 def full_terminal() -> tuple[int, int, int]:
     """(master, slave, how many bytes the kernel holds)."""
     master, slave = open_terminal()

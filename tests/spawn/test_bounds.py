@@ -13,7 +13,7 @@ import pytest
 import aiopidfd
 
 from .. import fresh
-from ..support import hang_guard, proc_status, python, until
+from ..support import hang_guard, policy, proc_status, python, until
 
 CAP_SYS_RESOURCE = 1 << 24  # capabilities(7)
 
@@ -132,8 +132,7 @@ async def test_cpu_affinity() -> None:
 
 async def test_scheduler() -> None:
     stat = await output("cat", "/proc/self/stat", scheduler=(os.SCHED_BATCH, 0))
-    # The field `policy`: musl's sched_getscheduler(2) always fails.
-    assert int(stat.rpartition(")")[2].split()[38]) == os.SCHED_BATCH
+    assert policy(stat) == os.SCHED_BATCH
     with pytest.raises(OSError, match=r"Invalid argument \(for the option scheduler\)"):
         await aiopidfd.create_subprocess_exec("true", scheduler=(os.SCHED_BATCH, 7))
 
