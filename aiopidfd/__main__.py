@@ -112,9 +112,14 @@ def run() -> int:
             return main_ps(sys.argv[2:]) if sys.argv[1:2] == ["ps"] else main()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # our reader (`head`, for example) has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except OSError as exc:
+        if exc.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        if exc.errno == errno.EPIPE:  # our reader (`head`, for example) has closed the pipe
+            return 128 + signal.SIGPIPE
+        print(f"aiopidfd: {exc.strerror}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ WANTED = (
 )
 
 
-async def _on_loop(subject: AsyncSubject, at_once: int) -> float:
+async def on_loop_at_once(subject: AsyncSubject, at_once: int) -> float:
     """Microseconds per program."""
 
     async def one() -> None:
@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> list[Table]:
     rounds, at_once = (5, 200) if quick else (25, 200)
 
     def on_loop(subject: AsyncSubject) -> Callable[[], list[float]]:
-        return lambda: [subject.run(_on_loop(subject, at_once))]
+        return lambda: [subject.run(on_loop_at_once(subject, at_once))]
 
     def blocking(spawn: Spawn) -> Callable[[], list[float]]:
         return lambda: [_blocking(spawn, at_once)]

@@ -13,7 +13,7 @@ from .table import Table, Wanted
 WANTED = (Wanted(OURS_SUBPROCESS, SUBPROCESS, 1.1),)
 
 
-def _times(run: Callable[..., object], runs: int) -> list[float]:
+def times_of_run(run: Callable[..., object], runs: int) -> list[float]:
     """Microseconds each."""
     times = []
     for _ in range(runs):
@@ -26,8 +26,8 @@ def _times(run: Callable[..., object], runs: int) -> list[float]:
 def measure(*, quick: bool) -> list[Table]:
     rounds, runs = (20, 20) if quick else (200, 20)
     turns: dict[str, Callable[[], list[float]]] = {
-        OURS_SUBPROCESS: lambda: _times(aiopidfd.subprocess.run, runs),
-        SUBPROCESS: lambda: _times(subprocess.run, runs),
+        OURS_SUBPROCESS: lambda: times_of_run(aiopidfd.subprocess.run, runs),
+        SUBPROCESS: lambda: times_of_run(subprocess.run, runs),
     }
     samples = interleave(turns, rounds)
     title = f'run(["true"], capture_output=True), one after another; {rounds} x {runs} runs'

@@ -12,10 +12,13 @@ import sys
 import urllib.request
 from functools import partial
 
-import anyio
-import anyio.to_thread
+try:
+    import anyio
+    import anyio.to_thread
 
-from aiopidfd.anyio import Process, supervise
+    from aiopidfd.anyio import Process, supervise
+except ModuleNotFoundError as exc:
+    sys.exit(f"{exc.name} is needed: pip install anyio trio")
 
 SERVER = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
 

@@ -22,11 +22,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import anyio
-import uvloop
+try:
+    import anyio
+    import uvloop
 
-import aiopidfd
-import aiopidfd.anyio
+    import aiopidfd
+    import aiopidfd.anyio
+except ModuleNotFoundError as exc:
+    sys.exit(f"{exc.name} is needed: pip install uvloop anyio trio")
 
 PROGRAMS = 20
 TIMEOUT = 2.0  # seconds, of programs that take a twentieth of one

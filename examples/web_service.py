@@ -22,13 +22,16 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, TimeoutExpired
 from typing import Any
 
-import anyio
-import uvicorn
-from fastapi import FastAPI, HTTPException, Response
-from starlette.types import Receive, Scope, Send
+try:
+    import anyio
+    import uvicorn
+    from fastapi import FastAPI, HTTPException, Response
+    from starlette.types import Receive, Scope, Send
 
-import aiopidfd
-import aiopidfd.anyio  # Starlette's cancellations are anyio's: these calls know them
+    import aiopidfd
+    import aiopidfd.anyio  # Starlette's cancellations are anyio's: these calls know them
+except ModuleNotFoundError as exc:
+    sys.exit(f"{exc.name} is needed: pip install fastapi uvicorn uvloop")
 
 CONVERTER = """
 trap 'echo "interrupted" >&2; exit 1' TERM

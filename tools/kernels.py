@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the tests on other kernels: Debian's own, booted in an emulator. KVM is not needed.
+"""Run the tests on other kernels, and on aarch64: Debian's own, booted in an emulator, without KVM.
 
 For each kernel, with nothing prepared: the kernel is fetched with apt (a state directory of its
 own; the machine's lists are not touched), an initramfs is packed that holds this interpreter, the
@@ -9,14 +9,22 @@ qemu. In there `python -m aiopidfd` runs, then pytest.
     tools/kernels.py                          # all tests on all kernels: long, see below
     tools/kernels.py --short                  # the oldest kernel alone
     tools/kernels.py 5.10 6.1 -- tests/native/test_guardian.py -k namespace
+    tools/kernels.py --machine aarch64 6.12 -- tests/native tests/pidfd -m 'not heavy'
+
+On another machine than x86-64 nothing of this one can run. Python, the C library, a compiler and
+the programs that the tests execute are Debian's packages for it, the test requirements are wheels,
+and the native module is compiled in there, where a warning is an error.
 
 What follows `--` goes to pytest, in place of `tests`. Emulated processors are some ten times
 slower than real ones: allow an hour or more for all the tests on one kernel.
 
+Memory is another thing that is emulated: an emulated aarch64 orders what it reads and writes as
+this machine does, which is more strictly than a real one.
+
 It needs an x86-64 Debian with the packages that it names when they are missing, a C compiler, and
 a package index for pip; root only to install the former (`--install`). Everything is kept in
 build/kernels (delete it to get newer kernels, or newer releases of pytest): the output of each
-boot is there too, as KERNEL.log.
+boot is there too, as KERNEL-MACHINE.log.
 """
 
 import argparse
@@ -30,6 +38,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,13 +48,14 @@ BUILD: Final = ROOT / "build" / "kernels"
 IMAGE: Final = BUILD / "image"  # what the initramfs holds
 SOURCE: Final = BUILD / "source"  # a copy of the working tree: pip builds in place
 
-# The kernel, the Debian suite that has it, and the package that holds its vmlinuz.
+# The kernel, the Debian suite that has it, and the package that holds its vmlinuz; what follows
+# in its name is the machine.
 KERNELS: Final = {
-    "5.10": ("bullseye", r"linux-image-5\.10\.0-\d+-cloud-amd64"),
-    "6.1": ("bookworm", r"linux-image-6\.1\.0-\d+-cloud-amd64"),
-    "6.12": ("trixie", r"linux-image-6\.12\.\d+\+deb13-cloud-amd64"),
-    "6.18": ("trixie-backports", r"linux-image-6\.18\.\d+\+deb13-cloud-amd64"),
-    "7.x": ("trixie-backports", r"linux-binary-7\.[\d.]+\+deb13-cloud-amd64"),
+    "5.10": ("bullseye", r"linux-image-5\.10\.0-\d+-cloud"),
+    "6.1": ("bookworm", r"linux-image-6\.1\.0-\d+-cloud"),
+    "6.12": ("trixie", r"linux-image-6\.12\.\d+\+deb13-cloud"),
+    "6.18": ("trixie-backports", r"linux-image-6\.18\.\d+\+deb13-cloud"),
+    "7.x": ("trixie-backports", r"linux-binary-7\.[\d.]+\+deb13-cloud"),
 }
 OLDEST: Final = "5.10"
 
@@ -54,8 +64,45 @@ KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # What the tests execute, from the machine itself; busybox boots, and is there for the rest.
 PROGRAMS: Final = ("coreutils", "dash", "util-linux")
 
+
+class Machine(NamedTuple):
+    """What is emulated."""
+
+    name: str  # the kernel's name for it
+    debian: str  # Debian's
+    qemu: str  # the command
+    package: str  # what has that command
+    console: str
+
+
+HERE: Final = Machine(
+    "x86_64",
+    "amd64",
+    # Time in there is counted in instructions, two nanoseconds each: however slow this machine is,
+    # and however busy, no timeout of a test comes too soon; and nothing has to be waited for while
+    # all sleep. Two processors did not get through the boot so. With -cpu max, qemu 7.2
+    # double-faulted in 6.12.
+    "qemu-system-x86_64 -accel tcg -icount shift=1,sleep=off -smp 1 -cpu Nehalem,+rdrand",
+    "qemu-system-x86",
+    "ttyS0",
+)
+AARCH64: Final = Machine(
+    "aarch64",
+    "arm64",
+    # Pointers are signed and checked by qemu's own algorithm: emulating Arm's is very slow.
+    "qemu-system-aarch64 -accel tcg,thread=multi -smp 2 -machine virt -cpu max,pauth-impdef=on",
+    "qemu-system-arm",
+    "ttyAMA0",
+)
+MACHINES: Final = {machine.name: machine for machine in (HERE, AARCH64)}
+
+# What is not this machine's.
+SUITE: Final = "trixie"
+PACKAGES: Final = ("python3-dev", "gcc", "libc6-dev", "busybox-static", *PROGRAMS, "procps")
+PACKAGES_OF_TESTS: Final = ("bash", "less", "strace", "systemd", "golang-github-containers-common")
+UNREAD: Final = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "*python*.a", "*san.a")
+
 TOOLS: Final = {  # command: package
-    "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
     "ldd": "libc-bin",
     "cc": "gcc",
@@ -96,12 +143,15 @@ ln -sf /proc/self/fd/2 /dev/stderr
 ulimit -Hn 524288  # as systemd has it; the other stays 1024
 ip link set lo up
 cd /project
-{python} -m aiopidfd </dev/null && echo &&
+{prepare}{python} -m aiopidfd </dev/null && echo &&
     {python} -m pytest -q --color=no -p no:cacheprovider \
         -o faulthandler_timeout=900 {arguments} </dev/null
 echo "{mark} $?"
 poweroff -f
 """
+COMPILE: Final = """\
+CFLAGS="-Wall -Wextra -Werror" {python} setup.py -q build_clib build_ext --inplace &&
+    """
 MARK: Final = "=== aiopidfd on this kernel: exit status"
 
 
@@ -129,11 +179,12 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def require_tools(install: bool) -> None:
+def require_tools(machine: Machine, install: bool) -> None:
     """Raises ToolError if a tool is missing (and could not be installed)."""
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    if (sys.platform, platform.machine()) != ("linux", HERE.name):
         raise ToolError("only x86-64 Linux can do this")
-    missing = [package for command, package in TOOLS.items() if shutil.which(command) is None]
+    tools = {**TOOLS, machine.qemu.split()[0]: machine.package}
+    missing = [package for command, package in tools.items() if shutil.which(command) is None]
     if not missing:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
@@ -143,14 +194,15 @@ def require_tools(install: bool) -> None:
     run(*command)
 
 
-# The kernels
+# Debian's packages
 
 
 class Apt:
     """apt-get and apt-cache on chosen suites of the machine's own mirror, apart from its state."""
 
-    def __init__(self, suites: Iterable[str]) -> None:
-        home = BUILD / "apt"
+    def __init__(self, suites: Iterable[str], architecture: str) -> None:
+        home = BUILD / f"apt-{architecture}"
+        self._archives = home / "cache" / "archives"
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         (home / "status").touch()  # nothing is installed
@@ -166,13 +218,12 @@ class Apt:
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
             "Acquire::Languages": "none",
-            "APT::Architecture": "amd64",
+            "APT::Architecture": architecture,
+            "APT::Architectures": architecture,
             "APT::Sandbox::User": "root",  # whose directory this is; the others cannot enter it
         }
         self._options = [f"-o{name}={value}" for name, value in options.items()]
         self._get("update")
-        names = run("apt-cache", *self._options, "pkgnames", "linux-")
-        self._names = names.split()
 
     @staticmethod
     def mirror() -> str:
@@ -197,7 +248,8 @@ class Apt:
 
     def newest(self, pattern: str) -> str:
         """The package with the highest number in its name."""
-        found = [name for name in self._names if re.fullmatch(pattern, name)]
+        names = run("apt-cache", *self._options, "pkgnames", "linux-").split()
+        found = [name for name in names if re.fullmatch(pattern, name)]
         if not found:
             raise ToolError(f"the mirror has no package like {pattern}")
         return max(found, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
@@ -213,20 +265,26 @@ class Apt:
             os.chdir(here)
         return next(folder.glob("*.deb"))
 
+    def download_all(self, *packages: str) -> list[Path]:
+        """The files of these packages and of all that they depend on."""
+        self._get("autoclean")
+        self._get("install", "--yes", "--download-only", "--no-install-recommends", *packages)
+        return sorted(self._archives.glob("*.deb"))
 
-def vmlinuz(kernel: str) -> Path:
+
+def vmlinuz(kernel: str, machine: Machine) -> Path:
     """Where the kernel lies once it has been fetched."""
-    return BUILD / f"vmlinuz-{kernel}"
+    return BUILD / f"vmlinuz-{kernel}-{machine.debian}"
 
 
-def fetch(kernels: Iterable[str]) -> None:
+def fetch(kernels: Iterable[str], machine: Machine) -> None:
     """Put the kernels that are not there yet in their places."""
-    wanted = [kernel for kernel in kernels if not vmlinuz(kernel).exists()]
+    wanted = [kernel for kernel in kernels if not vmlinuz(kernel, machine).exists()]
     if not wanted:
         return
-    apt = Apt(KERNELS[kernel][0] for kernel in wanted)
+    apt = Apt((KERNELS[kernel][0] for kernel in wanted), machine.debian)
     for kernel in wanted:
-        package = apt.newest(KERNELS[kernel][1])
+        package = apt.newest(f"{KERNELS[kernel][1]}-{machine.debian}")
         print(f"fetching {package}", flush=True)
         folder = BUILD / f"package-{kernel}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -234,7 +292,7 @@ def fetch(kernels: Iterable[str]) -> None:
         found = [path for path in folder.rglob("vmlinuz*") if path.is_file()]
         if len(found) != 1:
             raise ToolError(f"{package} should hold one vmlinuz, not {len(found)}")
-        found[0].rename(vmlinuz(kernel))
+        found[0].rename(vmlinuz(kernel, machine))
         shutil.rmtree(folder)
 
 
@@ -259,11 +317,15 @@ def copy_tree(original: Path, place: Path, without: Callable[[str, list[str]], s
     shutil.copytree(original, place, symlinks=True, ignore=without, dirs_exist_ok=True)
 
 
-def make_environment() -> Path:
-    """An interpreter with the package and its test requirements; its prefix is kept."""
+def copy_source() -> None:
+    """Copy the working tree."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     unwanted = shutil.ignore_patterns("build", "dist", ".*", "__pycache__", "*.so", "*.egg-info")
     copy_tree(ROOT, SOURCE, unwanted)
+
+
+def make_environment() -> Path:
+    """An interpreter with the package and its test requirements; its prefix is kept."""
     prefix = BUILD / f"venv-{platform.python_version()}"
     python = prefix / "bin" / "python"
     if not python.exists():
@@ -299,9 +361,59 @@ def copy_libraries() -> None:
             copy_file(Path(library))
 
 
-def pack(arguments: list[str]) -> Path:
+def fill_from_here() -> Path:
+    """Put this machine's Python, with the package installed, and its programs into the image.
+
+    Returns:
+        The interpreter's path.
+    """
+    copy_file(Path(shutil.which("busybox") or ""))
+    for package in PROGRAMS:
+        for path in map(Path, run("dpkg", "-L", package).split()):
+            if path.parent.name in {"bin", "sbin"} and path.is_file():
+                copy_file(path)
+    python = copy_python(make_environment())
+    copy_libraries()
+    return python
+
+
+def fill_from_debian(machine: Machine) -> Path:
+    """Put Debian's Python for a machine, a compiler and its programs into the image.
+
+    The packages are unpacked and not configured: what that would do is not needed.
+
+    Returns:
+        The interpreter's path.
+    """
+    print(f"unpacking Debian's {SUITE} for {machine.debian}", flush=True)
+    without = [f"--exclude={name}" for name in UNREAD]
+    unpack = ["tar", "-x", "--keep-directory-symlink", "-C", str(IMAGE), *without]
+    for package in Apt([SUITE], machine.debian).download_all(*PACKAGES, *PACKAGES_OF_TESTS):
+        read = ["dpkg-deb", "--fsys-tarfile", str(package)]
+        with subprocess.Popen(read, stdout=subprocess.PIPE) as deb:
+            subprocess.run(unpack, check=True, stdin=deb.stdout)
+    (IMAGE / "usr/bin/cc").symlink_to("gcc")
+    python = (IMAGE / "usr/bin/python3").readlink().name  # python3.13
+    site = IMAGE / "usr/local/lib" / python / "dist-packages"
+    version = python.removeprefix("python")
+    print("fetching the test requirements", flush=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [name for extra in ("anyio", "trio", "uvloop", "test") for name in extras[extra]]
+    # pip would decide by this interpreter's version which of those with a condition are wanted.
+    wanted = [name for name in wanted if not (name.startswith("aiopidfd") or ";" in name)]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", f"--target={site}"]
+    pip += ["--only-binary=:all:", f"--python-version={version}"]
+    pip += [f"--platform=manylinux_2_{minor}_{machine.name}" for minor in range(17, 42)]
+    run(*pip, *wanted)
+    (site / "project.pth").write_text("/project\n")
+    return Path("/usr/bin", python)
+
+
+def pack(machine: Machine, arguments: list[str]) -> Path:
     """Make the initramfs, a cpio archive."""
-    environment = make_environment()
+    here = machine is HERE
+    copy_source()
     shutil.rmtree(IMAGE, ignore_errors=True)
     for folder in ("bin", "sbin", "lib", "lib64"):  # as in Debian
         (IMAGE / "usr" / folder).mkdir(parents=True)
@@ -312,21 +424,16 @@ def pack(arguments: list[str]) -> Path:
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     )
     (IMAGE / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
-    copy_file(Path(shutil.which("busybox") or ""))
-    for package in PROGRAMS:
-        for path in map(Path, run("dpkg", "-L", package).split()):
-            if path.parent.name in {"bin", "sbin"} and path.is_file():
-                copy_file(path)
+    without = shutil.ignore_patterns(*(["aiopidfd"] if here else []))  # it is installed
+    copy_tree(SOURCE, IMAGE / "project", without)
+    python = fill_from_here() if here else fill_from_debian(machine)
     (IMAGE / "bin/sh").unlink(missing_ok=True)
     (IMAGE / "bin/sh").symlink_to("dash")
-    python = copy_python(environment)
-    copy_libraries()
-    for name in ("tests", "examples", "benchmarks", "tools", "docs"):
-        if (SOURCE / name).exists():
-            copy_tree(SOURCE / name, IMAGE / "project" / name, shutil.ignore_patterns())
-    shutil.copy2(SOURCE / "pyproject.toml", IMAGE / "project")
     init = IMAGE / "init"
-    init.write_text(INIT.format(python=python, mark=MARK, arguments=shlex.join(arguments)))
+    prepare = "" if here else COMPILE.format(python=python)
+    init.write_text(
+        INIT.format(prepare=prepare, python=python, mark=MARK, arguments=shlex.join(arguments))
+    )
     init.chmod(0o755)
 
     names = "\n".join(str(path.relative_to(IMAGE)) for path in sorted(IMAGE.rglob("*")))
@@ -345,29 +452,24 @@ def pack(arguments: list[str]) -> Path:
 
 # The boot
 
-# Time in there is counted in instructions, two nanoseconds each: however slow this machine is, and
-# however busy, no timeout of a test comes too soon; and nothing has to be waited for while all
-# sleep. That takes a single processor. With -cpu max, qemu 7.2 double-faulted in 6.12.
-QEMU: Final = (
-    "qemu-system-x86_64 -accel tcg -icount shift=1,sleep=off -cpu Nehalem,+rdrand -smp 1"
-    " -no-reboot -display none -monitor none -nic none -serial stdio"
-)
-
 # Only a panic is told among what pytest prints (loglevel=1). The others make system calls, new
 # pages and namespaces cheaper.
 BOOT_OPTIONS: Final = (
-    "console=ttyS0 loglevel=1 panic=-1"
-    " mitigations=off init_on_alloc=0 lsm= audit=0 rcupdate.rcu_expedited=1"
+    "loglevel=1 panic=-1 mitigations=off init_on_alloc=0 lsm= audit=0 rcupdate.rcu_expedited=1"
 )
 
 
-def boot(kernel: str, initramfs: Path, memory: int, timeout: float) -> Result:
+def boot(kernel: str, machine: Machine, initramfs: Path, memory: int, timeout: float) -> Result:
     """Boot it, show and keep what it prints."""
-    command = [*shlex.split(QEMU), "-append", BOOT_OPTIONS, "-m", str(memory)]
-    command += ["-kernel", str(vmlinuz(kernel)), "-initrd", str(initramfs)]
-    print(f"\n=== {kernel} ===", flush=True)
+    command = shlex.split(
+        f"{machine.qemu} -m {memory}"
+        " -no-reboot -display none -monitor none -nic none -serial stdio"
+        f" -append 'console={machine.console} {BOOT_OPTIONS}'"
+    )
+    command += ["-kernel", str(vmlinuz(kernel, machine)), "-initrd", str(initramfs)]
+    print(f"\n=== {kernel}, {machine.debian} ===", flush=True)
     start = time.monotonic()
-    log = BUILD / f"{kernel}.log"
+    log = BUILD / f"{kernel}-{machine.debian}.log"
     with (
         log.open("wb") as file,
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as qemu,
@@ -410,11 +512,13 @@ def main() -> int:
         description=before, epilog=after, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=", ".join(KERNELS))
+    parser.add_argument("--machine", choices=MACHINES, default=HERE.name, help="(%(default)s)")
     parser.add_argument("--short", action="store_true", help=f"{OLDEST} alone")
     parser.add_argument("--install", action="store_true", help="missing packages, as root")
     parser.add_argument("--memory", type=int, default=3072, help="MB in the emulator (%(default)s)")
     parser.add_argument("--timeout", type=float, default=3 * 3600, help="seconds for a boot")
     options = parser.parse_args(own)
+    machine = MACHINES[options.machine]
     kernels = options.kernels or ([OLDEST] if options.short else list(KERNELS))
     for kernel in kernels:
         if kernel not in KERNELS:
@@ -422,12 +526,12 @@ def main() -> int:
 
     results: dict[str, Result] = {}
     try:
-        require_tools(options.install)
+        require_tools(machine, options.install)
         BUILD.mkdir(parents=True, exist_ok=True)
-        fetch(kernels)
-        initramfs = pack(given)
+        fetch(kernels, machine)
+        initramfs = pack(machine, given)
         for kernel in kernels:
-            results[kernel] = boot(kernel, initramfs, options.memory, options.timeout)
+            results[kernel] = boot(kernel, machine, initramfs, options.memory, options.timeout)
     except ToolError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

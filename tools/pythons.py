@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Run the tests on other Pythons: those of Debian's next release, and free-threaded ones.
+"""Run the tests on other Pythons: those of Debian's next release, free-threaded ones, and on musl.
 
 With nothing prepared: Debian's testing suite is put into a folder with debootstrap, and the Pythons
-into that. A free-threaded one (3.13t) is no package there: it is built from Debian's source of
-3.13. Then the working tree is copied into it, the native module is compiled without a warning, and
-pytest runs, with that folder as its root.
+into that. A free-threaded one (3.13t) and one for musl, the C library of Alpine (3.13-musl), are no
+packages there: they are built from Debian's source of 3.13, the latter with all that it needs. Then
+the working tree is copied into it, the native module is compiled without a warning, and pytest
+runs, with that folder as its root.
 
-    tools/pythons.py                          # 3.14, 3.15 and 3.13t
+    tools/pythons.py                          # 3.14, 3.15, 3.13t and 3.13-musl
     tools/pythons.py --short                  # the newest alone
     tools/pythons.py --python 3.14 -- tests/native/test_guardian.py -k namespace
 
 It runs all tests, and those of our peers (tools/peers); what follows `--` goes to pytest in their
-place. With nothing prepared the three take some ten
-minutes, two of them for the build.
+place.
 
 It needs root, a Debian with the packages that it names when they are missing (`--install`), and a
 package index for pip; apt and pip are used as they are configured here. Everything is kept in
@@ -25,6 +25,7 @@ import argparse
 import ast
 import fcntl
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -48,13 +49,30 @@ SUITE: Final = "forky"
 SCRIPT: Final = Path("/usr/share/debootstrap/scripts/sid")  # older ones do not know the suite
 
 # A free-threaded 3.14 is asked for with `--python 3.14t`, where the mirror has that source.
-PYTHONS: Final = ("3.14", "3.15", "3.13t")
+PYTHONS: Final = ("3.14", "3.15", "3.13t", "3.13-musl")
 NEWEST: Final = "3.15"
 
 PROGRAMS: Final = ("procps",)  # what the tests execute
 # For the native module, and for test requirements that have no wheel (uvloop has none for 3.13t).
 COMPILERS: Final = ("gcc", "libc6-dev", "make", "autoconf", "automake", "libtool")
 LIBRARIES: Final = ("xz-utils", "zlib1g-dev", "libssl-dev", "libffi-dev")  # to build a Python
+# Of these there are no packages for musl, but sources; and how each becomes a static library.
+MUSL_LIBRARIES: Final = {
+    "zlib": """\
+./configure --static --prefix="$PREFIX"
+make -s install
+""",
+    "libffi": """\
+autoreconf -i
+./configure -q --disable-shared --disable-docs --prefix="$PREFIX"
+make -s install
+""",
+    "openssl": """\
+./Configure no-shared no-apps no-tests no-docs --prefix="$PREFIX" --libdir=lib --openssldir=/etc/ssl
+make -s build_libs
+make -s install_dev
+""",
+}
 WARNINGS: Final = "-Wall -Wextra -Werror"
 
 TOOLS: Final = {  # command: package
@@ -84,6 +102,20 @@ status=0
 exit $status
 """
 
+# Argument: a package. A mirror may know of a newer version than it has. Root owns the folder.
+FETCH_SOURCE: Final = """\
+for version in $(apt-cache showsrc --only-source "$1" | sed -n "s/^Version: //p" | sort -rV); do
+    apt-get -qq -oAPT::Sandbox::User=root source --download-only --tar-only "$1=$version" && exit
+done
+exit 1
+"""
+
+# musl's compiler, but that it does not say that it compiles for glibc, which Python's build asks.
+MUSL_GCC: Final = """\
+#!/bin/sh
+[ "$*" = --print-multiarch ] || exec /usr/bin/musl-gcc "$@"
+"""
+
 # Fails if an import has brought the GIL back to a free-threaded Python.
 DESCRIBE: Final = """\
 import platform, sys, sysconfig
@@ -93,6 +125,7 @@ free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 if free and sys._is_gil_enabled():
     sys.exit("aiopidfd or uvloop has turned the GIL on")
 print(platform.python_version() + (", without GIL" if free else ""), end="")
+print(", musl" if "musl" in sysconfig.get_config_var("SOABI") else "", end="")
 print(", uvloop", version("uvloop"), end="")
 """
 
@@ -245,37 +278,72 @@ class System:
 def get_python(system: System, version: str) -> str:
     """Put the Python there if it is not; its path inside."""
     system.install(*PROGRAMS, *COMPILERS)
-    if version.endswith("t"):
-        return build_free_threaded(system, version.removesuffix("t"))
+    if version.endswith(("t", "-musl")):
+        return build_python(system, version)
     system.install(f"python{version}-venv", f"python{version}-dev", f"libpython{version}-testsuite")
     return f"/usr/bin/python{version}"
 
 
-def build_free_threaded(system: System, version: str) -> str:
+def build_python(system: System, version: str) -> str:
     """Build it from Debian's source, without Debian's patches; its path inside."""
-    prefix = f"/pythons/{version}t"
-    python = f"{prefix}/bin/python{version}t"
+    prefix = f"/pythons/{version}"
     finished = SYSTEM / prefix.lstrip("/") / "finished"
-    if finished.exists():
-        return python
-    system.install(*LIBRARIES)
-    print(f"building a free-threaded Python {version}", flush=True)
-    source = f"/source/{version}"
+    if not finished.exists():
+        print(f"building Python {version}", flush=True)
+        options, variables = [f"--prefix={prefix}"], {}
+        if version.endswith("t"):
+            system.install(*LIBRARIES)
+            options.append("--disable-gil")
+        else:
+            variables = build_for_musl(system, prefix)
+            options.append(f"--with-openssl={prefix}")
+        source = unpack_source(system, f"python{version.removesuffix('-musl').removesuffix('t')}")
+        system.run("./configure", "-q", *options, folder=source, **variables)
+        system.run("make", "-s", f"-j{os.cpu_count()}", folder=source)
+        system.run("make", "-s", "install", folder=source)
+        shutil.rmtree(SYSTEM / source.lstrip("/"))
+        finished.touch()
+    return f"{prefix}/bin/python3"
+
+
+def build_for_musl(system: System, prefix: str) -> dict[str, str]:
+    """Make ready for a Python on musl: the libraries that it needs; variables for its build."""
+    system.install("musl-tools", "xz-utils", "libltdl-dev")
+    compiler = SYSTEM / "usr" / "local" / "bin" / "musl-gcc"
+    compiler.write_text(MUSL_GCC)
+    compiler.chmod(0o755)
+    # The kernel's headers belong to no C library, but musl's compiler has its own folder alone.
+    machine = system.run("gcc", "-print-multiarch").strip()
+    headers = SYSTEM / "usr" / "include" / f"{platform.machine()}-linux-musl"
+    for name in ("linux", "asm-generic", f"{machine}/asm"):
+        link = headers / Path(name).name
+        if not link.is_symlink():
+            link.symlink_to(f"../{name}")
+    for package, commands in MUSL_LIBRARIES.items():
+        source = unpack_source(system, package)
+        flags = {"CFLAGS": "-O2 -fPIC", "MAKEFLAGS": f"-j{os.cpu_count()}"}
+        system.run("sh", "-ec", commands, folder=source, CC="musl-gcc", PREFIX=prefix, **flags)
+        shutil.rmtree(SYSTEM / source.lstrip("/"))
+    # What is linked names the library as on Alpine: by that a wheel is known as one for musl.
+    libraries = SYSTEM / prefix.lstrip("/") / "lib"
+    name = f"libc.musl-{platform.machine()}.so.1"
+    (libraries / name).unlink(missing_ok=True)
+    (libraries / name).symlink_to(f"/lib/ld-musl-{platform.machine()}.so.1")
+    (libraries / "libc.so").write_text(f"INPUT(-l:{name})\n")
+    return {"CC": "musl-gcc", "CPPFLAGS": f"-I{prefix}/include", "LDFLAGS": f"-L{prefix}/lib"}
+
+
+def unpack_source(system: System, package: str) -> str:
+    """Fetch what Debian's package is made from; its folder inside."""
+    source = f"/source/{package}"
     place = SYSTEM / source.lstrip("/")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     system.run("apt-get", "-qq", "update")
-    owner = "-oAPT::Sandbox::User=root"  # whose folder this is
-    fetch = ["apt-get", "-qq", owner, "source", "--download-only", f"python{version}"]
-    system.run(*fetch, folder=source)
-    archive = next(place.glob("*.orig.tar.*[!c]"))  # beside it lies its signature, .asc
+    system.run("sh", "-c", FETCH_SOURCE, "sh", package, folder=source)
+    archive = next(place.glob("*.orig.tar.*[!c]"))  # beside it may lie its signature, .asc
     system.run("tar", "-xf", archive.name, "--strip-components=1", folder=source)
-    system.run("./configure", "-q", "--disable-gil", f"--prefix={prefix}", folder=source)
-    system.run("make", "-s", f"-j{os.cpu_count()}", folder=source)
-    system.run("make", "-s", "install", folder=source)
-    shutil.rmtree(place)
-    finished.touch()
-    return python
+    return source
 
 
 def copy_project(version: str) -> str:
@@ -287,11 +355,12 @@ def copy_project(version: str) -> str:
     empty = BUILD / "empty"
     run("git", "init", "--quiet", empty)
     git = ["git", "-C", str(ROOT), f"--git-dir={empty}/.git", f"--work-tree={ROOT}"]
-    listed = run(*git, "ls-files", "-z", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
+    listed = run(*git, "ls-files", "-z", "--others", "--exclude-standard").split("\0")[:-1]
+    for name in listed:
         copy = place / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy, follow_symlinks=False)
+    place.with_name(f"{version}.files").write_text("".join(f"{name}\n" for name in listed))
     return folder
 
 
@@ -312,6 +381,8 @@ def install_package(system: System, version: str, folder: str) -> tuple[str, str
     extras = project["optional-dependencies"]
     system.run(*pip, "--editable", ".", folder=folder, CFLAGS=WARNINGS)
     wanted = [name for name in extras["peers"] if not (peers(version) and "trustme" in name)]
+    if version.endswith("-musl"):
+        wanted += extras["package"]  # for .ci/wheel
     # Rather the last release that has a wheel than one that needs, say, a compiler of Rust.
     system.run(*pip, "--prefer-binary", *extras["test"], *wanted)
     return python, system.run(python, "-W", "error", "-c", DESCRIBE, folder=folder)
@@ -331,6 +402,8 @@ def run_tests(system: System, version: str, arguments: list[str], timeout: float
     commands = [[*pytest, *(arguments or ["tests"])]]
     if not arguments:
         commands.append([python, "-m", "tools.peers", *peers(version)])
+        if version.endswith("-musl"):
+            commands.append([".ci/wheel", python, "dist", f"{folder}.files"])
     start = time.monotonic()
     summaries = []
     good = True
@@ -384,7 +457,10 @@ def main() -> int:
         description=before, epilog=after, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--python", action="append", metavar="VERSION", help="3.14, say, or 3.13t; may be repeated"
+        "--python",
+        action="append",
+        metavar="VERSION",
+        help="3.14, say, 3.13t or 3.13-musl; may be repeated",
     )
     parser.add_argument("--short", action="store_true", help=f"{NEWEST} alone")
     parser.add_argument("--install", action="store_true", help="missing packages")
@@ -392,8 +468,8 @@ def main() -> int:
     options = parser.parse_args(own)
     versions = options.python or ([NEWEST] if options.short else PYTHONS)
     for version in versions:
-        if not re.fullmatch(r"3\.\d+t?", version):
-            parser.error(f"not like 3.14 or 3.13t: {version}")
+        if not re.fullmatch(r"3\.\d+(t|-musl)?", version):
+            parser.error(f"not like 3.14, 3.13t or 3.13-musl: {version}")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what we started
     results: dict[str, Result] = {}

@@ -15,7 +15,7 @@ from .._spawn.sinks import Decoder, Silence, Sink
 from .._spawn.tree import kill_now
 from .._streams.streams import OutputReader
 from .._streams.text import TextWriter
-from .end import end_all
+from .end_program import end_all
 from .watch import Watch
 
 __all__ = ["DRAIN", "Pump", "attend", "make_pumps", "stream_sink"]

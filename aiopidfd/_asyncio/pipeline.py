@@ -11,7 +11,7 @@ from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
-from .end import end_all
+from .end_program import end_all
 from .process import GRACE, Streams, send_input, start_process
 from .start import running_loop
 
@@ -119,6 +119,7 @@ async def run_pipeline(
         input,
         read_text(text, encoding, errors),
         stream_sink,
+        check=check,
         output_limit=output_limit,
         on_limit=on_limit,
         idle_timeout=idle_timeout,

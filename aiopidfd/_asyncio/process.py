@@ -28,7 +28,7 @@ from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .attend import DRAIN, attend, make_pumps
-from .end import end
+from .end_program import end
 from .start import running_loop, start_on_loop
 from .watch import Watch
 
@@ -129,6 +129,9 @@ class BaseProcess(HasTerminal, AsyncHandle):
         If the program has exited by itself, what it has left behind is ended too, provided that its
         guardian has stayed for the tree: because the program was contained, or because a call dealt
         with its tree before (docs/trees.md).
+
+        Nobody reads a PIPE for you meanwhile. If the program writes more on SIGTERM than the pipe
+        and its reader have room for, it waits in vain until SIGKILL: read on in a task of yours.
 
         Args:
             grace: seconds between SIGTERM and SIGKILL; 0 kills at once. None: the grace that was

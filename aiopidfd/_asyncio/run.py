@@ -21,7 +21,7 @@ from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, attend, make_pumps, stream_sink
-from .end import end
+from .end_program import end
 from .process import (
     GRACE,
     NO_STREAMS,
@@ -188,6 +188,7 @@ async def run_process(
         wanted,
         stream_sink,
         capturing=True,
+        check=check,
         on_output=on_output,
         output_limit=output_limit,
         on_limit=on_limit,

@@ -20,7 +20,7 @@ from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from .attend import DRAIN, attend, make_pumps, stream_sink
-from .end import end
+from .end_program import end
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .start import running_loop
 
@@ -103,6 +103,7 @@ async def supervise(
         read_text(text, encoding, errors),
         stream_sink,
         capturing=False,
+        check=check,
         on_output=on_output,
         idle_timeout=idle_timeout,
         grace=grace,

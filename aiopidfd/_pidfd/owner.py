@@ -18,10 +18,10 @@ class Owner:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
 
-class Lent(AbstractContextManager[int]):
+class Lent(Owner, AbstractContextManager[int]):
     """A descriptor that is lent for the length of a `with` block. It can be used once."""
 
-    __slots__ = ("_block", "_method", "_owner")
+    __slots__ = ("_block", "_method", "_owner", "_used")
 
     def __init__(
         self, owner: object, method: str, lend: Callable[[], AbstractContextManager[int]]
@@ -30,13 +30,17 @@ class Lent(AbstractContextManager[int]):
         self._owner = owner
         self._method = method
         self._block = lend()
+        self._used = False
 
     def __repr__(self) -> str:
         """Say that this is no descriptor yet."""
         return f"<{self._method}() of {self._owner!r}: a descriptor in a `with` block>"
 
     def __enter__(self) -> int:
-        """The descriptor."""
+        """The descriptor. Raises RuntimeError: it was lent before."""
+        if self._used:
+            raise RuntimeError(f"{self._method}() lends a descriptor once: call it again")
+        self._used = True
         return self._block.__enter__()
 
     def __exit__(

@@ -20,12 +20,13 @@ from .durations import Deadline, check_seconds, nanoseconds
 from .from_process import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
 from .owner import Lent, Owner
-from .unpatched import EPOLLIN, epoll
+from .unpatched import EPOLLIN, epoll, read
 from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
 
 __all__ = ["DroppablePidFd", "NoHandleError", "PidFd"]
 
 _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
+_FDINFO: Final = 4096  # bytes; a pidfd's has some hundred (proc_pid_fdinfo(5))
 _PIDFS: Final = 0x50494446  # PID_FS_MAGIC: since Linux 6.9 each pidfd has an inode of its own
 _SO_PEERPIDFD: Final = 77  # socket(7), Linux 6.5
 
@@ -531,13 +532,18 @@ def _check_process_directory(directory: int) -> None:
 
 def _fdinfo_pid(fd: int) -> int:
     """The "Pid:" of a pidfd (proc_pid_fdinfo(5)): 0 if our namespace has none, -1 once reaped."""
+    # A handle that is dropped when the interpreter ends comes here, too: open() is gone by then.
     try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pid:"):
-                    return int(line[4:])
+        file = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        pass
+        raise OSError(errno.EBADF, "not a pidfd") from None
+    try:
+        lines = read(file, _FDINFO).split(b"\n")
+    finally:
+        os.close(file)
+    for line in lines:
+        if line.startswith(b"Pid:"):
+            return int(line[4:])
     raise OSError(errno.EBADF, "not a pidfd")
 
 

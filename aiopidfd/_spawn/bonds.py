@@ -5,7 +5,7 @@ from typing import Final
 
 from .. import _native
 from .._pidfd.arguments import in_range
-from .steps import Steps
+from .options import Steps
 
 __all__ = ["bond_steps"]
 

@@ -3,6 +3,7 @@
 import subprocess
 from typing import Any, Final, NamedTuple
 
+from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .capture import OnLimit, check_limit
 from .encoding import Text, input_bytes
@@ -37,6 +38,7 @@ def read_call(
     stream_sink: StreamSink | None,
     *,
     capturing: bool,
+    check: bool,
     on_output: OnOutput | None = None,
     output_limit: int | None = None,
     on_limit: OnLimit = "raise",
@@ -48,7 +50,8 @@ def read_call(
 
     Args:
         command: what errors of a limit name.
-        stdio, input, on_output, output_limit, on_limit, idle_timeout: as the caller gave them.
+        stdio, input, check, on_output, output_limit, on_limit, idle_timeout: as the caller gave
+            them.
         text, stream_sink, capturing: see `read_choices`.
         both: what is said if there is an input and another stdin.
         seconds: all other durations that the caller gave.
@@ -56,6 +59,7 @@ def read_call(
     Raises:
         TypeError, ValueError: something of it is not valid.
     """
+    flag("check", check)
     check_seconds(idle_timeout=idle_timeout, **seconds)
     check_limit(output_limit, on_limit)
     data, stdin = read_input(input, stdio[0], text, (None, PTY), both)

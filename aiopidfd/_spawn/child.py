@@ -28,8 +28,14 @@ class Child(BlockingTreeHandle, Handle):
         self._program = program
 
     def poll(self) -> int | None:
-        """Look, without blocking, whether the program has exited. Returns `returncode`."""
-        return self._program.poll()
+        """Look, without blocking, whether the program has exited. Returns `returncode`.
+
+        Raises:
+            ChildProcessError: this process is a forked copy of the one that started the program.
+        """
+        code = self._program.poll()
+        self._program.check_ours()
+        return code
 
     def wait(self, timeout: float | None = None) -> int:
         """Block until the program has exited. The GIL is released meanwhile.

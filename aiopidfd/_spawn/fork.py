@@ -6,8 +6,8 @@ from .. import _native
 from .child import Child
 from .hub import Hub
 from .kernel import with_a_clone
-from .plan import Plan
 from .program import Program
+from .steps import Plan
 
 __all__ = ["fork", "fork_on"]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from .. import _native
 from .._pidfd.arguments import is_number
 from .blame import named
-from .steps import Steps
+from .options import Steps
 
 __all__ = ["id_steps"]
 
@@ -28,13 +28,13 @@ def id_steps(
     steps: Steps = []
     if extra_groups is not None:
         if isinstance(extra_groups, (str, bytes)):
-            raise ValueError("Groups must be a list, not a string")
+            raise ValueError("Groups must be a list, not a string (for the option extra_groups)")
         if not isinstance(extra_groups, Iterable):
             raise TypeError(f"extra_groups must be groups, not {type(extra_groups).__name__}")
         try:
             gids = [_group_id("extra_groups", entry) for entry in extra_groups]
         except OverflowError:
-            raise ValueError("invalid group id") from None
+            raise ValueError("invalid group id (for the option extra_groups)") from None
         packed = struct.pack(f"={len(gids)}I", *gids)
         steps.append(("extra_groups", (_native.SYS_setgroups, len(gids), packed)))
     if group is not None:
@@ -46,27 +46,29 @@ def id_steps(
         elif is_number(user):
             uid = user
         else:
-            raise TypeError("User must be a string or an integer")
+            raise TypeError("User must be a string or an integer (for the option user)")
         if uid < 0:
-            raise ValueError(f"User ID cannot be negative, got {uid}")
+            raise ValueError(f"User ID cannot be negative, got {uid} (for the option user)")
         if uid > _MAX_ID:
-            raise OverflowError("uid is greater than maximum")
+            raise OverflowError("uid is greater than maximum (for the option user)")
         steps.append(("user", (_native.SYS_setreuid, uid, uid)))
     return steps
 
 
 def _group_id(option: str, group: Any) -> int:
+    option_of = f"for the option {option}"
     if isinstance(group, str):
         gid = _look_up(option, lambda: grp.getgrnam(group).gr_gid)
     elif is_number(group):
         gid = group
     else:
         what = "Group" if option == "group" else "Items in extra_groups"
-        raise TypeError(f"{what} must be a string or an integer, not {type(group)}")
+        kind = type(group)
+        raise TypeError(f"{what} must be a string or an integer, not {kind} ({option_of})")
     if gid < 0:
-        raise ValueError(f"Group ID cannot be negative, got {gid}")
+        raise ValueError(f"Group ID cannot be negative, got {gid} ({option_of})")
     if gid > _MAX_ID:
-        raise OverflowError("gid is greater than maximum")
+        raise OverflowError(f"gid is greater than maximum ({option_of})")
     return gid
 
 

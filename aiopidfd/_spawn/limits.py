@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .. import _native
 from .._pidfd.arguments import in_range, integer, is_number
-from .steps import Steps
+from .options import Steps
 
 __all__ = ["limit_steps"]
 

@@ -18,6 +18,8 @@ __all__ = [
     "RunOptions",
     "StartOptions",
     "Stdio",
+    "Step",
+    "Steps",
     "StrOrBytesPath",
     "SuperviseOptions",
     "is_shell_command",
@@ -28,6 +30,10 @@ __all__ = [
 StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Command: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
 Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
+
+# What becomes of an option: system calls that the child makes before its exec (steps.py).
+Step: TypeAlias = tuple[int | bytes, ...]  # the call's number, and its arguments
+Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
 
 
 class HasFileno(Protocol):

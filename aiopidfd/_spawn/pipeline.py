@@ -8,6 +8,7 @@ from signal import SIGPIPE
 from subprocess import CalledProcessError, TimeoutExpired
 from typing import Any, Final, Generic, TypeVar
 
+from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .call import BOTH_INPUTS, read_input
 from .capture import IdleTimeoutError, OnLimit, check_limit, errors_in
@@ -15,9 +16,9 @@ from .encoding import Text
 from .fds import pipe_above_stdio, pipe_size, set_pipe_size
 from .options import Command, Request, Stdio, is_shell_command, make_request
 from .outputs import Output, Outputs, StreamSink, read_choices
-from .plan import check_command
 from .sinks import Decoder, Sink
 from .stdio import descriptor_of
+from .steps import check_command
 from .terminal import PTY
 
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
@@ -113,6 +114,7 @@ class Stages:
         text: Text,
         stream_sink: StreamSink,
         *,
+        check: bool,
         output_limit: int | None,
         on_limit: OnLimit,
         idle_timeout: float | None,
@@ -124,6 +126,7 @@ class Stages:
         Raises:
             TypeError, ValueError: there is no command, or something is not valid.
         """
+        flag("check", check)
         check_seconds(idle_timeout=idle_timeout, **seconds)
         check_limit(output_limit, on_limit)
         self.input, self._stdin = read_input(input, stdio[0], text, (None,), both)
@@ -134,7 +137,10 @@ class Stages:
             for choice in stdio
         ):
             raise ValueError("a pipeline has no terminal: PTY is for a program of its own")
-        self.commands = tuple(commands)
+        # A command is looked at before the first start, and again for its own.
+        self.commands = tuple(
+            [*command] if isinstance(command, Iterator) else command for command in commands
+        )
         last = len(self.commands) - 1
         self._choices: list[tuple[Output, Output]] = []
         self.outputs: list[Outputs] = []

@@ -21,8 +21,8 @@ from .._pidfd.wait import Patience, has_exited, returncode
 from .hub import Hub
 from .log import log_exit, log_start, logger
 from .options import StrOrBytesPath
-from .plan import Plan
 from .registry import RUNNING
+from .steps import Plan
 
 __all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
 

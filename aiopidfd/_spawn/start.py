@@ -7,9 +7,9 @@ from .fds import pipe_size
 from .hub import Hub
 from .kernel import clone_call, with_a_clone
 from .options import Request
-from .plan import check_fds, make_plan
 from .program import Program
 from .stdio import Descriptors
+from .steps import check_fds, make_plan
 
 __all__ = ["start", "start_blocking"]
 

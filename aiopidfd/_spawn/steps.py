@@ -1,8 +1,334 @@
-"""A step: a system call that the child makes before its exec."""
+"""A command and its options, checked and turned into what the native spawner takes.
 
-from typing import TypeAlias
+Between clone and exec the child makes only system calls, which are a list. `Plan` is that list: an
+option is a step or two in it, and if a step fails, its index tells the option. The order of the
+steps, and the messages of errors that subprocess has too, are those of subprocess.
+"""
 
-__all__ = ["Step", "Steps"]
+import contextlib
+import functools
+import os
+import resource
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from fcntl import F_SETFD
+from signal import SIGPIPE, SIGXFSZ
+from termios import TIOCSCTTY
+from typing import Any, NamedTuple
+from warnings import warn
 
-Step: TypeAlias = tuple[int | bytes, ...]  # the call's number, and its arguments
-Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
+from .. import _native
+from .._pidfd.arguments import MAX_INT, flag, integer, is_number
+from .blame import blame_argument, encode, no_nul
+from .bonds import bond_steps
+from .cgroups import Cgroup
+from .containment import check_containment
+from .ids import id_steps
+from .limits import limit_steps
+from .options import Command, Env, Step, StrOrBytesPath
+
+__all__ = ["Plan", "check_command", "check_fds", "make_plan"]
+
+_SHELL = "/bin/sh"
+_MAX_FD = 2**32 - 1
+_MAX_MASK = 0o777  # umask(2) ignores the rest
+_DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel has a larger one
+_SIGSET_BYTES = 8
+_RESTORE_SIGNALS: list[tuple[str, Step]] = [
+    (
+        "restore_signals",
+        (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES),
+    )
+    for number in (SIGPIPE, SIGXFSZ)  # CPython ignores these two
+]
+
+
+# The calls that a guardian needs, by number. An error names the call that a filter refuses.
+_CALLS = {
+    _native.SYS_ppoll: "ppoll(2)",
+    _native.SYS_signalfd4: "signalfd4(2)",
+    _native.SYS_waitid: "waitid(2)",
+}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the native spawner takes, and which option to blame for each step."""
+
+    executable: StrOrBytesPath  # as the caller wrote it, for errors
+    args: Sequence[StrOrBytesPath]
+    paths: tuple[bytes, ...]
+    argv: tuple[bytes, ...]
+    env: Env | None
+    cwd: StrOrBytesPath | None
+    steps: tuple[Step, ...]
+    blame: tuple[str, ...]  # for each step, the option that asked for it
+    private_memory: bool
+    private_table: bool
+    highest: int  # the highest number of ours that a step uses and no step has put there
+    contain: bool
+    cgroup: Cgroup | None
+
+    def error(self, errno: int, step: int) -> OSError:
+        """The OSError for a start that failed at `step`, as subprocess would raise it."""
+        reason = os.strerror(errno)
+        if step == _native.FAILED_EXEC:
+            error = OSError(errno, reason, self.executable)
+            if not self.executable:
+                error.add_note("The name of the program is empty.")
+            return error
+        if step == _native.FAILED_CLONE:
+            return OSError(errno, reason) if self.cgroup is None else self.cgroup.clone_error(errno)
+        if step == _native.FAILED_GUARDIAN:
+            return OSError(errno, "its guardian was killed while it started", self.executable)
+        if step == _native.FAILED_CGROUP and self.cgroup is not None:
+            return self.cgroup.error(errno)
+        if step == _native.FAILED_LIFELINES:
+            return OSError(errno, "descriptors of aiopidfd were closed while it started a program")
+        if step < 0:
+            name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
+            return OSError(errno, f"{reason} (for {name})")
+        option = self.blame[step]
+        if option == "cwd":
+            return OSError(errno, reason, self.cwd)
+        return OSError(errno, f"{reason} (for the option {option})")
+
+
+def make_plan(
+    command: Command,
+    *,
+    shell: bool,
+    dups: Sequence[tuple[int, int]],
+    pass_fds: frozenset[int],
+    cgroup: Cgroup | None = None,
+    terminal: int | None = None,
+    close_fds: bool = True,
+    executable: StrOrBytesPath | None = None,
+    env: Env | None = None,
+    **options: Any,
+) -> Plan:
+    """Check a command and its options, and lay out the steps of its child.
+
+    Args:
+        command: one string or path, or a sequence of them.
+        shell: whether `/bin/sh -c` runs it.
+        dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be one of
+            the numbers in the child.
+        pass_fds: what else stays open in the child, under the same number as here.
+        cgroup: the cgroup that the program is put into.
+        terminal: the child's descriptor for what will be its controlling terminal.
+        close_fds, executable, env: as in subprocess.Popen.
+        options: those of `_ask`.
+
+    Raises:
+        TypeError, ValueError: bad arguments, with subprocess's own messages.
+    """
+    args = _arguments(command, shell)
+    if shell:
+        args = [_SHELL if executable is None else executable, "-c", *args]
+    cwd = options.get("cwd")
+    sys.audit("subprocess.Popen", args[0] if executable is None else executable, args, cwd, env)
+    file = None if executable is None else encode(executable, "the option executable")
+    argv = _encoded(args, shell)
+    paths = _paths(argv[0] if file is None else file, env)
+
+    steps = [_dup_step(source, target) for source, target in dups]
+    if close_fds:  # first of all: until then the child's table has the lower numbers of ours
+        steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
+    asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
+    steps += asked.steps
+    return Plan(
+        executable=args[0] if executable is None else executable,
+        args=args,
+        paths=paths,
+        argv=argv,
+        env=env,
+        cwd=cwd,
+        steps=tuple([step for _, step in steps]),
+        blame=tuple([option for option, _ in steps]),
+        private_memory=asked.private_memory,
+        private_table=not close_fds,
+        highest=max([target for _, target in dups if _is_beyond_limit(target)], default=0),
+        contain=asked.contain,
+        cgroup=cgroup,
+    )
+
+
+class _Asked(NamedTuple):
+    """The results of the options that are steps, in the order of the steps."""
+
+    steps: list[tuple[str, Step]]
+    private_memory: bool
+    contain: bool
+
+
+_NOTHING_ASKED = _Asked(_RESTORE_SIGNALS, False, False)
+
+
+def _ask(
+    terminal: int | None,
+    *,
+    cwd: StrOrBytesPath | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
+    extra_groups: Iterable[str | int] | None = None,
+    umask: int = -1,
+    start_new_session: bool = False,
+    process_group: int | None = None,
+    restore_signals: bool = True,
+    rlimits: Mapping[str | int, int | tuple[int, int]] | None = None,
+    nice: int | None = None,
+    cpu_affinity: Iterable[int] | None = None,
+    scheduler: tuple[int, int] | None = None,
+    ioprio: tuple[int, int] | None = None,
+    oom_score_adj: int | None = None,
+    no_new_privs: bool = False,
+    die_with_parent: bool | int = False,
+    contain: bool = False,
+) -> _Asked:
+    """Handle the options of Popen and those of limits.py. Raises TypeError and ValueError."""
+    steps: list[tuple[str, Step]] = []
+    add = steps.append
+    if cwd is not None:
+        add(("cwd", (_native.SYS_chdir, encode(cwd, "the option cwd"))))
+    if integer("umask", umask) > _MAX_MASK:
+        raise ValueError(f"umask must be at most 0o777, not {umask:#o}")
+    if umask >= 0:
+        add(("umask", (_native.SYS_umask, umask)))
+    if flag("restore_signals", restore_signals):
+        steps += _RESTORE_SIGNALS
+    if flag("start_new_session", start_new_session) or terminal is not None:
+        add(("start_new_session", (_native.SYS_setsid,)))
+    if terminal is not None:
+        add(("PTY", (_native.SYS_ioctl, terminal, TIOCSCTTY, 0)))
+    if process_group is not None and integer("process_group", process_group) >= 0:
+        if terminal is not None:
+            raise ValueError("process_group cannot go with PTY, which makes a session of its own")
+        add(("process_group", (_native.SYS_setpgid, 0, process_group)))
+    # These steps come before the change of ids, because they may need what the present ids allow.
+    steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
+    ids = id_steps(user, group, extra_groups)
+    steps += ids
+    # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).
+    if flag("contain", contain):
+        check_containment()
+    steps += bond_steps(flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
+    # If the ids were changed while the memory is shared with us, this would make us undumpable, and
+    # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
+    # oom_score_adj holds for all that share the memory, if the guardian is killed just then
+    # (fs/proc/base.c, __set_oom_adj()).
+    return _Asked(steps, bool(ids) or oom_score_adj is not None, bool(contain))
+
+
+def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int], bool]:
+    """The set of descriptors to pass, and whether the others are closed.
+
+    Raises:
+        ValueError: one is not a descriptor's number.
+    """
+    if isinstance(pass_fds, (str, bytes)) or not isinstance(pass_fds, Iterable):
+        raise TypeError(f"pass_fds must be numbers, not {type(pass_fds).__name__}")
+    numbers = [*pass_fds]
+    for fd in numbers:
+        if not is_number(fd):
+            raise TypeError(f"pass_fds must be an integer, not {type(fd).__name__}")
+        if not 0 <= fd <= MAX_INT:
+            raise ValueError(f"bad value(s) in pass_fds: {fd} is no descriptor")
+    fds = frozenset(numbers)
+    if not flag("close_fds", close_fds) and fds:
+        warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
+        close_fds = True
+    return fds, bool(close_fds)
+
+
+def check_command(command: Command, shell: bool) -> None:
+    """Refuse a command that `make_plan` would refuse. Raises TypeError and ValueError."""
+    _encoded(_arguments(command, shell), False)
+
+
+def _encoded(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes, ...]:
+    try:
+        return tuple([no_nul(os.fsencode(arg)) for arg in args])
+    except (TypeError, ValueError) as exc:
+        raise blame_argument(exc, args, -2 if shell else 0) from None
+
+
+def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
+    if isinstance(command, (str, bytes)):
+        return [command]
+    if isinstance(command, os.PathLike):
+        if shell:
+            raise TypeError("path-like args is not allowed when shell is true")
+        return [command]
+    # Popen takes any iterable; of these the order or the meaning would be lost.
+    if isinstance(command, (bytearray, memoryview, AbstractSet, Mapping)) or not isinstance(
+        command, Iterable
+    ):
+        kind = type(command).__name__
+        raise TypeError(f"the command must be a string, bytes, a path or a sequence, not {kind}")
+    args = list(command)
+    if not args:
+        raise ValueError("the command is empty")
+    return args
+
+
+def _paths(name: bytes, env: Env | None) -> tuple[bytes, ...]:
+    return (name,) if b"/" in name else _candidates(name, _path(env))
+
+
+def _path(env: Env | None) -> bytes | None:
+    """The search path that os.get_exec_path() would find; that function takes ten times as long."""
+    if env is None:
+        return os.environb.get(b"PATH")
+    values: list[StrOrBytesPath] = []
+    names: tuple[Any, Any] = ("PATH", b"PATH")
+    for name in names:
+        with contextlib.suppress(KeyError, TypeError):  # TypeError: its keys are of the other type
+            values.append(env[name])
+    if len(values) > 1:
+        raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
+    return encode(values[0], "the option env, the value of 'PATH'") if values else None
+
+
+@functools.lru_cache(maxsize=32)
+def _candidates(name: bytes, path: bytes | None) -> tuple[bytes, ...]:
+    """The files that a program's name may mean, in the order of the search."""
+    return tuple([prefix + name for prefix in _path_prefixes(path)])
+
+
+@functools.lru_cache(maxsize=8)
+def _path_prefixes(path: bytes | None) -> tuple[bytes, ...]:
+    """What the name of a program is appended to in the search."""
+    entries = os.fsencode(os.defpath if path is None else path).split(b":")
+    return tuple(no_nul(os.path.join(entry, b"")) for entry in entries)
+
+
+def _is_beyond_limit(target: int) -> bool:
+    """Whether it was opened before the limit was lowered: dup3 refuses such a number."""
+    return target > 2 and target >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] != -1
+
+
+def _dup_step(source: int, target: int) -> tuple[str, Step]:
+    option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
+    if _is_beyond_limit(target):  # then it is already in its place
+        return option, (_native.SYS_fcntl, target, F_SETFD, 0)
+    return option, (_native.SYS_dup3, source, target, 0)
+
+
+_CLOSE_ALL: list[tuple[str, Step]] = [("close_fds", (_native.SYS_close_range, 3, _MAX_FD, 0))]
+
+
+def _close_steps(keep: Iterable[int]) -> list[tuple[str, Step]]:
+    """Close all but the standard three and `keep`: one close_range for each gap."""
+    steps: list[tuple[str, Step]] = []
+    first = 3
+    for fd in sorted(keep):
+        if fd < first:
+            continue
+        if fd > first:
+            steps.append(("close_fds", (_native.SYS_close_range, first, fd - 1, 0)))
+        first = fd + 1
+    steps.append(("close_fds", (_native.SYS_close_range, first, _MAX_FD, 0)))
+    return steps

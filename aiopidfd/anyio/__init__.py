@@ -6,6 +6,12 @@
 group. After `install`, code that calls anyio's own functions gets invisible programs unchanged.
 """
 
+from importlib.util import find_spec
+
+if find_spec("anyio") is None:
+    hint = "aiopidfd.anyio needs anyio: pip install 'aiopidfd[anyio]'"
+    raise ModuleNotFoundError(hint, name="anyio")
+
 from ._install import install, uninstall
 from ._pipeline import run_pipeline
 from ._process import Process, open_process

@@ -125,6 +125,7 @@ async def run_pipeline(
         input,
         read_text(text, encoding, errors),
         stream_sink,
+        check=check,
         output_limit=output_limit,
         on_limit=on_limit,
         idle_timeout=idle_timeout,

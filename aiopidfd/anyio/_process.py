@@ -62,9 +62,18 @@ class Running:
 
     async def wait(self) -> int:
         """Wait for the exit. Returns the return code. See `Process.wait`."""
+        hub = current_hub()
+        if self.program.hub is not hub:  # another loop has started it
+            if self._waiting.locked():
+                raise RuntimeError(
+                    f"the program {self.program.pid} is awaited on another event loop; here "
+                    "PidFd.from_process() makes a handle that can be awaited, too"
+                )
+            self._waiting = anyio.Lock()  # one is for the tasks of one loop
+            self.program.move_to(hub)
         # One task listens to the hub, and the others wait for the lock.
         async with self._waiting:
-            await _until_exited(self.program, current_hub())
+            await _until_exited(self.program, hub)
         code = self.poll()
         if code is None:
             raise self.program.failure()
@@ -167,6 +176,7 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
 
         Raises:
             ChildProcessError: this process is a forked copy of the one that started the program.
+            RuntimeError: another event loop awaits it.
         """
         return await self._running.wait()
 

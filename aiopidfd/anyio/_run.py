@@ -193,6 +193,7 @@ async def run_process(
         read_text(text, encoding, errors, options.pop("universal_newlines", None)),
         stream_sink,
         capturing=True,
+        check=check,
         on_output=on_output,
         output_limit=output_limit,
         on_limit=on_limit,

@@ -101,6 +101,7 @@ async def supervise(
         read_text(text, encoding, errors),
         stream_sink,
         capturing=False,
+        check=check,
         on_output=on_output,
         idle_timeout=idle_timeout,
         both=ONE_INPUT,

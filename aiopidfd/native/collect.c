@@ -183,37 +183,6 @@ static void collect_lost_start(struct child *child)
     child->failed_step = FAILED_GUARDIAN;
 }
 
-/* Nothing has run, and the caller has done nothing wrong. So start once more, with lifelines that are
- * ours. */
-static int may_start_again(const struct child *child)
-{
-    if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
-        return 0;
-    for (size_t i = 0; i < child->n_fds; i++)
-        if (!fds_are_ours(&child->fds[i]))
-            return 0; /* the descriptors for the program are gone as well */
-    return 1;
-}
-
-static int start_again(struct child *child)
-{
-    struct record *record = child->record;
-    child->restarted = 1;
-    life_forget();
-    record->error = record->failed_step = 0;
-    atomic_store(&record->phase, PHASE_STARTING);
-    atomic_store(&record->go, GO_NOT_YET);
-    struct failure failure;
-    if (start_guardian(child, &failure) < 0) {
-        start_go(record, GO_HOME);
-        record->error = -failure.error;
-        record->failed_step = FAILED_CLONE;
-        return 0;
-    }
-    start_go(record, GO_ON);
-    return 1;
-}
-
 static void collect_failure(struct child *child)
 {
     struct record *record = child->record;
@@ -275,7 +244,7 @@ static void advance_with_record(struct child *child)
     if (child->state == CHILD_STARTING) {
         if (phase == PHASE_RUNNING || phase == PHASE_EXITED)
             child_collect_start(child);
-        else if (phase == PHASE_FAILED && may_start_again(child) && (!child->guardian_reaped || start_again(child)))
+        else if (phase == PHASE_FAILED && start_may_be_repeated(child) && (!child->guardian_reaped || start_again(child)))
             return;
         else if (phase == PHASE_FAILED)
             collect_failure(child);

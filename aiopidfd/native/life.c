@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "life.h"
-#include "low_numbers.h"
+#include "reserve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +68,7 @@ const struct life *life_get(int *error, const char **call)
             return NULL;
         }
         have = 1;
-        low_hold(current.read.fd);
+        reserve_hold(current.read.fd);
     }
     return &current;
 }

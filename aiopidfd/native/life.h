@@ -1,7 +1,7 @@
 /* The lifelines: process-wide descriptors by which every guardian knows that we are still here.
  *
  * They are made at the first spawn and then kept. All are close-on-exec. In a forked copy they are dropped at
- * once (spawned.c, become_copy()), so a copy neither keeps a guardian alive nor ends one.
+ * once (forked_copies.c, become_copy()), so a copy neither keeps a guardian alive nor ends one.
  */
 #ifndef AIOPIDFD_LIFE_H
 #define AIOPIDFD_LIFE_H

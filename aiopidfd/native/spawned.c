@@ -1,55 +1,13 @@
-/* Children: the lock, the lists that they are in, their descriptors, and what becomes of them when we fork.
- * The functions of spawner.h that deal with an existing child are at the end. */
+/* Children: the lists that they are in, their numbers and descriptors, and those that are behind. */
 #define _GNU_SOURCE
 #include "spawned.h"
 #include "life.h"
-#include "low_numbers.h"
+#include "reserve.h"
 #include "pidinfo.h"
 
-#include <fcntl.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-/* ---- The lock -------------------------------------------------------------------------------- */
-
-static pthread_mutex_t mutex;
-
-static void make_mutex(void)
-{
-    pthread_mutexattr_t attributes;
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
-    pthread_mutex_init(&mutex, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-}
-
-/* One byte that reads 0 in a copy of this process, however the copy was made. Otherwise it has one of the
- * values below. */
-static char *not_a_copy;
-enum { ORIGINAL = 1, COPY_WITH_A_LOCK = 2 };
-
-void spawner_lock(void)
-{
-    if (not_a_copy && !*not_a_copy) { /* another thread may have held the lock when the copy was made */
-        make_mutex();
-        *not_a_copy = COPY_WITH_A_LOCK;
-    }
-    pthread_mutex_lock(&mutex);
-}
-
-void spawner_unlock(void)
-{
-    pthread_mutex_unlock(&mutex);
-}
-
-atomic_int starts_under_way;
 
 /* ---- Lists ----------------------------------------------------------------------------------- */
 
@@ -79,7 +37,8 @@ void list_remove(struct link *link)
     link->next = link->previous = NULL;
 }
 
-static struct link all, behind;
+struct link all_children, children_behind;
+atomic_int starts_under_way;
 
 /* ---- Ids: a place in a table, and how often it has been given away -------------------------------- */
 
@@ -143,7 +102,7 @@ struct child *child_new(struct hub *hub)
     child->hub = hub;
     if (hub)
         hub->n_children++;
-    list_append(&all, &child->all, child);
+    list_append(&all_children, &child->all, child);
     return child;
 }
 
@@ -222,7 +181,7 @@ void child_close_handed_over(struct child *child)
     const struct life *life = life_get(&error, &call);
     for (size_t i = 0; i < child->n_fds; i++) {
         if (life)
-            low_give(child->fds[i].fd, &life->read);
+            reserve_give(child->fds[i].fd, &life->read);
         fds_close(&child->fds[i]); /* not a number that holds the placeholder again by now */
     }
     child->n_fds = 0;
@@ -291,14 +250,14 @@ void child_after_news(struct child *child)
         return;
     }
     if (!over && (child->abandoned || child_is_final(child->state)))
-        list_append(&behind, &child->behind, child);
+        list_append(&children_behind, &child->behind, child);
     else if (over)
         list_remove(&child->behind);
 }
 
 static int look_after_first(void)
 {
-    struct child *child = behind.next->child;
+    struct child *child = children_behind.next->child;
     list_remove(&child->behind);
     child_advance(child);
     int left = child->abandoned && !child_is_over(child);
@@ -309,7 +268,7 @@ static int look_after_first(void)
 static size_t count_behind(size_t most)
 {
     size_t n = 0;
-    for (struct link *link = behind.next; link != &behind && n < most; link = link->next)
+    for (struct link *link = children_behind.next; link != &children_behind && n < most; link = link->next)
         n++;
     return n;
 }
@@ -330,267 +289,4 @@ int spawner_sweep(void)
         left += look_after_first();
     spawner_unlock();
     return left;
-}
-
-/* ---- Forked copies ---------------------------------------------------------------------------
- * A copy of us owns none of the children. */
-
-static void disown(struct child *child, int close)
-{
-    if (close) {
-        struct record *record = child->record;
-        /* These pidfds were installed but not collected yet. The table was copied a moment before the memory.
-         * So make sure that the numbers are pidfds in this process too. */
-        if (child->state == CHILD_STARTING && record) {
-            int born = child_was_born(record) ? record->child_pidfd : -1;
-            struct owned stillborn = {.fd = child_stillborn_pidfd(record)};
-            if (child_born_is_ours(record, child->guardian_pid, born))
-                SYS(__NR_close, born);
-            child_close_pidfd(&stillborn, 0);
-        }
-        child_close_pidfd(&child->pidfd, child->pid);
-        child_close_pidfd(&child->guardian, child->guardian_pid);
-        for (size_t i = 0; i < child->n_fds; i++)
-            fds_close(&child->fds[i]);
-    }
-    child->pidfd.fd = child->guardian.fd = -1;
-    child->n_fds = 0;
-    child->starts = 0;
-    child->n_blocked = 0;
-    child->state = CHILD_FOREIGN; /* its memory is freed with its handle, or by the next sweep */
-}
-
-static void become_copy(int close)
-{
-    for (struct link *link = all.next; link != &all; link = link->next)
-        disown(link->child, close);
-    atomic_store(&starts_under_way, 0);
-    list_init(&behind);
-    for (struct link *link = all.next; link != &all; link = link->next) {
-        link->child->behind.next = NULL;
-        if (link->child->abandoned)
-            list_append(&behind, &link->child->behind, link->child);
-    }
-    if (close) {
-        life_drop();
-        low_drop();
-    } else {
-        life_forget();
-        low_forget();
-    }
-    hubs_drop(close);
-    if (not_a_copy)
-        *not_a_copy = ORIGINAL;
-}
-
-void spawner_check_copy(void)
-{
-    if (not_a_copy && *not_a_copy != ORIGINAL)
-        become_copy(0);
-}
-
-static void before_fork(void)
-{
-    spawner_lock();
-}
-
-static void after_fork_in_parent(void)
-{
-    spawner_unlock();
-}
-
-static void after_fork_in_child(void)
-{
-    make_mutex();
-    become_copy(1);
-}
-
-static int init_error;
-
-static void init(void)
-{
-    make_mutex();
-    list_init(&all);
-    list_init(&behind);
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    not_a_copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (not_a_copy == MAP_FAILED) {
-        not_a_copy = NULL;
-        init_error = -ENOMEM;
-        return;
-    }
-    madvise(not_a_copy, size, MADV_WIPEONFORK); /* Linux 4.14 */
-    *not_a_copy = ORIGINAL;
-    init_error = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-int spawner_init(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, init);
-    return init_error;
-}
-
-/* ---- The public half: the same functions, under the lock ------------------------------------- */
-
-static void enter(void)
-{
-    spawner_lock();
-    spawner_check_copy();
-}
-
-enum child_state spawner_state(struct child *child)
-{
-    enter();
-    enum child_state state = child->state;
-    spawner_unlock();
-    return state;
-}
-
-uint64_t spawner_id(const struct child *child)
-{
-    return child->id;
-}
-
-int spawner_pid(struct child *child)
-{
-    return child->pid;
-}
-
-int spawner_guardian_pid(const struct child *child)
-{
-    return child->guardian_pid;
-}
-
-void spawner_error(struct child *child, int *error, int *failed_step)
-{
-    *error = child->error;
-    *failed_step = child->failed_step;
-}
-
-int spawner_result(struct child *child, int *code, int *status, struct rusage *usage)
-{
-    *code = child->code;
-    *status = child->status;
-    *usage = child->usage;
-    return child->has_usage;
-}
-
-enum child_state spawner_poll(struct child *child)
-{
-    enter();
-    child_advance(child);
-    enum child_state state = child->state;
-    child_after_news(child);
-    spawner_unlock();
-    return state;
-}
-
-void spawner_close(struct child *child)
-{
-    enter();
-    if (child_is_final(child->state))
-        child_close_pidfd(&child->pidfd, child->pid);
-    spawner_unlock();
-}
-
-static int is_running(const struct child *child)
-{
-    return child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED;
-}
-
-int spawner_pidfd(struct child *child)
-{
-    enter();
-    int fd = is_running(child) ? child->pidfd.fd : -1;
-    spawner_unlock();
-    return fd;
-}
-
-int spawner_signal(struct child *child, int sig)
-{
-    enter();
-    long result = is_running(child) ? child_hold_program(child) : -ESRCH;
-    if (result == 0) {
-        result = SYS(__NR_pidfd_send_signal, child->pidfd.fd, sig, 0, 0);
-        if (result == -ESRCH)
-            result = 0; /* it was reaped a moment ago, and poll() has not told yet: treat it like a zombie */
-        if (sig == SIGKILL)
-            child_wake_guardian(child);
-    }
-    spawner_unlock();
-    return (int)result;
-}
-
-static void kill_program(struct child *child)
-{
-    if (child_is_final(child->state))
-        return;
-    struct record *record = child->record;
-    int fd = -1;
-    if (child->state == CHILD_STARTING) {
-        /* Pairs with the guardian's store of PHASE_RUNNING: one of us sees the other. If there is a child
-         * already, it is killed without waiting for the guardian, because its exec may hang. */
-        atomic_store(&record->kill_requested, 1);
-        if (child_was_born(record) && child_born_is_ours(record, child->guardian_pid, record->child_pidfd))
-            fd = record->child_pidfd;
-    } else if (child_hold_program(child) == 0) {
-        fd = child->pidfd.fd;
-    }
-    if (fd >= 0)
-        SYS(__NR_pidfd_send_signal, fd, SIGKILL, 0, 0);
-    child_wake_guardian(child);
-}
-
-void spawner_kill(struct child *child)
-{
-    enter();
-    kill_program(child);
-    spawner_unlock();
-}
-
-void spawner_give_up_status(struct child *child)
-{
-    enter();
-    if (child->state == CHILD_ORPHANED)
-        child->state = CHILD_UNKNOWN;
-    spawner_unlock();
-}
-
-int spawner_dup_pidfd(struct child *child)
-{
-    enter();
-    int result = -ESRCH;
-    if (is_running(child))
-        result = child_hold_program(child);
-    if (result == 0)
-        result = fds_duplicate(child->pidfd.fd);
-    spawner_unlock();
-    return result;
-}
-
-int spawner_stay(struct child *child)
-{
-    enter();
-    int result = -ESRCH;
-    struct record *record = child->record;
-    int guarded = record && (child->state == CHILD_RUNNING || (child->state == CHILD_EXITED && record->stays));
-    if (guarded && atomic_load(&record->alive) != 0) {
-        atomic_store(&record->stay_requested, 1);
-        child_wake_guardian(child);
-        result = child_pidfd_is_ours(&child->guardian, child->guardian_pid) ? fds_duplicate(child->guardian.fd) : -EBADF;
-    }
-    spawner_unlock();
-    return result;
-}
-
-void spawner_release(struct child *child)
-{
-    enter();
-    if (child->state == CHILD_STARTING)
-        kill_program(child); /* nobody has heard of the program yet, and now nobody will */
-    child->abandoned = 1;
-    child_advance(child);
-    child_after_news(child);
-    spawner_unlock();
 }

@@ -53,7 +53,7 @@ struct child {
     enum child_state told;   /* the state in which hub_collect() last reported it */
 };
 
-/* ---- The lock (spawned.c) ----
+/* ---- The lock (forked_copies.c) ----
  * There is one lock for all children, lists, hubs, lifelines and low numbers. Nothing blocks while it is
  * held. The thread that holds it may take it again: a signal handler that forks takes it in the at-fork
  * handler. */
@@ -69,6 +69,8 @@ void spawner_check_copy(void);
 extern atomic_int starts_under_way;
 
 /* ---- Lists (spawned.c) ---- */
+
+extern struct link all_children, children_behind; /* behind: a later start looks after them */
 
 void list_init(struct link *list);
 void list_append(struct link *list, struct link *link, struct child *child); /* unless it is in a list */
@@ -102,6 +104,8 @@ void record_free_child_block(struct record *record);
 
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);
+int start_may_be_repeated(const struct child *child);
+int start_again(struct child *child);
 
 /* ---- collect.c ---- */
 

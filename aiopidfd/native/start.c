@@ -3,7 +3,7 @@
 #include "spawned.h"
 #include "fork.h"
 #include "life.h"
-#include "low_numbers.h"
+#include "reserve.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -36,7 +36,7 @@ void start_go(struct record *record, int go)
  *   our descriptors are shared             leave_descriptor_table() in guardian.c
  *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard() in guardian.c
- *   we fork                                become_copy() in spawned.c
+ *   we fork                                become_copy() in forked_copies.c
  *   the guardian is killed                 child_advance() in collect.c
  */
 static long clone_guardian(struct child *child)
@@ -99,13 +99,13 @@ int start_guardian(struct child *child, struct failure *failure)
     return failure->error;
 }
 
-/* Moves descriptors with high numbers down for the time of the start: see low_numbers.h. */
+/* Moves descriptors with high numbers down for the time of the start: see reserve.h. */
 static void move_down(struct child *child)
 {
     struct record *record = child->record;
     for (size_t i = 0; i < child->n_fds; i++) {
         int from = child->fds[i].fd;
-        int to = from > LOW_ENOUGH ? low_take(from) : -1;
+        int to = from > LOW_ENOUGH ? reserve_take(from) : -1;
         if (to < 0)
             continue;
         for (unsigned long n = 0; n < record->n_steps; n++)
@@ -158,6 +158,37 @@ static void give_back(struct child *child, const struct plan *plan)
     for (size_t i = 0; i < child->n_fds; i++)
         if (child->fds[i].fd == plan->fds[i])
             child->fds[i].fd = -1;
+}
+
+/* Nothing has run, and the caller has done nothing wrong. So start once more, with lifelines that are
+ * ours. */
+int start_may_be_repeated(const struct child *child)
+{
+    if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
+        return 0;
+    for (size_t i = 0; i < child->n_fds; i++)
+        if (!fds_are_ours(&child->fds[i]))
+            return 0; /* the descriptors for the program are gone as well */
+    return 1;
+}
+
+int start_again(struct child *child)
+{
+    struct record *record = child->record;
+    child->restarted = 1;
+    life_forget();
+    record->error = record->failed_step = 0;
+    atomic_store(&record->phase, PHASE_STARTING);
+    atomic_store(&record->go, GO_NOT_YET);
+    struct failure failure;
+    if (start_guardian(child, &failure) < 0) {
+        start_go(record, GO_HOME);
+        record->error = -failure.error;
+        record->failed_step = FAILED_CLONE;
+        return 0;
+    }
+    start_go(record, GO_ON);
+    return 1;
 }
 
 struct child *spawner_spawn(const struct plan *plan, struct failure *failure)

@@ -21,6 +21,7 @@ from subprocess import (
 from subprocess import list2cmdline as list2cmdline  # the standard module's __all__ lacks it, too
 from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
+from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .._spawn.call import BOTH_INPUTS
 from .._spawn.capture import BoundedProcess, OnLimit, check_limit
@@ -145,6 +146,9 @@ def run(
         ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `Popen`.
     """
+    for name, value in (("capture_output", capture_output), ("check", check)):
+        if value is not None:
+            flag(name, value)
     check_seconds(timeout=timeout)
     check_limit(output_limit, on_limit)
     if input is not None:

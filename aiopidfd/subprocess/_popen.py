@@ -60,7 +60,8 @@ else:
 _LONGEST: Final = 2_000_000  # seconds
 
 # The keywords of `Options` that the standard class takes itself and passes to `_execute_child`,
-# each with the value that it passes if the caller gave none.
+# each with the value that it passes if the caller gave none. It never sees the three for ids: its
+# errors do not say which of them is meant.
 _STANDARD: Final[dict[str, object]] = {
     "executable": None,
     "close_fds": True,
@@ -68,9 +69,6 @@ _STANDARD: Final[dict[str, object]] = {
     "cwd": None,
     "env": None,
     "restore_signals": True,
-    "group": None,
-    "extra_groups": None,
-    "user": None,
     "umask": -1,
     "start_new_session": False,
     "process_group": -1,
@@ -265,7 +263,7 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
         options = self._ours
         given = (
             *(executable, close_fds, pass_fds, cwd, env, restore_signals),
-            *(gid, gids, uid, umask, start_new_session, process_group),
+            *(umask, start_new_session, process_group),
         )
         if given != _DEFAULTS:
             options = {**dict(zip(_STANDARD, given, strict=True)), **options}

@@ -1122,6 +1122,36 @@ def test_installed_the_shutdown_of_idle_workers(backend: Backend) -> None:
     backend.run(body)
 
 
+def test_awaited_on_another_loop(backend: Backend) -> None:
+    """One after the other they may. Meanwhile trio would break down, and asyncio say nothing."""
+
+    async def start() -> aiopidfd.anyio.Process:
+        return await aiopidfd.anyio.open_process(["cat"], stdout=None, stderr=None)
+
+    async def end(process: aiopidfd.anyio.Process) -> None:
+        await process.aclose()
+        assert await process.wait() == 0
+
+    async def in_another(process: aiopidfd.anyio.Process) -> None:
+        with pytest.raises(RuntimeError, match="is awaited on another event loop; here PidFd"):
+            await process.wait()
+
+    async def meanwhile() -> None:
+        process = await start()
+        async with anyio.create_task_group() as group:
+            group.start_soon(process.wait)
+            await anyio.wait_all_tasks_blocked()
+            for other in ("asyncio", "trio"):
+                run = functools.partial(anyio.run, in_another, process, backend=other)
+                await anyio.to_thread.run_sync(run)
+            await process.aclose()
+
+    for other in ("asyncio", "trio"):
+        process = backend.run(start)
+        anyio.run(end, process, backend=other)
+    backend.run(meanwhile)
+
+
 def test_install_does_not_need_trio() -> None:
     fresh.run(
         """

@@ -198,3 +198,10 @@ def test_the_module_s_reader_has_had_enough(arguments: list[str]) -> None:
         "PYTHONUNBUFFERED"
     )
     assert result.returncode == (0 if seen_by_argparse else 128 + signal.SIGPIPE)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["ps", "--json"]], ids=str)
+def test_the_module_s_disk_is_full(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = module(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (1, "aiopidfd: No space left on device\n")

@@ -349,15 +349,36 @@ def test_the_helpers_of_hosts_say_what_they_need(tmp_path: Path) -> None:
     result = run("gunicorn_helper.py", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert "gunicorn -c gunicorn_helper.py" in result.stderr
-    absent = "import runpy, sys; sys.modules['supervisor'] = None; runpy.run_path(sys.argv[1])"
+
+
+@pytest.mark.parametrize(
+    ("name", "absent", "text"),
+    [
+        ("supervisord_helper.py", "supervisor", "This runs inside supervisord: pip install supe"),
+        ("web_service.py", "uvicorn", "uvicorn is needed: pip install fastapi uvicorn uvloop"),
+        ("group.py", "anyio", "anyio is needed: pip install anyio trio"),
+        ("one_line.py", "uvloop", "uvloop is needed: pip install uvloop anyio trio"),
+    ],
+)
+def test_an_example_says_what_it_needs(name: str, absent: str, text: str) -> None:
+    code = (
+        "import importlib.abc, runpy, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == sys.argv[2]:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "runpy.run_path(sys.argv[1])"
+    )
     result = subprocess.run(
-        [sys.executable, "-c", absent, EXAMPLES / "supervisord_helper.py"],
+        [sys.executable, "-c", code, EXAMPLES / name, absent],
         capture_output=True,
         text=True,
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "This runs inside supervisord: pip install supervisor\n"
+    assert result.stderr.startswith(text), result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.fixture

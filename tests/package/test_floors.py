@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def name_of(path: Path) -> tuple[str, ...]:
-    """The module's name within the package: ("_spawn", "plan"), ("_spawn", "__init__")."""
+    """The module's name within the package: ("_spawn", "steps"), ("_spawn", "__init__")."""
     return path.relative_to(PACKAGE).with_suffix("").parts
 
 

@@ -47,8 +47,6 @@ CALLS: dict[str, Callable[..., Any]] = {
     "anyio.supervise": lambda **o: aiopidfd.anyio.supervise([NOT], **o),
     "anyio.run_pipeline": lambda **o: aiopidfd.anyio.run_pipeline([NOT], [NOT], **o),
 }
-# The standard class has looked at some options before our part of it does.
-STANDARD = ("Popen", "subprocess.run")
 
 
 async def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -103,7 +101,16 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"user": ""}, KeyError, r"getpwnam\(\): name not found: .*option user"),
     ({"group": "no such"}, KeyError, r"getgrnam\(\): name not found: .*option group"),
     ({"extra_groups": ["no such"]}, KeyError, r"getgrnam\(\): .*option extra_groups"),
-    ({"extra_groups": b"root"}, ValueError, "Groups must be a list, not a string"),
+    ({"extra_groups": b"root"}, ValueError, "Groups must be a list, not .*option extra_groups"),
+    ({"extra_groups": [-1]}, ValueError, "Group ID cannot be negative.*option extra_groups"),
+    ({"extra_groups": [2**40]}, ValueError, "invalid group id .*option extra_groups"),
+    ({"extra_groups": [b"root"]}, TypeError, "Items in extra_groups must .*option extra_groups"),
+    ({"group": -1}, ValueError, "Group ID cannot be negative, got -1 .*option group"),
+    ({"group": 2**40}, OverflowError, "gid is greater than maximum .*option group"),
+    ({"group": 1.5}, TypeError, "Group must be a string or an integer, .*option group"),
+    ({"user": -1}, ValueError, "User ID cannot be negative, got -1 .*option user"),
+    ({"user": 2**40}, OverflowError, "uid is greater than maximum .*option user"),
+    ({"user": b"root"}, TypeError, "User must be a string or an integer .*option user"),
     ({"umask": 99999}, ValueError, "umask must be at most 0o777, not 0o303237"),
     ({"stdin": io.StringIO()}, io.UnsupportedOperation, ".*stdin .*StringIO.* PIPE.*`input`"),
     ({"stdout": io.BytesIO()}, io.UnsupportedOperation, r".*stdout .*BytesIO.* PIPE.* \[file\]"),
@@ -125,8 +132,6 @@ async def test_an_option_is_named(
     options: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     for name in CALLS:
-        if name in STANDARD and {"user", "group", "extra_groups"} & {*options}:
-            continue  # the standard class looks at ids itself
         said = await refused(name, error, **options)
         assert re.match(text, said), (name, said)
 
@@ -232,6 +237,16 @@ async def test_a_pipeline_whose_last_command_is_wrong_starts_nothing(tmp_path: P
     assert not made.exists()
 
 
+async def test_a_pipeline_of_generators() -> None:
+    """Each is looked at before the first start, and is not empty at its own."""
+    for run_pipeline in (aiopidfd.run_pipeline, aiopidfd.anyio.run_pipeline):
+        words = (iter(["echo", "x"]), (word for word in ["cat"]))
+        with hang_guard():
+            result = await run_pipeline(*words)  # type: ignore[operator]
+        assert result.stdout == b"x\n"
+        assert result.args == (["echo", "x"], ["cat"])
+
+
 # What only some functions take
 
 SOME: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -277,6 +292,20 @@ async def test_a_limit_that_is_none() -> None:
     )
     with hang_guard():
         assert await process.communicate() == (b"x\n", None)
+
+
+async def test_check_is_on_or_off() -> None:
+    """A "no" that Python takes for true would raise for each failure."""
+    for name in (
+        *("run_process", "supervise", "run_pipeline", "subprocess.run"),
+        *("anyio.run_process", "anyio.supervise", "anyio.run_pipeline"),
+    ):
+        said = await refused(name, TypeError, check="no")
+        assert said == "check must be True or False, not str"
+    said = await refused("subprocess.run", TypeError, capture_output="no")
+    assert said == "capture_output must be True or False, not str"
+    with hang_guard():
+        assert subprocess.run(["false"], check=None).returncode == 1  # type: ignore[call-overload]
 
 
 # Keywords by another name

@@ -15,7 +15,10 @@ def test_a_missing_extra(name: str) -> None:
     fresh.run(f"""
         sys.modules.update({{"{extra}": None}})
         hint = "aiopidfd.{name} needs {extra}: pip install 'aiopidfd[{extra}]'"
-        for attempt in "aiopidfd.{name}", "exec('from aiopidfd import {name}')":
+        attempts = ["aiopidfd.{name}", "exec('from aiopidfd import {name}')"]
+        if "{name}" == "anyio":
+            attempts.append("exec('from aiopidfd.anyio import Process')")
+        for attempt in attempts:
             try:
                 eval(attempt)
             except ModuleNotFoundError as exc:

@@ -48,7 +48,7 @@ def test_as_a_socket() -> None:
 
 def test_handles() -> None:
     with aiopidfd.spawn(["sleep", "1000"]) as child, PidFd.from_process(child) as handle:
-        is_one_of_a_kind(child, handle)
+        is_one_of_a_kind(child, handle, child.handle(), handle.hold())
         assert repr(child) == f"<Child pid={child.pid} running>"
         assert repr(handle) == f"<PidFd pid={child.pid} running fd={handle.fileno()}>"
         child.kill()
@@ -57,6 +57,18 @@ def test_handles() -> None:
         assert repr(handle) == f"<PidFd exited fd={handle.fileno()}>"
     assert repr(handle) == "<PidFd closed>"
     is_one_of_a_kind(handle)
+
+
+def test_what_is_lent_is_lent_once() -> None:
+    with PidFd.open(os.getpid()) as handle, aiopidfd.spawn(["sleep", "1000"]) as child:
+        for name, lent in (("hold", handle.hold()), ("handle", child.handle())):
+            with lent as fd:
+                assert fd >= 0
+                with pytest.raises(RuntimeError, match=f"^{name}.. lends a descriptor once: call"):
+                    lent.__enter__()
+            with pytest.raises(RuntimeError, match=f"^{name}.. lends a descriptor once: call"):
+                lent.__enter__()
+        child.kill()
 
 
 def test_a_subclass_says_its_own_name() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -278,6 +279,28 @@ def test_dropped() -> None:
         assert given == [(ResourceWarning, said)]
 
 
+def test_dropped_when_the_interpreter_ends() -> None:
+    """Much is gone by then, open() for one. Those of children() say nothing."""
+    code = """if True:
+        import builtins, os, aiopidfd
+        builtins.last = [aiopidfd.PidFd.open(os.getpid())]
+        with aiopidfd.spawn("sleep 1000 & wait", shell=True) as child:
+            while not (children := child.children()):
+                pass
+            builtins.last += children
+            child.kill_tree()
+    """
+    result = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        cwd=fresh.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = r"<?sys>?:\d+: ResourceWarning: unclosed <PidFd pid=\d+ running fd=\d+>\n"
+    assert re.fullmatch(said, result.stderr), result.stderr
+
+
 def test_those_of_children_may_be_dropped() -> None:
     with aiopidfd.spawn(["sh", "-c", "sleep 1000 & wait"]) as child, warnings_given() as given:
         while not child.children():
@@ -478,8 +501,10 @@ def test_info(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if info.cgroup_id is not None:
             paths = Path("/proc/self/cgroup").read_text().splitlines()
             (unified,) = (line[3:] for line in paths if line.startswith("0::"))
-            places = [Path(f"/sys/fs/cgroup{version}{unified}") for version in ("", "/unified")]
-            assert info.cgroup_id in [place.stat().st_ino for place in places if place.exists()]
+            roots = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")]
+            here = [Path(f"{root}{unified}") for root in roots]
+            inodes = [path.stat().st_ino for path in here if path.exists()]
+            assert info.cgroup_id in inodes
 
 
 @knows_status

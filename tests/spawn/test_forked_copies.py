@@ -51,9 +51,8 @@ def calls(process: Any) -> list[Callable[[], object]]:
 
 def test_of_a_child() -> None:
     child = aiopidfd.spawn(["sleep", "1000"])
-    for use in [*calls(child), child.kill_tree, child.wait, lambda: child.wait(5)]:
+    for use in [*calls(child), child.kill_tree, child.poll, child.wait, lambda: child.wait(5)]:
         assert in_a_copy(use) == FOREIGN
-    assert in_a_copy(lambda: child.poll()) == "nothing"
     assert child.poll() is None
     assert child.kill_tree()
     assert child.wait() == -9
@@ -64,7 +63,8 @@ def test_of_a_child_that_has_exited_before() -> None:
     assert child.wait() == 0
     for use in (child.kill, child.children):
         assert in_a_copy(use).startswith("ProcessLookupError: ")
-    assert in_a_copy(child.wait) == "nothing"
+    for use in (child.wait, child.poll):
+        assert in_a_copy(use) == "nothing"
 
 
 async def test_of_a_process() -> None:

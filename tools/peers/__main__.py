@@ -45,8 +45,14 @@ def cpython_subprocess(scratch: Path) -> bool:
     return run("-m", "tools.peers.cpython_subprocess")
 
 
+def cpython_loops(scratch: Path) -> bool:
+    """The rest of CPython's test_events, and its test_unix_events."""
+    del scratch
+    return run("-m", "tools.peers.cpython_loops")
+
+
 def uvloop(scratch: Path) -> bool:
-    """uvloop's process tests."""
+    """uvloop's tests of processes, pipes and signals."""
     return run("-m", "tools.peers.uvloop_sdist", str(fetch("uvloop", scratch)))
 
 
@@ -56,18 +62,55 @@ def anyio(scratch: Path) -> bool:
     return run(*pytest, "tests/test_subprocesses.py", cwd=fetch("anyio", scratch))
 
 
-PEERS: dict[str, Callable[[Path], bool]] = {
+def trio(scratch: Path) -> bool:
+    """trio's subprocess tests."""
+    options = ["-q", "-W", "error", "-c", os.devnull, "--rootdir", "."]
+    for plugin in ("no:asyncio", "trio._tests.pytest_plugin", "tools.peers.trio_plugin"):
+        options += ["-p", plugin]
+    tests = ("--pyargs", "trio._tests.test_subprocess")
+    return run("-m", "pytest", *options, *tests, cwd=scratch)
+
+
+def cpython_futures(scratch: Path) -> bool:
+    """CPython's test_concurrent_futures, with our workers."""
+    del scratch
+    return run("-m", "tools.peers.cpython_futures")
+
+
+def cpython_multiprocessing(scratch: Path) -> bool:
+    """CPython's test_multiprocessing_spawn, with our workers."""
+    del scratch
+    return run("-m", "tools.peers.cpython_multiprocessing")
+
+
+def shellous(scratch: Path) -> bool:
+    """The examples of shellous's README."""
+    return run("-m", "tools.peers.shellous_readme", str(fetch("shellous", scratch)))
+
+
+# Each of these takes a minute at most, where nothing else runs.
+SHORT: dict[str, Callable[[Path], bool]] = {
     "cpython": cpython,
+    "loops": cpython_loops,
     "subprocess": cpython_subprocess,
     "uvloop": uvloop,
     "anyio": anyio,
+    "trio": trio,
+    "shellous": shellous,
 }
+LONG: dict[str, Callable[[Path], bool]] = {
+    "futures": cpython_futures,
+    "multiprocessing": cpython_multiprocessing,
+}
+PEERS = SHORT | LONG
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.peers", description=__doc__)
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(PEERS))
-    peers = parser.parse_args().peers or [*PEERS]
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join([*PEERS, "all"]))
+    peers = parser.parse_args().peers or [*SHORT]
+    if peers == ["all"]:
+        peers = [*PEERS]
     if unknown := [peer for peer in peers if peer not in PEERS]:
         parser.error(f"no such peer: {', '.join(unknown)}")
     failed = []

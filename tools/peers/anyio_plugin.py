@@ -11,24 +11,18 @@ import pytest
 
 import aiopidfd.anyio
 
-from .exceptions import EXCEPTIONS
-from .running import Spawns
+from .plugins import counted, expect_exceptions
 
 _AT_LEAST = 40
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        name = getattr(item, "originalname", item.name)
-        if reason := EXCEPTIONS["anyio"].get(name):
-            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+    expect_exceptions("anyio", items)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def invisible_programs() -> Iterator[None]:
     aiopidfd.anyio.install()
-    with Spawns() as spawns:
+    with counted("anyio", _AT_LEAST):
         yield
     aiopidfd.anyio.uninstall()
-    print(f"anyio: {spawns.count} programs were started by aiopidfd")
-    assert spawns.count >= _AT_LEAST, "these tests did not use it"

@@ -10,26 +10,37 @@ from aiopidfd._spawn import start
 
 from .exceptions import EXCEPTIONS
 
-__all__ = ["Spawns", "run"]
+__all__ = ["Calls", "run", "spawns"]
 
 
-class Spawns:
-    """Counts the programs that aiopidfd starts: else a suite that bypasses us would pass too."""
+class Calls:
+    """Counts the calls of a function while the block runs.
 
-    def __init__(self) -> None:
+    Attributes:
+        count: how many there were.
+    """
+
+    def __init__(self, owner: Any, name: str) -> None:
+        """The function is an attribute of `owner`, a module or a class."""
         self.count = 0
-        self._spawn = start._native.spawn
+        self._owner, self._name = owner, name
+        self._function = getattr(owner, name)
 
     def __enter__(self) -> Self:
-        start._native.spawn = self._counting  # type: ignore[assignment]
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            self.count += 1
+            return self._function(*args, **kwargs)
+
+        setattr(self._owner, self._name, counting)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        start._native.spawn = self._spawn
+        setattr(self._owner, self._name, self._function)
 
-    def _counting(self, *args: Any) -> Any:
-        self.count += 1
-        return self._spawn(*args)
+
+def spawns() -> Calls:
+    """Counts the programs that aiopidfd starts: else a suite that bypasses us would pass too."""
+    return Calls(start._native, "spawn")
 
 
 def run(peer: str, cases: Iterable[type[unittest.TestCase]], *, at_least: int = 1) -> bool:
@@ -44,10 +55,10 @@ def run(peer: str, cases: Iterable[type[unittest.TestCase]], *, at_least: int = 
     for case in cases:
         suite.addTests(_but_for_exceptions(EXCEPTIONS[peer], case))
     print(f"{peer}: {suite.countTestCases()} tests", flush=True)
-    with Spawns() as spawns:
+    with spawns() as started:
         result = unittest.TextTestRunner(verbosity=1).run(suite)
-    print(f"{peer}: {spawns.count} programs were started by aiopidfd", flush=True)
-    if spawns.count < at_least:
+    print(f"{peer}: {started.count} programs were started by aiopidfd", flush=True)
+    if started.count < at_least:
         print(f"{peer}: that is too few: these tests did not use it", file=sys.stderr)
         return False
     return result.wasSuccessful()

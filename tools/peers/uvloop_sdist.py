@@ -1,4 +1,4 @@
-"""uvloop's own process tests, from its source distribution, on our uvloop loop.
+"""uvloop's own tests of processes, pipes and signals, from its sources, on our uvloop loop.
 
     python -m tools.peers.uvloop_sdist FOLDER
 
@@ -40,7 +40,8 @@ def main() -> int:
     """Run them; 0 if it is as it should be."""
     folder = Path(sys.argv[1]) / "tests"
     _testbase.UVTestCase.new_loop = new_loop
-    found = [*cases(folder / "test_process.py"), *cases(folder / "test_process_spawning.py")]
+    names = ("test_process", "test_process_spawning", "test_pipes", "test_signals", "test_unix")
+    found = [case for name in names for case in cases(folder / f"{name}.py")]
     return 0 if run("uvloop", found, at_least=40) else 1
 
 

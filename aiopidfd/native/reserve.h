@@ -1,4 +1,4 @@
-/* Low numbers: a few places at the bottom of the descriptor table, held for starts.
+/* The reserve: a few places at the bottom of the descriptor table, held for starts.
  *
  * A child gets its own table by a call that copies everything below the highest number that the child needs.
  * If the host has thousands of descriptors open, those of a start are among the highest. So for the time of a
@@ -7,8 +7,8 @@
  *
  * All functions: call with the spawner's lock held.
  */
-#ifndef AIOPIDFD_LOW_NUMBERS_H
-#define AIOPIDFD_LOW_NUMBERS_H
+#ifndef AIOPIDFD_RESERVE_H
+#define AIOPIDFD_RESERVE_H
 
 #include "fds.h"
 
@@ -19,16 +19,16 @@ enum {
 
 /* Takes the low numbers, as far as they are free. `placeholder` may be any descriptor; its duplicates keep
  * the numbers occupied. */
-void low_hold(int placeholder);
+void reserve_hold(int placeholder);
 
 /* Puts a duplicate of `fd` at a free place and returns its number, or -1 if no place is free. */
-int low_take(int fd);
+int reserve_take(int fd);
 
 /* Frees the place again, and closes what was put there. If the number is not one of ours, nothing happens. */
-void low_give(int number, const struct owned *placeholder);
+void reserve_give(int number, const struct owned *placeholder);
 
 /* In a forked copy: closes the numbers that are still ours. In a raw copy: forgets them. */
-void low_drop(void);
-void low_forget(void);
+void reserve_drop(void);
+void reserve_forget(void);
 
 #endif

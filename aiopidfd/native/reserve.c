@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "low_numbers.h"
+#include "reserve.h"
 #include "fds.h"
 
 #include <stddef.h>
@@ -10,7 +10,7 @@ static struct place {
 } places[LOW_PLACES];
 static int have;
 
-void low_hold(int placeholder)
+void reserve_hold(int placeholder)
 {
     for (int i = 0; i < LOW_PLACES; i++) {
         if (have && places[i].taken)
@@ -24,7 +24,7 @@ void low_hold(int placeholder)
     have = 1;
 }
 
-int low_take(int fd)
+int reserve_take(int fd)
 {
     for (int i = 0; have && i < LOW_PLACES; i++) {
         struct place *place = &places[i];
@@ -43,7 +43,7 @@ int low_take(int fd)
     return -1;
 }
 
-void low_give(int number, const struct owned *placeholder)
+void reserve_give(int number, const struct owned *placeholder)
 {
     for (int i = 0; have && i < LOW_PLACES; i++) {
         struct place *place = &places[i];
@@ -59,14 +59,14 @@ void low_give(int number, const struct owned *placeholder)
     }
 }
 
-void low_drop(void)
+void reserve_drop(void)
 {
     for (int i = 0; have && i < LOW_PLACES; i++)
         fds_close(&places[i].held);
     have = 0;
 }
 
-void low_forget(void)
+void reserve_forget(void)
 {
     have = 0;
 }
