@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import signal
 import threading
 import time
@@ -10,11 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import trio._core._thread_cache as trio_threads
 import uvloop
 
 import aiopidfd
 from aiopidfd import _native
 from aiopidfd._spawn.hub import current_hub
+
+from .census import child_pids, open_fds
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
@@ -44,9 +46,6 @@ def _once_for_all() -> Iterator[None]:
 
     Our lifelines, from the first spawn on; libuv's signal pipe, from the first loop on.
     """
-    # Not above: what is run in another interpreter imports this module, with sockets of eventlet's.
-    import trio._core._thread_cache as trio_threads
-
     trio_threads.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # else its threads stay for 10 s
     assert aiopidfd.spawn(["/bin/true"]).wait() == 0
     for factory in LOOPS.values():
@@ -56,43 +55,6 @@ def _once_for_all() -> Iterator[None]:
     gc.freeze()  # thousands of collected tests: a collection after each would look at all of them
     yield
     gc.unfreeze()
-
-
-def open_fds() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the listing's own
-            continue
-    return found
-
-
-def child_pids() -> set[int]:
-    """All our children, guardians and zombies among them."""
-    pids: set[int] = set()
-    for task in os.listdir("/proc/self/task"):
-        try:
-            pids.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
-        except FileNotFoundError:  # that thread has just ended
-            continue
-    return pids
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """Whether it becomes so. On a busy machine a guardian may be on its way out for a moment."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        _native.sweep()
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
-
-
-def childless() -> bool:
-    """Whether the guardians are gone, too."""
-    return soon(lambda: not child_pids())
 
 
 def shared_mappings() -> int:

@@ -14,7 +14,7 @@ sys.path.insert(0, {root!r})
 import aiopidfd
 from aiopidfd import _native
 from tests import hosts, seccomp
-from tests.conftest import child_pids, childless, open_fds
+from tests.census import child_pids, childless, open_fds
 from tests.starting import begin
 libc = ctypes.CDLL(None, use_errno=True)
 read = lambda path: pathlib.Path(path).read_text()

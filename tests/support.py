@@ -19,7 +19,7 @@ import aiopidfd
 from aiopidfd._spawn.terminal import open_terminal
 from aiopidfd._streams.terminal import HELD_AT_MOST
 
-from .conftest import open_fds
+from .census import open_fds
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,

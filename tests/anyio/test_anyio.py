@@ -28,7 +28,7 @@ from aiopidfd.anyio import Process, ReceivePipe, SendPipe
 
 from .. import fresh
 from ..anyio_support import BACKENDS, ON_ASYNCIO, Backend, backends, gone, stepped, turns, until
-from ..conftest import child_pids, childless
+from ..census import child_pids, childless
 from ..held_exec import HeldExec, held_exec
 from ..hosts import HOSTS, Seen
 from ..support import HOLD_STDOUT, sh, warnings_given

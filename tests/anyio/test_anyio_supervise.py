@@ -17,7 +17,7 @@ from aiopidfd.anyio import Process, supervise
 
 from .. import fresh
 from ..anyio_support import BACKENDS, Backend, until
-from ..conftest import childless
+from ..census import childless
 from ..spawn.test_errors import as_root
 from ..support import HOLD_STDOUT
 

@@ -14,7 +14,7 @@ import aiopidfd
 from aiopidfd import _native
 
 from .. import fresh
-from ..conftest import child_pids, childless
+from ..census import child_pids, childless
 from ..held_exec import HeldExec, held_exec
 from ..native.test_guardian import gone
 

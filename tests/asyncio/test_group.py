@@ -21,7 +21,7 @@ import aiopidfd
 from aiopidfd import DEVNULL, PIPE, CalledProcessError, Process, start_in, supervise
 
 from ..anyio_support import until
-from ..conftest import childless
+from ..census import childless
 from ..output_support import Collector, eager_loop
 from ..support import HOLD_STDOUT, gate, hang_guard, turns
 from .test_output import at_every_turn

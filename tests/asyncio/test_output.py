@@ -26,7 +26,7 @@ from aiopidfd._spawn.capture import Capture
 
 from .. import fresh
 from ..anyio_support import until
-from ..conftest import childless, open_fds
+from ..census import childless, open_fds
 from ..output_support import HOSTS, Collector, Host, on_all_hosts
 from ..support import HOLD_STDOUT, gate, hang_guard
 

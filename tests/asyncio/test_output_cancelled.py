@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from ..anyio_support import stepped
-from ..conftest import childless
+from ..census import childless
 from ..output_support import HOSTS, Host
 
 

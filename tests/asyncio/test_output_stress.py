@@ -10,7 +10,7 @@ import pytest
 import aiopidfd
 from aiopidfd import DEVNULL, PIPE, run_pipeline, run_process, start_in
 
-from ..conftest import child_pids, open_fds
+from ..census import child_pids, open_fds
 from ..support import hang_guard, until
 
 # What may come of them; anything else is a mistake of ours.

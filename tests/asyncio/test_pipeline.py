@@ -26,7 +26,7 @@ from aiopidfd import (
 )
 
 from ..anyio_support import until
-from ..conftest import childless, open_fds
+from ..census import childless, open_fds
 from ..output_support import Collector, Host, on_all_hosts
 from ..support import capacity, hang_guard, room_for
 from .test_output import at_every_turn

@@ -18,7 +18,7 @@ import pytest
 import aiopidfd
 
 from .. import fresh
-from ..conftest import open_fds
+from ..census import open_fds
 from ..hosts import HOSTS, Seen
 from ..support import gate, hang_guard, until
 

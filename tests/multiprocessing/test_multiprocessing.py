@@ -31,7 +31,7 @@ from aiopidfd.multiprocessing import Context, Process, get_context
 from aiopidfd.multiprocessing import _tracker as tracker
 
 from .. import fresh, mp_functions
-from ..conftest import open_fds
+from ..census import open_fds
 from ..hosts import HOSTS, Seen
 from ..support import exists, room_for
 

@@ -20,7 +20,7 @@ from aiopidfd import _native
 from aiopidfd._spawn.hub import current_hub
 
 from .. import fresh
-from ..conftest import open_fds
+from ..census import open_fds
 from ..support import hang_guard, sh, until
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and ids are root's")

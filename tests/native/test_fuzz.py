@@ -13,7 +13,7 @@ from aiopidfd import _native
 from tools import fuzz
 
 from .. import fresh
-from ..conftest import open_fds
+from ..census import open_fds
 
 ROOT = Path(__file__).parent.parent.parent
 

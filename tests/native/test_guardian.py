@@ -18,7 +18,7 @@ import pytest
 import aiopidfd
 
 from .. import fresh
-from ..conftest import child_pids
+from ..census import child_pids
 from ..held_exec import HeldExec, held_exec
 
 

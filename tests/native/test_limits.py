@@ -12,7 +12,7 @@ import aiopidfd
 from aiopidfd import _native
 
 from .. import fresh
-from ..conftest import child_pids, open_fds
+from ..census import child_pids, open_fds
 from ..support import room_for
 
 

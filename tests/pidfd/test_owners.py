@@ -18,7 +18,7 @@ import aiopidfd.anyio
 from aiopidfd import PIPE, PTY, PidFd
 
 from ..anyio_support import BACKENDS, Backend, backends
-from ..conftest import open_fds
+from ..census import open_fds
 from ..support import hang_guard
 
 WAYS: dict[str, Callable[[Any], object]] = {

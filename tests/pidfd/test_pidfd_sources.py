@@ -22,7 +22,7 @@ from aiopidfd._pidfd import info as pidinfo
 from aiopidfd._pidfd import pidfd as pidfd_module
 
 from .. import fresh
-from ..conftest import open_fds
+from ..census import open_fds
 from ..support import hang_guard, sh
 from .test_pidfd import has_scopes, linux, sleeper, start
 

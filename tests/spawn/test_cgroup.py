@@ -21,7 +21,7 @@ import aiopidfd
 from aiopidfd import _native
 
 from .. import fresh
-from ..conftest import open_fds
+from ..census import open_fds
 from ..held_exec import held_exec
 from ..support import hang_guard, room_for, sh, until
 

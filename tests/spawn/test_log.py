@@ -16,7 +16,7 @@ from aiopidfd._spawn import log
 from aiopidfd._spawn.program import Program
 
 from ..anyio_support import BACKENDS, Backend
-from ..conftest import child_pids
+from ..census import child_pids
 from ..support import sh
 
 

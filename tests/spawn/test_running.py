@@ -22,7 +22,7 @@ from aiopidfd._spawn.stdio import Descriptors
 
 from .. import fresh, starting
 from ..anyio_support import BACKENDS, Backend, until
-from ..conftest import child_pids
+from ..census import child_pids
 from ..support import gate, sh
 
 SLEEP = ("sleep", "1000")

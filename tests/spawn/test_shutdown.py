@@ -22,7 +22,7 @@ from aiopidfd._spawn.hub import current_hub
 
 from .. import fresh
 from ..anyio_support import BACKENDS, ON_ASYNCIO, Backend, backends, stepped, until
-from ..conftest import child_pids, childless, open_fds
+from ..census import child_pids, childless, open_fds
 from ..held_exec import held_exec
 from ..stuck import stuck_file
 from ..support import gate, room_for, sh

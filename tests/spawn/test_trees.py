@@ -30,7 +30,7 @@ from aiopidfd._spawn import tree
 from .. import fresh
 from ..anyio_support import Backend
 from ..anyio_support import until as anyio_until
-from ..conftest import child_pids, childless, open_fds
+from ..census import child_pids, childless, open_fds
 from ..stuck import stuck_file
 from ..support import gate, hang_guard, policy, proc_status, python, sh, turns, until
 from .test_cgroup import NO_KILL, with_mounts

@@ -16,7 +16,7 @@ import aiopidfd.anyio
 from aiopidfd import PIPE, PTY
 
 from ..anyio_support import Backend, backends
-from ..conftest import open_fds
+from ..census import open_fds
 from ..support import HOLD_STDOUT, gate, hang_guard, sh, turns, until, warnings_given
 
 

@@ -18,7 +18,7 @@ import aiopidfd
 from aiopidfd import BoundedProcess, OutputLimitError, subprocess
 
 from .. import fresh
-from ..conftest import child_pids, open_fds
+from ..census import child_pids, open_fds
 from ..output_support import Collector
 from ..support import exists, gate, room_for, sh
 

@@ -27,7 +27,7 @@ from aiopidfd import PidFd, subprocess
 from aiopidfd._spawn.options import Options
 
 from .. import fresh
-from ..conftest import child_pids, open_fds, soon
+from ..census import child_pids, open_fds, soon
 from ..hosts import HOSTS, Seen
 from ..support import exists, gate, python, room_for, sh, warnings_given
 
