@@ -154,7 +154,8 @@ static void trees(enum clone_call call)
             CHECK(tree_visit(spawner_guardian_pid(child), guardian, visit, &found) == 0);
         }
         CHECK(tree_signal(spawner_guardian_pid(child), guardian, 0, SIGKILL, &signalled, &denied) == 0);
-        CHECK(signalled == 3 && denied == 0);
+        /* Of a contained tree the guardian may be the first to reach some. */
+        CHECK((contain ? signalled > 0 && signalled <= 3 : signalled == 3) && denied == 0);
         struct pollfd pollfd = {.fd = guardian, .events = POLLIN};
         CHECK(poll(&pollfd, 1, 30000) == 1);
         close(guardian);

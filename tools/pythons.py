@@ -110,6 +110,12 @@ done
 exit 1
 """
 
+# musl's compiler, but that it does not say that it compiles for glibc, which Python's build asks.
+MUSL_GCC: Final = """\
+#!/bin/sh
+[ "$*" = --print-multiarch ] || exec /usr/bin/musl-gcc "$@"
+"""
+
 # Fails if an import has brought the GIL back to a free-threaded Python.
 DESCRIBE: Final = """\
 import platform, sys, sysconfig
@@ -119,6 +125,7 @@ free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 if free and sys._is_gil_enabled():
     sys.exit("aiopidfd or uvloop has turned the GIL on")
 print(platform.python_version() + (", without GIL" if free else ""), end="")
+print(", musl" if "musl" in sysconfig.get_config_var("SOABI") else "", end="")
 print(", uvloop", version("uvloop"), end="")
 """
 
@@ -302,6 +309,9 @@ def build_python(system: System, version: str) -> str:
 def build_for_musl(system: System, prefix: str) -> dict[str, str]:
     """Make ready for a Python on musl: the libraries that it needs; variables for its build."""
     system.install("musl-tools", "xz-utils", "libltdl-dev")
+    compiler = SYSTEM / "usr" / "local" / "bin" / "musl-gcc"
+    compiler.write_text(MUSL_GCC)
+    compiler.chmod(0o755)
     # The kernel's headers belong to no C library, but musl's compiler has its own folder alone.
     machine = system.run("gcc", "-print-multiarch").strip()
     headers = SYSTEM / "usr" / "include" / f"{platform.machine()}-linux-musl"
@@ -314,6 +324,12 @@ def build_for_musl(system: System, prefix: str) -> dict[str, str]:
         flags = {"CFLAGS": "-O2 -fPIC", "MAKEFLAGS": f"-j{os.cpu_count()}"}
         system.run("sh", "-ec", commands, folder=source, CC="musl-gcc", PREFIX=prefix, **flags)
         shutil.rmtree(SYSTEM / source.lstrip("/"))
+    # What is linked names the library as on Alpine: by that a wheel is known as one for musl.
+    libraries = SYSTEM / prefix.lstrip("/") / "lib"
+    name = f"libc.musl-{platform.machine()}.so.1"
+    (libraries / name).unlink(missing_ok=True)
+    (libraries / name).symlink_to(f"/lib/ld-musl-{platform.machine()}.so.1")
+    (libraries / "libc.so").write_text(f"INPUT(-l:{name})\n")
     return {"CC": "musl-gcc", "CPPFLAGS": f"-I{prefix}/include", "LDFLAGS": f"-L{prefix}/lib"}
 
 
@@ -339,11 +355,12 @@ def copy_project(version: str) -> str:
     empty = BUILD / "empty"
     run("git", "init", "--quiet", empty)
     git = ["git", "-C", str(ROOT), f"--git-dir={empty}/.git", f"--work-tree={ROOT}"]
-    listed = run(*git, "ls-files", "-z", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
+    listed = run(*git, "ls-files", "-z", "--others", "--exclude-standard").split("\0")[:-1]
+    for name in listed:
         copy = place / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy, follow_symlinks=False)
+    place.with_name(f"{version}.files").write_text("".join(f"{name}\n" for name in listed))
     return folder
 
 
@@ -364,6 +381,8 @@ def install_package(system: System, version: str, folder: str) -> tuple[str, str
     extras = project["optional-dependencies"]
     system.run(*pip, "--editable", ".", folder=folder, CFLAGS=WARNINGS)
     wanted = [name for name in extras["peers"] if not (peers(version) and "trustme" in name)]
+    if version.endswith("-musl"):
+        wanted += extras["package"]  # for .ci/wheel
     # Rather the last release that has a wheel than one that needs, say, a compiler of Rust.
     system.run(*pip, "--prefer-binary", *extras["test"], *wanted)
     return python, system.run(python, "-W", "error", "-c", DESCRIBE, folder=folder)
@@ -383,6 +402,8 @@ def run_tests(system: System, version: str, arguments: list[str], timeout: float
     commands = [[*pytest, *(arguments or ["tests"])]]
     if not arguments:
         commands.append([python, "-m", "tools.peers", *peers(version)])
+        if version.endswith("-musl"):
+            commands.append([".ci/wheel", python, "dist", f"{folder}.files"])
     start = time.monotonic()
     summaries = []
     good = True

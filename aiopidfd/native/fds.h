@@ -13,12 +13,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <stdint.h>
 
 #ifndef AT_EMPTY_PATH
 #define AT_EMPTY_PATH 0x1000
 #endif
+#ifndef STATX_INO
+#define STATX_INO 0x100U
+#endif
+
+/* The kernel's struct statx. Its own header cannot be had beside musl's sys/stat.h, which Python.h brings and
+ * which declares it too, but only since musl 1.2.4. */
+struct kernel_statx {
+    uint64_t before[4];
+    uint64_t stx_ino;
+    uint64_t between[12];
+    uint32_t stx_dev_major, stx_dev_minor;
+    uint64_t after[14];
+};
+_Static_assert(sizeof(struct kernel_statx) == 256, "as the kernel writes it");
 
 /* A file's identity, as statx(2) gives it. A pidfd has an inode of its own since Linux 6.9. Before that all
  * pidfds share one inode with every eventfd and epoll set. */
@@ -31,7 +44,7 @@ struct identity {
  * open. */
 static inline int fds_identify(int fd, struct identity *identity)
 {
-    struct statx stat;
+    struct kernel_statx stat;
     identity->inode = 0;
     identity->major = identity->minor = 0;
     if (fd < 0)

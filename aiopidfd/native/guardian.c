@@ -228,7 +228,7 @@ enum {
     KILL_AGAIN_MS = 10,
     LOOK_AGAIN_MS = 1000,
     JAIL_AFTER_MS = 2,
-    OUTRUN_AFTER_MS = 50,
+    OUTRUN_AFTER_MS = 1000, /* on a busy machine what is killed takes a while to die, and longer in SCHED_IDLE */
     KILL_DEADLINE_MS = 5000, /* a process in uninterruptible sleep dies only when it wakes */
 };
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError
 from typing import Any
@@ -179,7 +180,7 @@ async def test_text() -> None:
 
 async def test_pipesize_is_for_the_pipes_between_too() -> None:
     size = "import fcntl, sys; print(fcntl.fcntl({}, 1032), file=sys.stderr)"
-    first = ["python3", "-c", size.format(1)]
+    first = [sys.executable, "-c", size.format(1)]
     result = await run_pipeline(first, ["cat"], pipesize=4096)
     assert result.stderrs[0] == b"4096\n"
     read, write = os.pipe()

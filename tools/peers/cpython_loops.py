@@ -10,7 +10,7 @@ cpython.py runs, and for what is about asyncio's own parts alone:
   transports behave is in test_events, and that runs on ours;
 - handles, timers and abstract base classes.
 
-uvloop's own loop fails most of these, or hangs: on ours uvloop's own tests are run.
+On uvloop most of these fail or hang, as far as they were tried: on ours its own tests are run.
 """
 
 import asyncio

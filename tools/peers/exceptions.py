@@ -14,6 +14,7 @@ _RIGHT_STATUS = "wants 0 for a killed program where SIGCHLD is ignored: we know 
 _OUR_END = "wants trio's warning and Process.terminate: our run_process ends a program by its tree"
 _TERMINAL = "has a terminal where a program has a pipe: what can be read is the end of its reader"
 _REFUSED = f"{_PREEXEC}; then it leaves a terminal open, or waits for ever, as on asyncio's loop"
+_TRACKER = "wants the pid of multiprocessing's own child: its tracker is a program of ours"
 _UVLOOPS_OWN = "passes a parameter that only uvloop's own spawner knows, for its tests"
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
@@ -46,7 +47,12 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "test_stopped": _WAITPID,
     },
     "futures": {},
-    "multiprocessing": {},
+    "multiprocessing": {
+        "test_resource_tracker_sigint": _TRACKER,
+        "test_resource_tracker_sigkill": _TRACKER,
+        "test_resource_tracker_sigterm": _TRACKER,
+        "test_set_get": "wants the context's class to be named after its method",
+    },
     "shellous": {
         'await sh.pty("echo", "in a pty")': _PREEXEC,
         'await ls("README.md", "CHANGELOG.md")': _PREEXEC,
