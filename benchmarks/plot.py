@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 40, 50  # the margins; the legend is on the right
 
 # All of them of a middle lightness.
-INK: Final = "#808890"
+INK: Final = "#757d85"
 COLOURS: Final = {
     OURS: "#2f8fd8",
     OURS_BLOCKING: "#2fa3a3",

@@ -34,6 +34,7 @@ autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 
 html_theme = "furo"
+pygments_dark_style = "monokai"  # the theme's own underlines modules, as if they were links
 html_title = f"aiopidfd {release}"
 html_static_path = ["static"]
 html_css_files = ["manual.css"]

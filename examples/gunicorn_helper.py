@@ -8,9 +8,9 @@ no more comes, so it also takes the statuses of children that a hook of yours ha
 hook `when_ready` starts a thread, which runs 500 helpers that exit with status 7, 20 at a time, by
 aiopidfd and then by asyncio.
 
-asyncio loses those that the arbiter is quicker to reap: it says 255, or on Python 3.12 raises
-ProcessLookupError. gunicorn 27 says of them, at level debug, that it reaped an unknown child;
-gunicorn 26 takes them for workers and logs `Worker (pid:N) exited with code 7.` aiopidfd's
+asyncio loses those that the arbiter is quicker to reap: it says 255, or on Python 3.12 and
+later raises ProcessLookupError. gunicorn 27 says of them, at level debug, that it reaped an unknown
+child; gunicorn 26 takes them for workers and logs `Worker (pid:N) exited with code 7.` aiopidfd's
 statuses are all right, and gunicorn notices nothing: no child, no SIGCHLD.
 
 Then the server stops. Exits with 0 if every status that aiopidfd reported is right.

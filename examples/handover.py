@@ -3,7 +3,7 @@
     python handover.py
 
 The old server knows nothing of it: its socket is taken out of it by pidfd_getfd(2), which
-needs the right to ptrace it). The new one is started with the same socket, then the old one is told
+needs the right to ptrace it. The new one is started with the same socket, then the old one is told
 to end. All the time a client connects, again and again. Exits with 0 if every answer came.
 """
 

@@ -9,8 +9,8 @@ until no more comes. So it also takes the statuses of children that hosted code 
 
 Here it supervises one program, which prints a lot, and hosts a thread, which runs 500 helpers that
 exit with status 7, 20 at a time, by aiopidfd and then by asyncio. asyncio loses those that
-supervisord is quicker to reap: it says 255, or on Python 3.12 raises ProcessLookupError, and
-supervisord logs `reaped unknown pid N (exit status 7)`. aiopidfd's statuses are all right, and
+supervisord is quicker to reap: it says 255, or on Python 3.12 and later raises ProcessLookupError,
+and supervisord logs `reaped unknown pid N (exit status 7)`. aiopidfd's statuses are all right, and
 supervisord notices nothing: no child, no SIGCHLD.
 
 Then it stops. Exits with 0 if every status that aiopidfd reported is right.

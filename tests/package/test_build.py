@@ -50,7 +50,7 @@ def test_a_checkout_that_was_not_built_says_how_to_build_it(
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
         f"ImportError: the C part of aiopidfd is not built for this Python in {checkout}/aiopidfd. "
-        f"In a checkout, build it: {sys.executable} -m pip install -e {checkout}"
+        f"In a checkout, build it: {os.path.normpath(sys.executable)} -m pip install -e {checkout}"
     )
 
 

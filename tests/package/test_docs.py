@@ -1,8 +1,8 @@
 """Each Python block of the README and the manual runs, and prints what stands below it.
 
-A block that has an `await` outside of a function runs on a loop, with the modules of `GIVEN`
-imported; any other is a program, and runs as it stands. All run under `-X dev -W error`, each in a
-folder of its own. A comment right above a block may say:
+A block that has an `await` outside of a function runs on a loop, as in `python -m asyncio` after
+`import aiopidfd`, and can be pasted there; any other is a program, and runs as it stands. All run
+under `-X dev -W error`, each in a folder of its own. A comment right above a block may say:
 
     <!-- test: continues -->            it goes on where the block before it on the page has ended
     <!-- test: programs ffmpeg make --> these are stood in for by ones that succeed and say nothing
@@ -15,6 +15,7 @@ and between a block and a `text` block:
 """
 
 import ast
+import codeop
 import importlib.util
 import inspect
 import os
@@ -41,7 +42,7 @@ PAGES = [
     ROOT / "README.md",
     *(page for page in sorted(DOCS.rglob("*.md")) if page.name != "seeds.md"),  # test_seeds.py
 ]
-GIVEN = "import asyncio, os, signal, socket, subprocess, sys, anyio, aiopidfd; "
+GIVEN = "import asyncio, aiopidfd; "
 
 BLOCK = re.compile(
     r"(?:^<!-- test: (?P<mark>[^\n]*?) -->\n)?"
@@ -63,6 +64,11 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page.stem}:{self.line}"
+
+    def is_on_a_loop(self) -> bool:
+        """Whether it has an `await` outside of a function. SyntaxError: it cannot be compiled."""
+        code = compile(self.code, str(self), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return code.co_flags & inspect.CO_COROUTINE > 0
 
     def words(self, mark: str) -> list[str]:
         """What follows a mark's name."""
@@ -100,14 +106,14 @@ def stand_in(folder: Path, names: list[str]) -> str:
 @pytest.mark.heavy
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_block(block: Block, tmp_path: Path) -> None:
-    compiled = compile(block.code, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    on_a_loop = block.is_on_a_loop()
     if block.mark.startswith("not run: "):
         return
     for name in block.words("needs"):
         if not importlib.util.find_spec(name):
             pytest.skip(f"{name} is not installed")
     program = tmp_path / "block.py"
-    if compiled.co_flags & inspect.CO_COROUTINE:
+    if on_a_loop:
         program.write_text(
             f"{GIVEN}import ast, types\n"
             f"code = compile({block.code!r}, {str(block.page)!r}, 'exec', "
@@ -129,6 +135,19 @@ def test_block(block: Block, tmp_path: Path) -> None:
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
     if block.prints is not None:
         assert result.stdout == block.prints
+
+
+@pytest.mark.parametrize("block", [*filter(Block.is_on_a_loop, BLOCKS)], ids=str)
+def test_block_can_be_pasted(block: Block) -> None:
+    """Line by line, as the console of Python 3.11 and 3.12 takes it: an empty line ends a block."""
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    lines: list[str] = []
+    for line in [*block.code.splitlines(), ""]:
+        lines.append(line)
+        if compiler("\n".join(lines), str(block)) is not None:
+            lines.clear()
+    assert not lines
 
 
 def test_all_marks_are_known() -> None:
@@ -170,3 +189,8 @@ def test_links_lead_to_files(page: Path) -> None:
     """On a forge as on the site."""
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def test_every_example_is_listed() -> None:
+    listed = re.findall(r"\]\(\.\./examples/(\w+\.py)\)", (DOCS / "examples.md").read_text())
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
