@@ -5,6 +5,7 @@ What is in the name of a test is what the host, or somebody else, does to it.
 
 import asyncio
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -474,7 +476,6 @@ def test_a_program_just_written_is_not_busy(loop: str, tmp_path: Path) -> None:
 
 async def test_locks_and_ports_are_free_at_once(tmp_path: Path) -> None:
     """With thousands of descriptors open too: neither child nor guardian has a duplicate."""
-    import fcntl
     import resource
     import socket
 
@@ -502,6 +503,101 @@ async def test_locks_and_ports_are_free_at_once(tmp_path: Path) -> None:
             process.kill()
             await process.wait()
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+# --- Record locks, which any close of the file drops (fcntl(2))
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process has a record lock there, as another process sees it."""
+    code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    asked = subprocess.run([sys.executable, "-c", code, path], check=False, capture_output=True)
+    return asked.returncode != 0
+
+
+@pytest.mark.parametrize("above", [3, 200])
+@pytest.mark.parametrize("option", ["stdin", "stdout", "stderr", "pass_fds", "both"])
+async def test_record_locks_of_ours_are_kept(option: str, above: int, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as first, path.open("r+") as file:
+        fcntl.lockf(first, fcntl.LOCK_EX)
+        fd = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, above)
+        options: dict[str, Any] = {option: fd}
+        if option == "pass_fds":
+            options = {"pass_fds": [fd]}
+        elif option == "both":
+            options = {"stdout": fd, "stderr": aiopidfd.STDOUT, "pass_fds": [fd]}
+        number = {"stdin": 0, "stdout": 1, "stderr": 2}.get(option, fd)
+        try:
+            process = await aiopidfd.create_subprocess_exec(
+                *("bash", "-c", f"echo text >&{number}; exit 3"), **options
+            )
+            assert await process.wait() == 3
+            assert _is_locked(path)
+            assert not os.get_inheritable(fd)
+        finally:
+            os.close(fd)
+        assert path.read_text() == "text\n"
+
+
+def test_record_locks_on_our_own_stdout_are_kept(tmp_path: Path) -> None:
+    """The program inherits it, or is given it, and as its stderr too."""
+    path = tmp_path / "log"
+    fresh.run(
+        f"""
+        import fcntl, subprocess
+        os.dup2(os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT), 1)
+        fcntl.lockf(1, fcntl.LOCK_EX)
+        ask = "import fcntl; fcntl.lockf(open({str(path)!r}, 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        quiet = subprocess.DEVNULL
+        for stdout in (None, 1):
+            for stderr in (quiet, subprocess.STDOUT, 1):
+                program = ["sh", "-c", "echo out; echo err >&2"]
+                assert aiopidfd.spawn(program, stdout=stdout, stderr=stderr).wait() == 0
+                asked = subprocess.run([sys.executable, "-c", ask], stderr=quiet, check=False)
+                assert asked.returncode == 1, (stdout, stderr)
+        """
+    )
+    assert path.read_text() == "out\nout\nerr\nout\nerr\n" * 2
+
+
+def test_a_borrowed_descriptor_that_is_closed(tmp_path: Path) -> None:
+    """Nothing runs, and least of all with a file that has come to lie there."""
+    marker = tmp_path / "marker"
+    closed = os.open("/dev/null", os.O_RDONLY)
+    os.close(closed)
+    child = _native.spawn(
+        *(None, _native.CALL_CLONE, False, False, 0, False, -1, -1, ()),
+        *((b"/usr/bin/touch",), (b"touch", os.fsencode(marker)), None, [], [closed]),
+    )
+    while child.block(_native.STARTING, 10**9) == _native.STARTING:
+        pass
+    assert child.state == _native.FAILED
+    assert child.failure() == (errno.EBADF, _native.FAILED_DESCRIPTORS)
+    child.finish(10**9)
+    assert not marker.exists()
+
+
+async def test_a_locked_file_that_is_closed_while_the_program_is_started(tmp_path: Path) -> None:
+    """It gets that file, or there is an error: never one that was opened at the same number."""
+    other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
+    for turns in range(50):
+        with (tmp_path / "log").open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            start = aiopidfd.create_subprocess_exec(*sh("echo text"), stdout=file)
+            task = asyncio.create_task(start)
+            await asyncio.sleep(0)
+            for _ in range(turns * 50):
+                pass
+            os.dup2(other, file.fileno(), inheritable=False)
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(result, aiopidfd.Process):
+                assert await result.wait() == 0
+            else:
+                assert isinstance(result, OSError)
+                assert result.errno == errno.EBADF
+    os.close(other)
+    assert (tmp_path / "other").read_text() == ""
 
 
 # --- Our own exec
