@@ -169,6 +169,8 @@ int start_may_be_repeated(const struct child *child)
 {
     if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
         return 0;
+    if (child->abandoned || atomic_load(&child->record->kill_requested))
+        return 0; /* nobody wants it any more */
     for (size_t i = 0; i < child->record->n_fds; i++)
         if (!fds_are_ours(&child->record->fds[i]))
             return 0; /* the descriptors for the program are gone as well */
@@ -230,6 +232,8 @@ struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
         /* The guardian has not begun, and goes home. It only remains to reap it. */
         start_go(child->record, GO_HOME);
         child->abandoned = 1;
+        child_close_handed_over(child); /* those that were moved down */
+        child_end_start(child);
         child_after_news(child);
     } else {
         child_free(child);

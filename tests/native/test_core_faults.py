@@ -7,6 +7,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -713,6 +714,60 @@ async def test_a_hub_that_the_host_has_closed() -> None:
         for status in range(5):
             process = await aiopidfd.create_subprocess_exec(*sh(f"exit {status}"))
             assert await process.wait() == status
+
+
+def test_news_are_not_taken_from_a_stranger_s_set() -> None:
+    """The host has put an epoll set of its own at the number of the hub's."""
+    hub = _native.hub()
+    read, write = os.pipe()
+    os.write(write, b"x")
+    with select.epoll() as theirs:
+        theirs.register(read, select.EPOLLIN | select.EPOLLONESHOT)
+        number = hub.fd
+        os.dup2(theirs.fileno(), number)
+        assert hub.collect() == ([], 0)
+        assert theirs.poll(0) == [(read, select.EPOLLIN)]
+        assert hub.fd == -1
+        for fd in (number, number - 1, read, write):
+            os.close(fd)
+
+
+def test_a_start_that_fails_holds_no_duplicate(tmp_path: Path) -> None:
+    """There is a guardian already, and then the hub turns out to be closed."""
+    hub = _native.hub()
+    null = [os.open(os.devnull, os.O_RDONLY) for _ in range(70)]
+    file = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    for number in (hub.fd, hub.fd - 1):
+        os.close(number)
+    fds = [file]
+    step = (_native.SYS_dup3, file, 1, 0)
+    true = ((b"/bin/true",), (b"true",), None)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        _native.spawn(
+            hub, _native.CALL_CLONE, *(False, False, 0, False, -1, -1), (step,), *true, fds, []
+        )
+    assert fds == [file]
+    for number in (*null, file):
+        os.close(number)
+    assert str(tmp_path / "file") not in open_fds().values()
+
+
+def test_what_was_killed_is_not_started_once_more(tmp_path: Path) -> None:
+    """The lifelines are lost; the start would be repeated if anybody still wanted it."""
+    fresh.run(
+        f"""
+        _native.prepare()
+        os.closerange(3, 300)
+        touch = ((b"/usr/bin/touch",), (b"touch", {os.fsencode(tmp_path / "marker")!r}), None)
+        child = _native.spawn(None, 0, False, False, 0, False, -1, -1, (), *touch, [], [])
+        child.kill()
+        while child.block(_native.STARTING, -1) == _native.STARTING:
+            pass
+        assert child.failure() == (errno.EBADF, _native.FAILED_LIFELINES)
+        assert aiopidfd.spawn(["true"]).wait() == 0
+        """
+    )
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.heavy
