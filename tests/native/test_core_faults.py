@@ -732,6 +732,30 @@ def test_news_are_not_taken_from_a_stranger_s_set() -> None:
             os.close(fd)
 
 
+def test_an_exit_is_told_although_its_pidfd_cannot_be_watched() -> None:
+    """The epoll set has no room for it (epoll(7), max_user_watches), and the guardian stays."""
+    fresh.run(
+        """
+        async def main():
+            await (await aiopidfd.create_subprocess_exec("true")).wait()
+            two = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+            for number in two:  # the guardian's pidfd will lie at the first, the program's behind
+                os.close(number)
+            seccomp.refuse_with(seccomp.EPOLL_CTL, 2, two[1], errno.ENOSPC)
+            program = ("sh", "-c", "sleep 1000 & exec sleep 0.1")
+            process = await aiopidfd.create_subprocess_exec(*program)
+            tree = asyncio.create_task(process.wait_tree())
+            assert await asyncio.wait_for(process.wait(), 60) == 0
+            assert not tree.done()
+            os.dup2(0, two[1])  # what is watched from now on shall not lie there
+            await process.kill_tree()
+            await tree
+
+        asyncio.run(main())
+        """
+    )
+
+
 def test_a_start_that_fails_holds_no_duplicate(tmp_path: Path) -> None:
     """There is a guardian already, and then the hub turns out to be closed."""
     hub = _native.hub()
