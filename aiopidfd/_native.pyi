@@ -23,6 +23,7 @@ FAILED_GUARDIAN: Final[int]
 FAILED_CGROUP: Final[int]
 FAILED_TABLE: Final[int]
 FAILED_LIFELINES: Final[int]
+FAILED_DESCRIPTORS: Final[int]
 FAILED_CALL: Final[int]
 
 SYS_ppoll: Final[int]
@@ -112,6 +113,7 @@ def spawn(
     argv: tuple[bytes, ...],
     env: Mapping[Any, Any] | None,
     fds: list[int],
+    borrowed: list[int],
     /,
 ) -> Child: ...
 def fork(hub: Hub | None, call: int, /) -> Child | None: ...

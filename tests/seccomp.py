@@ -31,7 +31,11 @@ PIDFD_GET_INFO: Final = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
 
 _LD, _JEQ, _RET = 0x20, 0x15, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_NR, _ARG1 = 0, 24  # offsets in struct seccomp_data; the low half of an argument comes first
+_NR, _ARG0, _ARG1 = (
+    0,
+    16,
+    24,
+)  # offsets in struct seccomp_data; the low half of an argument comes first
 
 
 def _ioctl_number() -> int:
@@ -48,6 +52,13 @@ def install(*rules: tuple[int, int]) -> None:
     for number, answer in rules:
         program += [(_JEQ, 0, 1, number), (_RET, 0, 0, _ERRNO | answer)]
     _load([*program, (_RET, 0, 0, _ALLOW)])
+
+
+def refuse_with(number: int, argument: int, value: int, answer: int) -> None:
+    """The call answers an errno where one of its arguments (from 0 on) has that value."""
+    where = _ARG0 + 8 * argument
+    program = [(_LD, 0, 0, _NR), (_JEQ, 0, 3, number), (_LD, 0, 0, where), (_JEQ, 0, 1, value)]
+    _load([*program, (_RET, 0, 0, _ERRNO | answer), (_RET, 0, 0, _ALLOW)])
 
 
 def kill_at(number: int) -> None:

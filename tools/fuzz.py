@@ -367,7 +367,7 @@ SPAWN = st.one_of(
         lambda program: st.tuples(
             *(HUBS, CALLS, st.booleans(), st.just(False), st.just(2), st.booleans()),
             *(st.just(-1), st.just(-1), st.just(()), st.just(program[:1]), st.just(program)),
-            *(st.none(), FD_LISTS),
+            *(st.none(), FD_LISTS, FD_LISTS),
         )
     ),
     st.tuples(
@@ -380,7 +380,7 @@ SPAWN = st.one_of(
             mostly(False),
         ),
         *(mostly(-1), mostly(-1), sequence(STEPS), sequence(BYTES), sequence(BYTES)),
-        *(ENVIRONMENTS, st.one_of(FD_LISTS, sequence(st.just(-1)), ANY)),
+        *(ENVIRONMENTS, *[st.one_of(FD_LISTS, sequence(st.just(-1)), ANY)] * 2),
     ),
     st.lists(ANY, max_size=14).map(tuple),
 )

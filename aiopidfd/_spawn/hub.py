@@ -287,7 +287,7 @@ class _TrioHub(Hub):
     async def _serve(self, scope: Any) -> None:
         try:
             with scope:
-                while True:
+                while self.native.fd >= 0:  # else the host has closed it, or has its own there
                     await self._trio.lowlevel.wait_readable(self.number)
                     self.collect()
         finally:

@@ -69,6 +69,7 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
                 plan.argv,
                 plan.env,
                 descriptors.child_ends,
+                descriptors.borrowed,
             )
         )
     except (AttributeError, TypeError, ValueError) as exc:

@@ -2,7 +2,8 @@
 
 Everything that the child will have open is opened or duplicated here, at the time of the call. So
 errors come before anything starts, and if another task closes a descriptor while the program is
-being started, the program still has it.
+being started, the program still has it. Only a file with record locks is not duplicated: they
+would be lost when the duplicate is closed (fcntl(2)).
 """
 
 import contextlib
@@ -17,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._pidfd.arguments import integer, is_number
 from .blame import named, open_first
-from .fds import FIRST, above_stdio, duplicate, epoll_above_stdio, pipe_above_stdio, set_pipe_size
+from .fds import (
+    FIRST,
+    above_stdio,
+    duplicate,
+    epoll_above_stdio,
+    has_record_locks,
+    pipe_above_stdio,
+    set_pipe_size,
+)
 from .options import Stdio, StrOrBytesPath
 from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
@@ -50,6 +59,7 @@ class Descriptors:
             exec it would be too late for EMFILE.
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
             empties this list when it takes them over.
+        borrowed: the caller's own descriptors that the child gets copies of; they stay open.
         dups: pairs (descriptor of ours, number in the child), for the plan.
         cgroup: the directory of the child's cgroup, or None. It is one of `child_ends`.
         kill: the file by which the guardian kills all of that cgroup, or -1. It is one of
@@ -57,6 +67,7 @@ class Descriptors:
     """
 
     __slots__ = (
+        "borrowed",
         "cgroup",
         "child_ends",
         "dups",
@@ -76,6 +87,7 @@ class Descriptors:
         self.watches: list[epoll] = []
         self.dups: list[tuple[int, int]] = []
         self.child_ends: list[int] = []
+        self.borrowed: list[int] = []
         self.cgroup: int | None = None
         self.kill: int = -1
         self.taken: frozenset[int] = frozenset()
@@ -126,10 +138,12 @@ class Descriptors:
             if choice not in (PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
                 fd = descriptor_of(name, choice)
-                sources[target] = fd if fd in self.taken else self._duplicate(fd, name)
+                # The numbers in the child are filled in ascending order.
+                stays = fd >= target or fd not in choices or sources.get(fd) == fd
+                sources[target] = fd if fd in self.taken else self._source(fd, name, stays)
         for fd in pass_fds:
             if fd not in choices:
-                sources[fd] = self._duplicate(fd, "pass_fds")
+                sources[fd] = self._source(fd, "pass_fds")
         if cgroup is not None:
             self.cgroup = self._directory(cgroup, "cgroup")
         for target, choice in choices.items():
@@ -141,7 +155,7 @@ class Descriptors:
             slave = self._terminal(window_size)
             sources.update(dict.fromkeys(self.on_terminal, slave))
         if choices.get(2) == STDOUT:
-            sources[2] = sources[1] if 1 in sources else self._duplicate(_our_stdout(), "stderr")
+            sources[2] = sources[1] if 1 in sources else self._source(_our_stdout(), "stderr")
         self.dups = [(sources[target], target) for target in sorted(sources)]
 
     def hold_kill(self, fd: int | None) -> None:
@@ -214,6 +228,13 @@ class Descriptors:
             if is_needed:
                 self.watches.append(epoll_above_stdio())
         return slave
+
+    def _source(self, fd: int, option: str, stays: bool = True) -> int:
+        """What the child duplicates. `stays`: the number is not another file's there by then."""
+        if stays and fd >= 0 and has_record_locks(fd):
+            self.borrowed.append(fd)
+            return fd
+        return self._duplicate(fd, option)
 
     def _duplicate(self, fd: int, option: str) -> int:
         try:

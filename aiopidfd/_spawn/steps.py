@@ -87,6 +87,8 @@ class Plan:
             return self.cgroup.error(errno)
         if step == _native.FAILED_LIFELINES:
             return OSError(errno, "descriptors of aiopidfd were closed while it started a program")
+        if step == _native.FAILED_DESCRIPTORS:
+            return OSError(errno, "a descriptor for the program was closed while it was started")
         if step < 0:
             name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
             return OSError(errno, f"{reason} (for {name})")
@@ -114,8 +116,8 @@ def make_plan(
     Args:
         command: one string or path, or a sequence of them.
         shell: whether `/bin/sh -c` runs it.
-        dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be one of
-            the numbers in the child.
+        dups: pairs (descriptor of ours, number in the child). No descriptor of ours may be another
+            one's number in the child.
         pass_fds: what else stays open in the child, under the same number as here.
         cgroup: the cgroup that the program is put into.
         terminal: the child's descriptor for what will be its controlling terminal.
@@ -312,7 +314,7 @@ def _is_beyond_limit(target: int) -> bool:
 
 def _dup_step(source: int, target: int) -> tuple[str, Step]:
     option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
-    if _is_beyond_limit(target):  # then it is already in its place
+    if source == target or _is_beyond_limit(target):  # then it is already in its place
         return option, (_native.SYS_fcntl, target, F_SETFD, 0)
     return option, (_native.SYS_dup3, source, target, 0)
 

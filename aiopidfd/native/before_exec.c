@@ -1,5 +1,6 @@
 /* The child, from its birth to exec. The contract of guardian.c holds here. */
 #include "after_clone.h"
+#include "fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,15 @@ static void leave_shared_table(struct record *record)
     long result = SYS(__NR_close_range, record->highest + 1, ~0U, CLOSE_RANGE_UNSHARE);
     if (result < 0)
         child_fails(record, FAILED_TABLE, result);
+}
+
+/* The host may have closed the numbers of what the program is to get, and opened something else there. The
+ * child has its own table by now, so what is found here stays. */
+static void check_descriptors(struct record *record)
+{
+    for (unsigned long i = 0; i < record->n_fds; i++)
+        if (!fds_are_ours(&record->fds[i]))
+            child_fails(record, FAILED_DESCRIPTORS, -EBADF);
 }
 
 /* Called while the child still has all our rights. */
@@ -62,6 +72,7 @@ void aiopidfd_before_exec(void *opaque)
 
     if (!record->private_table)
         leave_shared_table(record);
+    check_descriptors(record);
 
     if (record->sigchld_ignored) {
         /* The guardian needs SIGCHLD at its default; the program inherits what the caller had. */

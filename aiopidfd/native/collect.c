@@ -127,9 +127,11 @@ void child_collect_start(struct child *child)
     child->state = CHILD_RUNNING;
     child_end_start(child);
     struct failure failure;
-    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
-        atomic_store(&record->tell_requested, 1); /* there was no memory: the guardian tells of the exit, or
-                                                     its pidfd does */
+    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0) {
+        /* There was no memory, or the user watches too much: the guardian tells of the exit instead. */
+        atomic_store(&record->tell_requested, 1);
+        list_append(&child->hub->asked, &child->asked, child);
+    }
 }
 
 static int a_second_has_passed(struct timespec *since)

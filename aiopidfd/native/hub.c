@@ -265,8 +265,8 @@ size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late)
     struct epoll_event events[EVENTS];
     spawner_lock();
     spawner_check_copy();
-    int n = EVENTS;
-    while (n == EVENTS && !hub->released && hub->epoll.fd >= 0) {
+    int n = !hub->released && hub_is_ours(hub) ? EVENTS : 0; /* we must not take the events of a stranger's set */
+    while (n == EVENTS) {
         n = epoll_wait(hub->epoll.fd, events, EVENTS, 0);
         int told = 0;
         for (int i = 0; i < n; i++) {

@@ -75,9 +75,9 @@ static PyObject *native_prepare(PyObject *module, PyObject *unused)
 static PyObject *native_spawn(PyObject *module, PyObject *args)
 {
     int call, private_memory, private_table, highest, contain, cgroup, kill_fd;
-    PyObject *hub, *steps, *paths, *argv, *env, *fds, *result = NULL;
-    if (!PyArg_ParseTuple(args, "OippipiiOOOOO:spawn", &hub, &call, &private_memory, &private_table, &highest, &contain,
-                          &cgroup, &kill_fd, &steps, &paths, &argv, &env, &fds))
+    PyObject *hub, *steps, *paths, *argv, *env, *fds, *borrowed, *result = NULL;
+    if (!PyArg_ParseTuple(args, "OippipiiOOOOOO:spawn", &hub, &call, &private_memory, &private_table, &highest, &contain,
+                          &cgroup, &kill_fd, &steps, &paths, &argv, &env, &fds, &borrowed))
         return NULL;
     if (check_call(call) < 0)
         return NULL;
@@ -95,7 +95,8 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     const char **c_paths = c_steps ? borrow_strings(paths) : NULL;
     const char **c_argv = c_paths ? borrow_strings(argv) : NULL;
     const char **c_env = !c_argv ? NULL : env == Py_None ? copy_environ() : convert_environment(env);
-    int *c_fds = c_env ? copy_fds(fds, &plan.n_fds) : NULL;
+    int *c_borrowed = c_env ? copy_fds(borrowed, &plan.n_borrowed) : NULL;
+    int *c_fds = c_borrowed ? copy_fds(fds, &plan.n_fds) : NULL;
     if (!c_fds || take_hub(module, hub, &plan.hub) < 0)
         goto done;
     plan.steps = c_steps;
@@ -103,6 +104,7 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     plan.argv = c_argv;
     plan.envp = c_env;
     plan.fds = c_fds;
+    plan.borrowed = c_borrowed;
 
     struct state *state = PyModule_GetState(module);
     ChildObject *object = (ChildObject *)allocate(state->child_type);
@@ -121,6 +123,7 @@ static PyObject *native_spawn(PyObject *module, PyObject *args)
     }
 done:
     PyMem_Free(c_fds);
+    PyMem_Free(c_borrowed);
     PyMem_Free((void *)c_env);
     PyMem_Free((void *)c_argv);
     PyMem_Free((void *)c_paths);
@@ -357,9 +360,9 @@ static PyMethodDef module_methods[] = {
     {"hub", native_hub, METH_NOARGS, "hub() -> Hub."},
     {"prepare", native_prepare, METH_NOARGS, "Takes the descriptors that the first start would take."},
     {"spawn", native_spawn, METH_VARARGS,
-     "spawn(hub, call, private_memory, private_table, highest, contain, cgroup, kill_fd, steps, paths, argv, env, fds) "
-     "-> Child. Returns before the exec. Takes the descriptors out of the list `fds`, cgroup and kill_fd among them, "
-     "and closes them when the program has them."},
+     "spawn(hub, call, private_memory, private_table, highest, contain, cgroup, kill_fd, steps, paths, argv, env, fds, "
+     "borrowed) -> Child. Returns before the exec. Takes the descriptors out of the list `fds`, cgroup and kill_fd among "
+     "them, and closes them when the program has them. Those in the list `borrowed` stay the caller's."},
     {"fork", native_fork, METH_VARARGS, "fork(hub, call) -> Child, RUNNING; None in the forked process."},
     {"sweep", native_sweep, METH_NOARGS, "Reaps children that were given up; returns how many are left."},
     {"records", native_records, METH_NOARGS, "How many spawn records exist, for tests."},
@@ -407,6 +410,7 @@ static const struct {
     {"FAILED_CGROUP", FAILED_CGROUP},
     {"FAILED_TABLE", FAILED_TABLE},
     {"FAILED_LIFELINES", FAILED_LIFELINES},
+    {"FAILED_DESCRIPTORS", FAILED_DESCRIPTORS},
     {"FAILED_CALL", FAILED_CALL},
     {"SYS_ppoll", __NR_ppoll},
     {"SYS_signalfd4", __NR_signalfd4},

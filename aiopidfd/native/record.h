@@ -33,6 +33,7 @@ enum {
     FAILED_CGROUP = -4,    /* the child could not enter it */
     FAILED_TABLE = -5,     /* the child, or its guardian, could not leave our descriptor table */
     FAILED_LIFELINES = -6, /* the host has closed the lifelines, or put files of its own there */
+    FAILED_DESCRIPTORS = -7, /* the same for a descriptor that the child was to get */
     FAILED_CALL = -1000,   /* minus the number of a system call that the guardian needs and is not allowed to
                               make */
 };
@@ -85,7 +86,7 @@ struct record {
     char *child_stack;    /* where the second block begins; NULL when it is freed */
     unsigned long stack_size;
     unsigned long n_fds;
-    const struct owned *fds; /* the descriptors that the child gets copies of */
+    const struct owned *fds; /* the descriptors that the child gets copies of, borrowed ones too */
     unsigned long n_steps;
     struct step *steps;
     char *const *paths;   /* tried in order, NULL at the end */

@@ -39,8 +39,8 @@ struct child {
     int code, status;
     int has_usage;
     struct rusage usage;
-    struct owned *fds;   /* handed over to us; closed when the program has its copies */
-    size_t n_fds;
+    struct owned *fds;   /* handed over to us; closed when the program has its copies. Behind them: borrowed */
+    size_t n_fds;        /* those that were handed over */
     int abandoned;
     int restarted;       /* the start was repeated, with new lifelines; that is done once */
     int n_blocked;       /* threads that sleep on the record */

@@ -40,6 +40,8 @@ struct plan {
     const int *fds; /* taken over on success, and closed as soon as the program has its copies. If a step has
                        one of them as the first argument of dup3(2), that descriptor may be moved to another
                        number before */
+    size_t n_borrowed;
+    const int *borrowed; /* the child gets copies of these, too, but they stay the caller's, and where they are */
 };
 
 /*

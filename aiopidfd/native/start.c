@@ -121,26 +121,29 @@ static void move_down(struct child *child)
 
 static void find_highest(struct child *child, int highest)
 {
-    for (size_t i = 0; i < child->n_fds; i++)
-        if (child->fds[i].fd > highest)
-            highest = child->fds[i].fd;
-    child->record->highest = highest > 2 ? highest : 2;
+    struct record *record = child->record;
+    for (size_t i = 0; i < record->n_fds; i++)
+        if (record->fds[i].fd > highest)
+            highest = record->fds[i].fd;
+    record->highest = highest > 2 ? highest : 2;
 }
 
 /* Gets everything that can be got before there is a guardian. */
 static int prepare(struct child *child, const struct plan *plan)
 {
     child->record = record_new(plan);
-    child->fds = malloc((plan->n_fds + 1) * sizeof *child->fds);
+    child->fds = malloc((plan->n_fds + plan->n_borrowed + 1) * sizeof *child->fds);
     if (!child->record || !child->fds)
         return -ENOMEM;
     for (size_t i = 0; i < plan->n_fds; i++)
         fds_own(&child->fds[i], plan->fds[i]);
+    for (size_t i = 0; i < plan->n_borrowed; i++)
+        fds_own(&child->fds[plan->n_fds + i], plan->borrowed[i]);
     child->n_fds = plan->n_fds;
+    child->record->fds = child->fds; /* the record has them until the program is told to run */
+    child->record->n_fds = plan->n_fds + plan->n_borrowed;
     move_down(child);
     find_highest(child, plan->highest);
-    child->record->fds = child->fds; /* the record has them until the program is told to run */
-    child->record->n_fds = child->n_fds;
     return 0;
 }
 
@@ -166,8 +169,10 @@ int start_may_be_repeated(const struct child *child)
 {
     if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
         return 0;
-    for (size_t i = 0; i < child->n_fds; i++)
-        if (!fds_are_ours(&child->fds[i]))
+    if (child->abandoned || atomic_load(&child->record->kill_requested))
+        return 0; /* nobody wants it any more */
+    for (size_t i = 0; i < child->record->n_fds; i++)
+        if (!fds_are_ours(&child->record->fds[i]))
             return 0; /* the descriptors for the program are gone as well */
     return 1;
 }
@@ -227,6 +232,8 @@ struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
         /* The guardian has not begun, and goes home. It only remains to reap it. */
         start_go(child->record, GO_HOME);
         child->abandoned = 1;
+        child_close_handed_over(child); /* those that were moved down */
+        child_end_start(child);
         child_after_news(child);
     } else {
         child_free(child);

@@ -5,13 +5,16 @@ What is in the name of a test is what the host, or somebody else, does to it.
 
 import asyncio
 import errno
+import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -474,7 +477,6 @@ def test_a_program_just_written_is_not_busy(loop: str, tmp_path: Path) -> None:
 
 async def test_locks_and_ports_are_free_at_once(tmp_path: Path) -> None:
     """With thousands of descriptors open too: neither child nor guardian has a duplicate."""
-    import fcntl
     import resource
     import socket
 
@@ -502,6 +504,101 @@ async def test_locks_and_ports_are_free_at_once(tmp_path: Path) -> None:
             process.kill()
             await process.wait()
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+# --- Record locks, which any close of the file drops (fcntl(2))
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process has a record lock there, as another process sees it."""
+    code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    asked = subprocess.run([sys.executable, "-c", code, path], check=False, capture_output=True)
+    return asked.returncode != 0
+
+
+@pytest.mark.parametrize("above", [3, 200])
+@pytest.mark.parametrize("option", ["stdin", "stdout", "stderr", "pass_fds", "both"])
+async def test_record_locks_of_ours_are_kept(option: str, above: int, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as first, path.open("r+") as file:
+        fcntl.lockf(first, fcntl.LOCK_EX)
+        fd = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, above)
+        options: dict[str, Any] = {option: fd}
+        if option == "pass_fds":
+            options = {"pass_fds": [fd]}
+        elif option == "both":
+            options = {"stdout": fd, "stderr": aiopidfd.STDOUT, "pass_fds": [fd]}
+        number = {"stdin": 0, "stdout": 1, "stderr": 2}.get(option, fd)
+        try:
+            process = await aiopidfd.create_subprocess_exec(
+                *("bash", "-c", f"echo text >&{number}; exit 3"), **options
+            )
+            assert await process.wait() == 3
+            assert _is_locked(path)
+            assert not os.get_inheritable(fd)
+        finally:
+            os.close(fd)
+        assert path.read_text() == "text\n"
+
+
+def test_record_locks_on_our_own_stdout_are_kept(tmp_path: Path) -> None:
+    """The program inherits it, or is given it, and as its stderr too."""
+    path = tmp_path / "log"
+    fresh.run(
+        f"""
+        import fcntl, subprocess
+        os.dup2(os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT), 1)
+        fcntl.lockf(1, fcntl.LOCK_EX)
+        ask = "import fcntl; fcntl.lockf(open({str(path)!r}, 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        quiet = subprocess.DEVNULL
+        for stdout in (None, 1):
+            for stderr in (quiet, subprocess.STDOUT, 1):
+                program = ["sh", "-c", "echo out; echo err >&2"]
+                assert aiopidfd.spawn(program, stdout=stdout, stderr=stderr).wait() == 0
+                asked = subprocess.run([sys.executable, "-c", ask], stderr=quiet, check=False)
+                assert asked.returncode == 1, (stdout, stderr)
+        """
+    )
+    assert path.read_text() == "out\nout\nerr\nout\nerr\n" * 2
+
+
+def test_a_borrowed_descriptor_that_is_closed(tmp_path: Path) -> None:
+    """Nothing runs, and least of all with a file that has come to lie there."""
+    marker = tmp_path / "marker"
+    closed = os.open("/dev/null", os.O_RDONLY)
+    os.close(closed)
+    child = _native.spawn(
+        *(None, _native.CALL_CLONE, False, False, 0, False, -1, -1, ()),
+        *((b"/usr/bin/touch",), (b"touch", os.fsencode(marker)), None, [], [closed]),
+    )
+    while child.block(_native.STARTING, 10**9) == _native.STARTING:
+        pass
+    assert child.state == _native.FAILED
+    assert child.failure() == (errno.EBADF, _native.FAILED_DESCRIPTORS)
+    child.finish(10**9)
+    assert not marker.exists()
+
+
+async def test_a_locked_file_that_is_closed_while_the_program_is_started(tmp_path: Path) -> None:
+    """It gets that file, or there is an error: never one that was opened at the same number."""
+    other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
+    for turns in range(50):
+        with (tmp_path / "log").open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            start = aiopidfd.create_subprocess_exec(*sh("echo text"), stdout=file)
+            task = asyncio.create_task(start)
+            await asyncio.sleep(0)
+            for _ in range(turns * 50):
+                pass
+            os.dup2(other, file.fileno(), inheritable=False)
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(result, aiopidfd.Process):
+                assert await result.wait() == 0
+            else:
+                assert isinstance(result, OSError)
+                assert result.errno == errno.EBADF
+    os.close(other)
+    assert (tmp_path / "other").read_text() == ""
 
 
 # --- Our own exec
@@ -617,6 +714,84 @@ async def test_a_hub_that_the_host_has_closed() -> None:
         for status in range(5):
             process = await aiopidfd.create_subprocess_exec(*sh(f"exit {status}"))
             assert await process.wait() == status
+
+
+def test_news_are_not_taken_from_a_stranger_s_set() -> None:
+    """The host has put an epoll set of its own at the number of the hub's."""
+    hub = _native.hub()
+    read, write = os.pipe()
+    os.write(write, b"x")
+    with select.epoll() as theirs:
+        theirs.register(read, select.EPOLLIN | select.EPOLLONESHOT)
+        number = hub.fd
+        os.dup2(theirs.fileno(), number)
+        assert hub.collect() == ([], 0)
+        assert theirs.poll(0) == [(read, select.EPOLLIN)]
+        assert hub.fd == -1
+        for fd in (number, number - 1, read, write):
+            os.close(fd)
+
+
+def test_an_exit_is_told_although_its_pidfd_cannot_be_watched() -> None:
+    """The epoll set has no room for it (epoll(7), max_user_watches), and the guardian stays."""
+    fresh.run(
+        """
+        async def main():
+            await (await aiopidfd.create_subprocess_exec("true")).wait()
+            two = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+            for number in two:  # the guardian's pidfd will lie at the first, the program's behind
+                os.close(number)
+            seccomp.refuse_with(seccomp.EPOLL_CTL, 2, two[1], errno.ENOSPC)
+            program = ("sh", "-c", "sleep 1000 & exec sleep 0.1")
+            process = await aiopidfd.create_subprocess_exec(*program)
+            tree = asyncio.create_task(process.wait_tree())
+            assert await asyncio.wait_for(process.wait(), 60) == 0
+            assert not tree.done()
+            os.dup2(0, two[1])  # what is watched from now on shall not lie there
+            await process.kill_tree()
+            await tree
+
+        asyncio.run(main())
+        """
+    )
+
+
+def test_a_start_that_fails_holds_no_duplicate(tmp_path: Path) -> None:
+    """There is a guardian already, and then the hub turns out to be closed."""
+    hub = _native.hub()
+    null = [os.open(os.devnull, os.O_RDONLY) for _ in range(70)]
+    file = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    for number in (hub.fd, hub.fd - 1):
+        os.close(number)
+    fds = [file]
+    step = (_native.SYS_dup3, file, 1, 0)
+    true = ((b"/bin/true",), (b"true",), None)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        _native.spawn(
+            hub, _native.CALL_CLONE, *(False, False, 0, False, -1, -1), (step,), *true, fds, []
+        )
+    assert fds == [file]
+    for number in (*null, file):
+        os.close(number)
+    assert str(tmp_path / "file") not in open_fds().values()
+
+
+def test_what_was_killed_is_not_started_once_more(tmp_path: Path) -> None:
+    """The lifelines are lost; the start would be repeated if anybody still wanted it."""
+    fresh.run(
+        f"""
+        _native.prepare()
+        os.closerange(3, 300)
+        touch = ((b"/usr/bin/touch",), (b"touch", {os.fsencode(tmp_path / "marker")!r}), None)
+        child = _native.spawn(None, 0, False, False, 0, False, -1, -1, (), *touch, [], [])
+        child.kill()
+        while child.block(_native.STARTING, -1) == _native.STARTING:
+            pass
+        assert child.failure() == (errno.EBADF, _native.FAILED_LIFELINES)
+        assert aiopidfd.spawn(["true"]).wait() == 0
+        """
+    )
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.heavy

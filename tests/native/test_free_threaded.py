@@ -169,7 +169,7 @@ def test_one_hub_is_used_by_all_threads_at_once() -> None:
         del number
         children = [
             _native.spawn(
-                *(hub, call, False, False, 2, False, -1, -1, (), program, program, None, [])
+                *(hub, call, False, False, 2, False, -1, -1, (), program, program, None, [], [])
             )
             for _ in range(30)
         ]

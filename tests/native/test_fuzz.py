@@ -62,7 +62,9 @@ def test_the_fuzzer_sees_a_crash(tmp_path: Path) -> None:
 def start(fds: Any, hub: _native.Hub | None = None) -> _native.Child:
     program = (b"/bin/true",)
     call = _native.CALL_CLONE
-    return _native.spawn(hub, call, False, False, 2, False, -1, -1, (), program, program, None, fds)
+    return _native.spawn(
+        hub, call, False, False, 2, False, -1, -1, (), program, program, None, fds, []
+    )
 
 
 class Changing:
@@ -141,7 +143,7 @@ def test_no_memory() -> None:
         import _testcapi
         def start(hub=None, env=None, program=(b"/bin/true",)):
             return _native.spawn(hub, _native.CALL_CLONE, False, False, 2, False, -1, -1,
-                                 ((_native.SYS_umask, 18),), program, program, env, [])
+                                 ((_native.SYS_umask, 18),), program, program, env, [], [])
         hub = _native.hub()
         child = start(hub, program=(b"/bin/sleep", b"1000"))
         while child.poll() == _native.STARTING:
@@ -158,8 +160,8 @@ def test_no_memory() -> None:
             (_native.exit_status, (pidfd,)), (_native.filesystem, (0,)), (over.result, ()),
             (over.failure, ()), (hub.collect, ()), (child.dup_pidfd, ()), (child.stay, ()),
             (child.send_signal, (99,)), (_native.Lines, (None, None)),
-            (_native.spawn, (*none, *true, None, [])),
-            (_native.spawn, (*none, *true, {"A": "b", "C": "d" * 9000}, [])),
+            (_native.spawn, (*none, *true, None, [], [])),
+            (_native.spawn, (*none, *true, {"A": "b", "C": "d" * 9000}, [], [])),
         ]
         child.kill()  # what kill_next() would do
         before = set(open_fds())
