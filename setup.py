@@ -43,7 +43,7 @@ HEADERS = [
         "life.h",
         "lines.h",
         "objects.h",
-        "reserve.h",
+        "reserved_numbers.h",
         "pidinfo.h",
         "probe.h",
         "record.h",
@@ -55,7 +55,14 @@ HEADERS = [
 ]
 AFTER_CLONE = [
     NATIVE + name
-    for name in ("guardian.c", "before_exec.c", "children.c", "jail.c", "clone.c", "fork.c")
+    for name in (
+        "guardian.c",
+        "before_exec.c",
+        "children.c",
+        "jail.c",
+        "clone.c",
+        "fork_guardian.c",
+    )
 ]
 
 
@@ -114,11 +121,11 @@ setup(
                     "record.c",
                     "start.c",
                     "collect.c",
-                    "fork_host.c",
+                    "fork_caller.c",
                     "hub.c",
                     "life.c",
                     "lines.c",
-                    "reserve.c",
+                    "reserved_numbers.c",
                     "pidinfo.c",
                     "probe.c",
                     "tree.c",

@@ -4,8 +4,8 @@
 
 #include "record.h"
 
-/* Returns 0 where a process can be forked here, else -errno: ENOSYS on an architecture that fork.c does not
- * know, ENOTSUP where this thread has a shadow stack. */
+/* Returns 0 where a process can be forked here, else -errno: ENOSYS on an architecture that fork_guardian.c
+ * does not know, ENOTSUP where this thread has a shadow stack. */
 int aiopidfd_fork_check(void) __attribute__((visibility("hidden")));
 
 /* Calls body(arg) and returns its result. In a process that is forked meanwhile this function returns 1, as

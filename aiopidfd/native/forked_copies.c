@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "spawned.h"
 #include "life.h"
-#include "reserve.h"
+#include "reserved_numbers.h"
 
 #include <pthread.h>
 #include <sys/mman.h>

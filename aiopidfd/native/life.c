@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "life.h"
-#include "reserve.h"
+#include "reserved_numbers.h"
 
 #include <errno.h>
 #include <fcntl.h>

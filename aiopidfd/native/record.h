@@ -57,7 +57,7 @@ enum go { GO_NOT_YET = 0, GO_AWAITED /* the guardian sleeps on it */, GO_ON, GO_
  * second leaves. */
 enum claim { CLAIM_NONE = 0, CLAIM_CHILD, CLAIM_SPAWNER };
 
-/* A forked process (fork.c) waits until it is let go. This is decided once, by compare-and-swap. */
+/* A forked process (fork_guardian.c) waits until it is let go. This is decided once, by compare-and-swap. */
 enum held {
     HELD_WAITS = 0,
     HELD_ASKS,   /* it waits, and the spawner asks the guardian for the pidfd */
@@ -94,7 +94,7 @@ struct record {
     char *const *envp;
     const atomic_int *starting; /* how many starts are under way in this process */
 
-    /* These are for a forked process only (fork.c). */
+    /* These are for a forked process only (fork_guardian.c). */
     char *fork_stack; /* the guardian's stack, in a mapping of its own with a guard page; else NULL */
     unsigned long fork_stack_size;
     void *frame;             /* where the forked process goes on */
@@ -148,7 +148,7 @@ void aiopidfd_guardian(void *record) __attribute__((visibility("hidden"), noretu
 /* For a guardian that is to fork: returns when it may do so. See guardian.c. */
 void aiopidfd_wait_to_fork(struct record *record) __attribute__((visibility("hidden")));
 
-/* The rest of the work of a guardian that has forked (fork.c). `pid` is the child's, or -errno. */
+/* The rest of the work of a guardian that has forked (fork_guardian.c). `pid` is the child's, or -errno. */
 void aiopidfd_forked(struct record *record, long pid) __attribute__((visibility("hidden"), noreturn));
 
 #endif

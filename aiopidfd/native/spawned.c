@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "spawned.h"
 #include "life.h"
-#include "reserve.h"
+#include "reserved_numbers.h"
 #include "pidinfo.h"
 
 #include <poll.h>

@@ -3,7 +3,7 @@
 #include "spawned.h"
 #include "fork.h"
 #include "life.h"
-#include "reserve.h"
+#include "reserved_numbers.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -99,7 +99,7 @@ int start_guardian(struct child *child, struct failure *failure)
     return failure->error;
 }
 
-/* Moves descriptors with high numbers down for the time of the start: see reserve.h. */
+/* Moves descriptors with high numbers down for the time of the start: see reserved_numbers.h. */
 static void move_down(struct child *child)
 {
     struct record *record = child->record;

@@ -217,7 +217,7 @@ class HostileHost:
         weights = [weight for weight, _ in steps]
         threading.excepthook = lambda args: self.world.fail("thread", args.exc_value)
         rounds = 0
-        if self.luck.random() < 0.5:  # then what a start opens lies high: see reserve.h
+        if self.luck.random() < 0.5:  # then what a start opens lies high: see reserved_numbers.h
             aiopidfd.spawn(["/bin/true"]).wait()
             for _ in range(100):
                 self.files.know(os.dup(self.world.log_fd), "log")

@@ -7,8 +7,8 @@
  *
  * All functions: call with the spawner's lock held.
  */
-#ifndef AIOPIDFD_RESERVE_H
-#define AIOPIDFD_RESERVE_H
+#ifndef AIOPIDFD_RESERVED_NUMBERS_H
+#define AIOPIDFD_RESERVED_NUMBERS_H
 
 #include "fds.h"
 

@@ -20,7 +20,7 @@
  * A guardian lacks some things that the caller has. Its child would lack them too:
  *
  *   SIGCHLD's action       the guardian needs the default: put back in the child
- *   the signal mask        put back by the caller's half (fork_host.c)
+ *   the signal mask        put back by the caller's half (fork_caller.c)
  *   the alternate stack    the kernel drops it with CLONE_VM: set again in the child
  *   the rseq registration  dropped likewise: registered again in the child
  *   robust list, thread id the C library's fork() does it

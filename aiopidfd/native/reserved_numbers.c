@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "reserve.h"
+#include "reserved_numbers.h"
 #include "fds.h"
 
 #include <stddef.h>
