@@ -9,8 +9,9 @@ group. After `install`, code that calls anyio's own functions gets invisible pro
 from importlib.util import find_spec
 
 if find_spec("anyio") is None:
-    hint = "aiopidfd.anyio needs anyio: pip install 'aiopidfd[anyio]'"
-    raise ModuleNotFoundError(hint, name="anyio")
+    raise ModuleNotFoundError(
+        "aiopidfd.anyio needs anyio: pip install 'aiopidfd[anyio]'", name="anyio"
+    )
 
 from ._install import install, uninstall
 from ._pipeline import run_pipeline
