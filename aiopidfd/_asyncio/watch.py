@@ -14,6 +14,7 @@ from .. import _native
 from .._pidfd.wait import PATIENCE
 from .._spawn.hub import Hub
 from .._spawn.program import FINAL, Program
+from .._spawn.tree import kill_now
 
 __all__ = ["Watch"]
 
@@ -75,7 +76,7 @@ class Watch:
                 self.program.reap_guardian()
             raise
         except GeneratorExit:  # the coroutine was closed
-            self.program.abandon()
+            kill_now(self.program)
             raise
         finally:
             self._started = None  # the error's traceback would hold this object

@@ -10,6 +10,7 @@ from .options import Request
 from .program import Program
 from .stdio import Descriptors
 from .steps import check_fds, make_plan
+from .tree import kill_now
 
 __all__ = ["start", "start_blocking"]
 
@@ -86,6 +87,6 @@ def start_blocking(request: Request, descriptors: Descriptors) -> Program:
     try:
         program.wait_started()
     except BaseException:
-        program.abandon()  # does nothing after a failed start; after an interrupt it kills
+        kill_now(program)  # does nothing after a failed start; after an interrupt it kills
         raise
     return program

@@ -190,6 +190,7 @@ def denied_error() -> PermissionError:
 
 def kill_now(program: Program) -> None:
     """SIGKILL all processes of the tree once, where nothing can be awaited."""
+    program.advance()  # it may run without our having heard of it
     with contextlib.suppress(OSError), Tree(program) as tree:
         tree.signal(signal.SIGKILL)
     program.abandon()

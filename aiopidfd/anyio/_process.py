@@ -252,12 +252,13 @@ async def _until_started(program: Program, hub: Hub) -> None:
             with anyio.move_on_after(_LOOK_AGAIN):
                 await news_of(program.native, hub)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
-        program.abandon()
+        kill_now(program)
         raise
     except BaseException:
-        program.abandon()
+        program.advance()  # the exec may have succeeded, and the program have started others
         # Usually this takes a millisecond. If the exec hangs, we do not wait for it.
         with anyio.move_on_after(1, shield=True):
+            await end_tree(program, 0)
             await _until_exited(program, hub)
         program.reap_guardian()
         raise

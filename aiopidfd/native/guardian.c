@@ -255,7 +255,7 @@ static void settle(struct guard *guard, const struct record *record)
     }
     int is_all_that_is_awaited = atomic_load(&record->awaited) && record->n_fds == 0;
     if (guard->looked || is_all_that_is_awaited) {
-        aiopidfd_jail(record->contain);
+        aiopidfd_jail(guard->contain);
         guard->jailed = 1;
     }
 }
@@ -283,6 +283,17 @@ static void begin_to_end(struct guard *guard)
     if (!guard->ending)
         guard->deadline = now_ms() + KILL_DEADLINE_MS;
     guard->ending = 1;
+}
+
+/* The start was given up while it was under way. On a busy machine we may be so late that the program has
+ * started others by then: they end with it. Once we are locked in, we could not kill; but by then the spawner
+ * knows that the program runs, or can. */
+static void end_if_unwanted(struct guard *guard, const struct record *record)
+{
+    if (guard->jailed || guard->ending || !atomic_load(&record->kill_requested))
+        return;
+    guard->contain = 1;
+    begin_to_end(guard);
 }
 
 static void kill_cgroup(const struct record *record)
@@ -322,6 +333,7 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     guard.unsure = guard.looked = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
     guard.deadline = 0;
     for (;;) {
+        end_if_unwanted(&guard, record);
         settle(&guard, record);
         sleep_until_news(&guard);
         /* Taken off the queue first, so that a later exit raises the signal again. */

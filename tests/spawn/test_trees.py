@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import gc
 import os
 import resource
@@ -1031,6 +1032,40 @@ def test_the_whole_tree_ends_on_anyio(
             await daemons_started(marked)
             group.cancel_scope.cancel()
         assert not marked.alive()
+
+    Backend(name).run(body)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("name", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("on_anyio", [True, False])
+def test_a_start_that_is_cancelled_when_the_program_has_started_others(
+    name: str, on_anyio: bool, stopped: bool, marked: Marked
+) -> None:
+    """On a busy machine the loop, or the guardian that tells it (`stopped`), may be so late."""
+    if name == "trio" and not on_anyio:
+        pytest.skip("create_subprocess_exec() needs an asyncio loop")
+    create: Any = aiopidfd.create_subprocess_exec
+    if on_anyio:
+        create = functools.partial(
+            aiopidfd.anyio.open_process, stdin=None, stdout=None, stderr=None
+        )
+    command = sh(DAEMONS + " wait; sleep 1000")
+
+    async def body() -> None:
+        async with anyio.create_task_group() as group:
+            arguments = [command] if on_anyio else command
+            group.start_soon(functools.partial(create, *arguments, env=marked.env))
+            while not (guardians := child_pids()):
+                await anyio.sleep(0)
+            while not marked.alive():  # the loop does not turn from here on
+                time.sleep(0)
+            if stopped:
+                os.kill(*guardians, signal.SIGSTOP)
+            while len(marked.alive()) < 1 + OF_DAEMONS:
+                time.sleep(0.001)
+            group.cancel_scope.cancel()
+        await anyio_until(lambda: not marked.alive())
 
     Backend(name).run(body)
 
