@@ -357,8 +357,8 @@ async def test_a_signal_reaches_a_program_without_guardian() -> None:
     await gone(process.guardian_pid)
     await asyncio.sleep(0.05)
     process.terminate()
-    expected = -signal.SIGTERM if aiopidfd.kernel().exit_info else 255
-    assert await process.wait() == expected
+    status = await process.wait()  # before Linux 6.15 it depends on who comes first, we or init
+    assert status == -signal.SIGTERM or (status == 255 and not aiopidfd.kernel().exit_info)
 
 
 WITHOUT_EXIT_INFO = """
