@@ -250,7 +250,7 @@ static void settle(struct guard *guard, const struct record *record)
         if (guard->children_fd < 0) { /* this worked before the start, so /proc has changed since */
             if (!guard->over) /* if it is reaped, the pid may be another process's */
                 SYS(__NR_kill, record->child_pid, SIGKILL); /* better killed than running uncontained */
-            guard->contain = 0;
+            guard->contain = guard->ending = 0; /* what kills the others is not allowed once we are locked in */
         }
     }
     int is_all_that_is_awaited = atomic_load(&record->awaited) && record->n_fds == 0;
