@@ -32,6 +32,7 @@ from .. import fresh
 from ..anyio_support import Backend
 from ..anyio_support import until as anyio_until
 from ..census import child_pids, childless, open_fds
+from ..held_exec import HeldExec, held_exec
 from ..stuck import stuck_file
 from ..support import gate, hang_guard, policy, proc_status, python, sh, turns, until
 from .test_cgroup import NO_KILL, with_mounts
@@ -1037,7 +1038,7 @@ def test_the_whole_tree_ends_on_anyio(
 @pytest.mark.parametrize("name", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("on_anyio", [True, False])
 def test_a_start_that_is_cancelled_when_the_program_has_started_others(
-    name: str, on_anyio: bool, stopped: bool, marked: Marked
+    name: str, on_anyio: bool, stopped: bool, tmp_path: Path, marked: Marked
 ) -> None:
     """On a busy machine the loop, or the guardian that tells it (`stopped`), may be so late."""
     if name == "trio" and not on_anyio:
@@ -1047,24 +1048,25 @@ def test_a_start_that_is_cancelled_when_the_program_has_started_others(
         create = functools.partial(
             aiopidfd.anyio.open_process, stdin=None, stdout=None, stderr=None
         )
-    command = sh(DAEMONS + " wait; sleep 1000")
 
-    async def body() -> None:
+    async def body(held: HeldExec) -> None:
+        command = (held.path, "-c", DAEMONS + " wait; sleep 1000")
         async with anyio.create_task_group() as group:
             arguments = [command] if on_anyio else command
             group.start_soon(functools.partial(create, *arguments, env=marked.env))
             while not (guardians := child_pids()):
                 await anyio.sleep(0)
-            while not marked.alive():  # the loop does not turn from here on
-                time.sleep(0)
-            if stopped:
+            held.wait_until_held()  # the loop does not turn from here on
+            if stopped:  # it waits for the exec, and stops then
                 os.kill(*guardians, signal.SIGSTOP)
+            held.let_go()
             while len(marked.alive()) < 1 + OF_DAEMONS:
                 time.sleep(0.001)
             group.cancel_scope.cancel()
         await anyio_until(lambda: not marked.alive())
 
-    Backend(name).run(body)
+    with held_exec(tmp_path) as held:
+        Backend(name).run(functools.partial(body, held))
 
 
 @pytest.mark.parametrize("name", ["asyncio", "uvloop", "trio"])
