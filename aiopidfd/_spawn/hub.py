@@ -271,13 +271,13 @@ class _TrioHub(Hub):
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
         super().listen(child, listener)
         self.be_served()
-        self._scope.shield = True
 
     def be_served(self) -> None:
         """Start the task unless it runs: programs may end although nobody listens."""
         if self._scope is None:
             self._scope = self._trio.CancelScope()
             self._trio.lowlevel.spawn_system_task(self._serve, self._scope)
+        self._scope.shield = bool(self._listeners)
 
     def forget(self, child: _native.Child) -> None:
         super().forget(child)
@@ -292,7 +292,10 @@ class _TrioHub(Hub):
                     self.collect()
         finally:
             self._scope = None
-            self.programs.clear()  # the run is over, but objects of trio may live on
+            if self._listeners and self.native.fd >= 0:
+                self.be_served()  # they came when this task was already cancelled
+            else:
+                self.programs.clear()  # the run is over, but objects of trio may live on
 
 
 def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:

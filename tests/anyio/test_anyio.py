@@ -19,6 +19,7 @@ import anyio
 import anyio.abc
 import anyio.to_process
 import pytest
+import trio
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 
@@ -27,7 +28,17 @@ import aiopidfd.anyio
 from aiopidfd.anyio import Process, ReceivePipe, SendPipe
 
 from .. import fresh
-from ..anyio_support import BACKENDS, ON_ASYNCIO, Backend, backends, gone, stepped, turns, until
+from ..anyio_support import (
+    BACKENDS,
+    HANG_GUARD,
+    ON_ASYNCIO,
+    Backend,
+    backends,
+    gone,
+    stepped,
+    turns,
+    until,
+)
 from ..census import child_pids, childless
 from ..held_exec import HeldExec, held_exec
 from ..hosts import HOSTS, Seen
@@ -1120,6 +1131,28 @@ def test_installed_the_shutdown_of_idle_workers(backend: Backend) -> None:
         await gone(pid)
 
     backend.run(body)
+
+
+def test_awaited_first_when_a_trio_run_ends() -> None:
+    """Trio has cancelled the task that serves the hub, which may run before or after the caller."""
+    ended = []
+
+    async def at_the_end(process: Process) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.fail_after(HANG_GUARD, shield=True):
+                process.kill()
+                ended.append(await process.wait())
+
+    async def main() -> None:
+        process = await aiopidfd.anyio.open_process(["sleep", "1000"], stdin=None, stdout=None)
+        trio.lowlevel.spawn_system_task(at_the_end, process)
+        await anyio.wait_all_tasks_blocked()
+
+    for _ in range(20):  # trio tosses a coin for the order
+        trio.run(main)
+    assert ended == [-signal.SIGKILL] * 20
 
 
 def test_awaited_on_another_loop(backend: Backend) -> None:

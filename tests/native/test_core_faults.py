@@ -760,10 +760,14 @@ def test_an_exit_is_told_although_its_pidfd_cannot_be_watched() -> None:
 
 def test_a_start_that_fails_holds_no_duplicate(tmp_path: Path) -> None:
     """There is a guardian already, and then the hub turns out to be closed."""
+    before = set(open_fds())
     hub = _native.hub()
+    hubs = set(open_fds()) - before  # its epoll set and its eventfd
+    assert hub.fd in hubs
+    assert len(hubs) == 2
     null = [os.open(os.devnull, os.O_RDONLY) for _ in range(70)]
     file = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    for number in (hub.fd, hub.fd - 1):
+    for number in hubs:
         os.close(number)
     fds = [file]
     step = (_native.SYS_dup3, file, 1, 0)
