@@ -44,7 +44,8 @@ from subprocess import (
 )
 from typing import TYPE_CHECKING, Any
 
-from ._asyncio.loops import EventLoop, install, uninstall
+from ._asyncio.install import install, uninstall
+from ._asyncio.loops import EventLoop
 from ._asyncio.pipeline import run_pipeline
 from ._asyncio.process import (
     BaseProcess,

@@ -4,43 +4,34 @@ Code that uses asyncio's own functions on such a loop needs no change. One line 
 
     asyncio.run(main(), loop_factory=aiopidfd.EventLoop)  # Python 3.12 and later
     with asyncio.Runner(loop_factory=aiopidfd.EventLoop) as runner: ...
-    aiopidfd.install()  # in a coroutine, for the loop that already runs
 
 With `shutdown_grace`, the end of the runner also ends the programs that the loop has started.
+A loop that already exists is turned into such a loop by install.py.
 """
 
 import asyncio
 import contextlib
-import functools
 import selectors
-import types
 from collections.abc import Awaitable, Callable
 from subprocess import PIPE
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from .. import _native
 from .._pidfd.durations import check_seconds
 from .._spawn.hub import hub_of
 from .._spawn.options import Command, Stdio, make_request, take_fixed
-from .start import running_loop
 from .transport import SubprocessTransport, connect
 
 __all__ = [
     "EventLoop",
     "SubprocessMethods",
+    "close_loop",
+    "end_programs",
     "finish_loop",
-    "install",
     "prepare_early",
-    "uninstall",
 ]
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
-
-_METHODS: Final = ("subprocess_exec", "subprocess_shell")
-
-
-# The first is what each runner awaits before it closes its loop. The second closes the loop.
-_ENDS: Final = ("shutdown_asyncgens", "close")
 
 
 class SubprocessMethods:
@@ -62,14 +53,14 @@ class SubprocessMethods:
         Raises:
             PermissionError: as `aiopidfd.shutdown`.
         """
-        await _end(self.shutdown_grace, super().shutdown_asyncgens)  # type: ignore[misc]
+        await end_programs(self.shutdown_grace, super().shutdown_asyncgens)  # type: ignore[misc]
 
     def close(self: Any) -> None:
         """Close the loop. If the shutdown was interrupted, kill the programs that it has left.
 
         Ctrl-C, for example, interrupts it. Without a `shutdown_grace` programs are left alone.
         """
-        _close(self, self.shutdown_grace, super().close)  # type: ignore[misc]
+        close_loop(self, self.shutdown_grace, super().close)  # type: ignore[misc]
 
     async def subprocess_exec(
         self: Any,
@@ -131,7 +122,8 @@ class SubprocessMethods:
         )
 
 
-async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None:
+async def end_programs(grace: float | None, then: Callable[[], Awaitable[None]]) -> None:
+    """Shut down the programs of the running loop if `grace` is not None; then await `then()`."""
     try:
         if grace is not None:
             from .._spawn.shutdown import shutdown  # few need this module
@@ -141,7 +133,10 @@ async def _end(grace: float | None, then: Callable[[], Awaitable[None]]) -> None
         await then()
 
 
-def _close(loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[[], None]) -> None:
+def close_loop(
+    loop: asyncio.AbstractEventLoop, grace: float | None, then: Callable[[], None]
+) -> None:
+    """Kill what a shutdown has left if `grace` is not None; then call `then`: it closes `loop`."""
     try:
         if grace is not None and (hub := hub_of(loop)) is not None:
             from .._spawn.shutdown import kill_all
@@ -219,69 +214,3 @@ class EventLoop(SubprocessMethods, asyncio.SelectorEventLoop):
         """
         super().__init__(selector)
         finish_loop(self, shutdown_grace)
-
-
-def install(
-    loop: asyncio.AbstractEventLoop | None = None, *, shutdown_grace: float | None = None
-) -> None:
-    """Make the programs that are started through `loop` invisible from now on.
-
-    For a loop that already exists: asyncio's, uvloop's, or any other that allows new attributes.
-
-    Args:
-        loop: the loop; None for the running one.
-        shutdown_grace: as for `EventLoop`.
-
-    Raises:
-        RuntimeError: there is no running loop; or the loop is closed.
-        TypeError: not an event loop, or one whose methods cannot be replaced; or `shutdown_grace`
-            is not a number.
-        ValueError: `shutdown_grace` is negative or NaN.
-    """
-    check_seconds(shutdown_grace=shutdown_grace)
-    loop = _the_loop("install()", loop)
-    if loop.is_closed():
-        raise RuntimeError("Event loop is closed")
-    if isinstance(loop, SubprocessMethods):
-        if shutdown_grace is not None:
-            loop.shutdown_grace = shutdown_grace
-    else:
-        try:
-            for name in _METHODS:
-                setattr(loop, name, types.MethodType(getattr(SubprocessMethods, name), loop))
-            if shutdown_grace is not None:
-                for name in _ENDS:
-                    vars(loop).pop(name, None)
-                asyncgens, close = (getattr(loop, name) for name in _ENDS)
-                setattr(loop, _ENDS[0], functools.partial(_end, shutdown_grace, asyncgens))
-                setattr(loop, _ENDS[1], functools.partial(_close, loop, shutdown_grace, close))
-        except AttributeError:
-            raise TypeError(f"the methods of {loop!r} cannot be replaced") from None
-
-
-def uninstall(loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Undo `install`. Programs that already run are not affected.
-
-    Args:
-        loop: the loop; None for the running one.
-
-    Raises:
-        RuntimeError: there is no running loop.
-        TypeError: not an event loop.
-    """
-    loop = _the_loop("uninstall()", loop)
-    for name in (*_METHODS, *_ENDS):
-        vars(loop).pop(name, None)
-
-
-def _the_loop(what: str, loop: Any) -> Any:
-    if loop is None:
-        hint = "give it one, call it in a coroutine, or use loop_factory=aiopidfd.EventLoop"
-        return running_loop(what, hint, "on trio use aiopidfd.anyio, or its install()")
-    if isinstance(loop, type):  # a class: the change would affect all of its loops
-        raise TypeError(
-            f"{what} takes an event loop, not the class {loop.__name__}: that is for loop_factory="
-        )
-    if not hasattr(loop, "add_reader"):
-        raise TypeError(f"the methods of {loop!r} cannot be replaced: it is no event loop")
-    return loop

@@ -10,9 +10,10 @@ from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, St
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import DRAIN, Pump, attend, make_pumps, stream_sink
-from .end_program import end_all
+from .attend import DRAIN, attend
+from .end_on_loop import end_all
 from .process import GRACE, Streams, send_input, start_process
+from .sinks import Pump, make_pumps, stream_sink
 from .start import running_loop
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
-from .attend import DRAIN, attend, make_pumps
-from .end_program import end
+from .attend import DRAIN, attend
+from .end_on_loop import end
+from .sinks import make_pumps
 from .start import running_loop, start_on_loop
 from .watch import Watch
 

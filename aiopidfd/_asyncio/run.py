@@ -20,8 +20,8 @@ from .._spawn.options import (
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import DRAIN, attend, make_pumps, stream_sink
-from .end_program import end
+from .attend import DRAIN, attend
+from .end_on_loop import end
 from .process import (
     GRACE,
     NO_STREAMS,
@@ -31,6 +31,7 @@ from .process import (
     send_input,
     start_process,
 )
+from .sinks import make_pumps, stream_sink
 from .start import running_loop
 
 if TYPE_CHECKING:

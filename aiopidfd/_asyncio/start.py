@@ -8,7 +8,7 @@ from .._spawn.kernel import clone_call
 from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio import Descriptors
-from .end_program import end
+from .end_on_loop import end
 from .watch import Watch
 
 __all__ = ["running_loop", "start_on_loop"]

@@ -19,9 +19,10 @@ from .._spawn.options import (
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import DRAIN, attend, make_pumps, stream_sink
-from .end_program import end
+from .attend import DRAIN, attend
+from .end_on_loop import end
 from .process import GRACE, NO_STREAMS, Process, start_process
+from .sinks import make_pumps, stream_sink
 from .start import running_loop
 
 __all__ = ["start_in", "supervise"]

@@ -14,7 +14,7 @@ from .._pidfd.owner import Lent, Owner
 from .._spawn.options import Request, StrOrBytesPath
 from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
-from .._streams.pipes import ReadPipe, WritePipe
+from .._streams.pipe_transports import ReadPipe, WritePipe
 from .._streams.terminal import Terminal, TerminalReader, TerminalWriter
 from .start import start_on_loop
 from .watch import Watch

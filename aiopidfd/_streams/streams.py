@@ -13,7 +13,7 @@ from .. import _native
 from .._pidfd.owner import Owner
 from .._pidfd.unpatched import epoll
 from .cut_lines import Ahead
-from .pipes import ReadPipe, WritePipe
+from .pipe_transports import ReadPipe, WritePipe
 from .terminal import Terminal, TerminalReader, TerminalWriter
 
 __all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_writer"]

@@ -18,7 +18,7 @@ from .._pidfd.unpatched import EPOLLET, EPOLLIN, epoll, read
 from .._spawn.fds import epoll_above_stdio
 from .._spawn.terminal import check_window_size, get_window_size, set_window_size
 from .pipe_end import PipeEnd
-from .pipes import Bytes, ReadPipe, WritePipe
+from .pipe_transports import Bytes, ReadPipe, WritePipe
 
 __all__ = [
     "HELD_AT_MOST",

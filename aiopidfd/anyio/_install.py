@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from .._asyncio import loops
+from .._asyncio.install import install as install_on_loop
 from ._process import open_process
 
 __all__ = ["install", "uninstall"]
@@ -47,7 +47,7 @@ def _backend_class(name: str) -> Any:
 
 def _on_asyncio(original: Any) -> Any:
     async def open_process_on_our_loop(*args: Any, **kwargs: Any) -> Any:
-        loops.install(asyncio.get_running_loop())
+        install_on_loop(asyncio.get_running_loop())
         return await original(*args, **kwargs)
 
     return open_process_on_our_loop

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from .. import _native
 from .._pidfd.wait import Patience
-from .._spawn.end_tree import end_tree
+from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
 from .._spawn.hub import Hub, current_hub, news_of
 from .._spawn.kernel import clone_call

@@ -350,7 +350,7 @@ async def test_cancelled_while_exec_hangs(tmp_path: Path) -> None:
 async def test_a_loop_that_refuses(broken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader, the writer, or what drops the output cannot be set up: nothing is left."""
     target, choices = [
-        ("aiopidfd._streams.pipes._Pipe._begin", ALL),
+        ("aiopidfd._streams.pipe_transports._Pipe._begin", ALL),
         ("aiopidfd._streams.terminal.TerminalReader.__init__", ALL),
         ("aiopidfd._streams.terminal.Terminal.drop_output", {"stdin": PTY}),
     ][broken]

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess as standard
 import sys
@@ -149,7 +150,7 @@ def outcome(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if isinstance(exc, standard.TimeoutExpired):  # before Python 3.15 it is what was left of it
             exc.timeout = round(exc.timeout, 2)
         details = ("errno", "filename", "returncode", "cmd", "stdout", "stderr", "timeout")
-        text = str(exc).partition(" (for ")[0]  # ours go on with what it is about
+        text = re.sub(r" \(for [^)]*\)", "", str(exc))  # ours say what it is about
         return type(exc), text, [getattr(exc, name, None) for name in details]
     if isinstance(result, standard.CompletedProcess):
         return vars(result)

@@ -28,7 +28,7 @@ from test.test_asyncio import utils
 
 import aiopidfd
 from aiopidfd._asyncio import loops
-from aiopidfd._streams.pipes import ReadPipe, WritePipe
+from aiopidfd._streams.pipe_transports import ReadPipe, WritePipe
 
 from .running import Calls, run
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from .._spawn.end_tree import end_tree
+from .._spawn.end_with_grace import end_tree
 from .._spawn.tree import KILL_DEADLINE, is_held, kill_now
 from .watch import Watch
 
