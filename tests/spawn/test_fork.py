@@ -203,8 +203,8 @@ def test_failures(block: str) -> None:
                     except OSError as exc:
                         assert exc.errno == errno.EMFILE
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        assert childless()  # before that a guardian that is leaving has a descriptor
         assert before == (len(os.listdir("/proc/self/fd")), _native.records())
-        assert childless()
     """)
     )
 
