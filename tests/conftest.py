@@ -85,11 +85,9 @@ def _nothing_left() -> Iterator[None]:
     before = counted()
     yield
     deadline = time.monotonic() + 5
-    while left := leftovers(before):
+    while (left := leftovers(before)) and time.monotonic() < deadline:
         gc.collect()
         _native.sweep()
-        if time.monotonic() > deadline:
-            break
         time.sleep(0.01)
     assert not left, f"left behind: {left}"
 
