@@ -65,9 +65,9 @@ from ._spawn.child import Child, spawn
 from ._spawn.fork import fork
 from ._spawn.hub import prepare
 from ._spawn.kernel import Answer, Kernel, kernel
+from ._spawn.open_terminal import PTY
 from ._spawn.options import Command, Options, Stdio
 from ._spawn.pipeline import CompletedPipeline, PipelineError
-from ._spawn.terminal import PTY
 from ._streams.streams import PipeReader, PipeWriter
 from ._streams.text import TextReader, TextWriter
 

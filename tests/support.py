@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 
 import aiopidfd
-from aiopidfd._spawn.terminal import open_terminal
+from aiopidfd._spawn.open_terminal import open_terminal
 from aiopidfd._streams.terminal import HELD_AT_MOST
 
 from .census import open_fds

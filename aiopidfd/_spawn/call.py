@@ -7,9 +7,9 @@ from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .capture import OnLimit, check_limit
 from .encoding import Text, input_bytes
+from .open_terminal import PTY
 from .options import Stdio
 from .outputs import OnOutput, Outputs, StreamSink, read_choices
-from .terminal import PTY
 
 __all__ = ["BOTH_INPUTS", "Call", "read_call", "read_input"]
 

@@ -5,11 +5,11 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from .handle import BlockingTreeHandle, Handle
+from .open_terminal import PTY
 from .options import Command, Options, Stdio, make_request
 from .program import Program
 from .start import start_blocking
 from .stdio import Descriptors
-from .terminal import PTY
 
 __all__ = ["Child", "spawn"]
 

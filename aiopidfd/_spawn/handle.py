@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from signal import SIGTERM
 
-from .._pidfd.owner import Lent, Owner
+from .._pidfd.no_copies import Lent, Owner
 from .._pidfd.pidfd import DroppablePidFd, PidFd
 from .options import StrOrBytesPath
 from .program import Program

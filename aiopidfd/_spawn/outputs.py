@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 from .blame import open_first
 from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .encoding import BYTES, Text, decode_output
+from .open_terminal import PTY
 from .options import Stdio
 from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
-from .terminal import PTY
 
 __all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 

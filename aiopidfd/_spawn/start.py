@@ -2,7 +2,7 @@
 
 from .. import _native
 from .blame import blame_env
-from .cgroups import Cgroup
+from .cgroup_checks import Cgroup
 from .fds import pipe_size
 from .hub import Hub
 from .kernel import clone_call, with_a_clone

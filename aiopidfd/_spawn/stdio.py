@@ -27,8 +27,8 @@ from .fds import (
     pipe_above_stdio,
     set_pipe_size,
 )
+from .open_terminal import PTY, check_window_size, open_terminal, set_window_size
 from .options import Stdio, StrOrBytesPath
-from .terminal import PTY, check_window_size, open_terminal, set_window_size
 
 if TYPE_CHECKING:
     from .._pidfd.unpatched import epoll

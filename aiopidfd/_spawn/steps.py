@@ -23,7 +23,7 @@ from .. import _native
 from .._pidfd.arguments import MAX_INT, flag, integer, is_number
 from .blame import blame_argument, encode, no_nul
 from .bonds import bond_steps
-from .cgroups import Cgroup
+from .cgroup_checks import Cgroup
 from .containment import check_containment
 from .ids import id_steps
 from .limits import limit_steps

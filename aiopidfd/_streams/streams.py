@@ -10,7 +10,7 @@ from operator import index
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from .. import _native
-from .._pidfd.owner import Owner
+from .._pidfd.no_copies import Owner
 from .._pidfd.unpatched import epoll
 from .cut_lines import Ahead
 from .pipe_transports import ReadPipe, WritePipe

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from operator import index
 from typing import Final
 
-from .._pidfd.owner import Owner
+from .._pidfd.no_copies import Owner
 from .._spawn.text_decoder import TextDecoder
 from .cut_lines import Ahead
 from .streams import PipeReader, PipeWriter, iterate

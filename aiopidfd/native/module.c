@@ -3,7 +3,7 @@
 #include "from_python.h"
 #include "objects.h"
 
-#include "lines.h"
+#include "lines_python311.h"
 #include "pidinfo.h"
 #include "probe.h"
 #include "record.h"

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 
 from .. import _native
 from .._pidfd.durations import check_seconds
-from .._pidfd.owner import Owner
+from .._pidfd.no_copies import Owner
 from .._spawn.capture import OnLimit, check_limit
 from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingTreeHandle
 from .._spawn.keywords import refuse
+from .._spawn.open_terminal import PTY
 from .._spawn.options import (
     Command,
     Env,
@@ -27,7 +28,6 @@ from .._spawn.outputs import Outputs
 from .._spawn.program import Program
 from .._spawn.start import start_blocking
 from .._spawn.stdio import Descriptors, descriptor_of
-from .._spawn.terminal import PTY
 from ._communicate import Carrier, captured
 
 __all__ = [

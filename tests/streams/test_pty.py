@@ -20,7 +20,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import PIPE, PTY, PidFd, run_process
-from aiopidfd._spawn.terminal import open_terminal
+from aiopidfd._spawn.open_terminal import open_terminal
 from aiopidfd._streams.terminal import Terminal, TerminalReader, end_of_file, is_hung_up
 
 from .. import fresh

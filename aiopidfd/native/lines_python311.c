@@ -4,7 +4,7 @@
  * most of the cost of a short line. Here the iterator is its own awaitable, and is done at once. It awaits a
  * coroutine only if no line is there. (From 3.12 on a coroutine is cheaper than this.) */
 #define PY_SSIZE_T_CLEAN
-#include "lines.h"
+#include "lines_python311.h"
 
 typedef struct {
     PyObject_HEAD
