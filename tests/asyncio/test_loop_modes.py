@@ -83,7 +83,8 @@ def test_a_loop_within_a_loop(factory: Factory) -> None:
     async def main() -> None:
         process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
         await asyncio.to_thread(inner)
-        within()
+        if sys.version_info < (3, 14):  # from then on asyncio allows one current task for a thread
+            within()
         assert await process.communicate(b"x") == (b"x", None)
 
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -113,6 +114,7 @@ def main() -> int:
         peers = [*PEERS]
     if unknown := [peer for peer in peers if peer not in PEERS]:
         parser.error(f"no such peer: {', '.join(unknown)}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     failed = []
     for peer in peers:
         with tempfile.TemporaryDirectory() as scratch:
