@@ -295,7 +295,7 @@ class _TrioHub(Hub):
             self._scope = None
             if self._listeners and self.native.fd >= 0:
                 self.be_served()  # they came when this task was already cancelled
-            else:  # the run is nearly over, and objects of trio may live on; `shutdown` may still come
+            else:  # objects of trio may outlive the run, but `shutdown` may come before its end
                 for program in self.programs.values():
                     self.known.add(program)
                 self.programs.clear()

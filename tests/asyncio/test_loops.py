@@ -714,6 +714,46 @@ def test_a_loop_that_was_closed_while_the_program_was_started(
         assert reported == ["Task was destroyed but it is pending!"]  # asyncio's word for it
 
 
+@pytest.mark.parametrize("factory", LOOPS.values(), ids=LOOPS)
+def test_a_protocol_that_ends_the_loop_when_its_program_exits(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """When the loop runs again, all others hear of the exit, and the protocol of the rest."""
+    told: list[str] = []
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def process_exited(self) -> None:
+            told.append("exited")
+            raise SystemExit
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            told.append("lost")
+
+    async def begin() -> Any:
+        loop = asyncio.get_running_loop()
+        nothing = dict.fromkeys(("stdin", "stdout", "stderr"))
+        transport, _ = await loop.subprocess_exec(Protocol, "sleep", "1000", **nothing)
+        waiting = [asyncio.ensure_future(transport._wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        transport.kill()
+        return transport, waiting
+
+    async def end(transport: Any, waiting: Any) -> None:
+        with hang_guard():
+            assert await asyncio.gather(*waiting) == [-signal.SIGKILL] * 2
+            await until(lambda: told == ["exited", "lost"])
+        transport.close()
+
+    loop = factory()
+    try:
+        transport, waiting = loop.run_until_complete(begin())
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        loop.run_until_complete(end(transport, waiting))
+    finally:
+        loop.close()
+
+
 def test_a_script_without_the_extras() -> None:
     """Neither uvloop nor anyio nor trio is imported by what does not need them."""
     code = "import aiopidfd, sys; print(*sys.modules.keys() & {'uvloop', 'anyio', 'trio'})"
