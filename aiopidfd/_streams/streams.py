@@ -99,7 +99,8 @@ class PipeReader(Owner, asyncio.StreamReader):
     def close(self) -> None:
         """Close our end. Readers see the end of file; the program's next write fails (EPIPE)."""
         self._pipe.close()
-        self.feed_eof()
+        if not self._loop.is_closed():  # else nobody can be told any more
+            self.feed_eof()
 
     def is_closing(self) -> bool:
         """Whether our end is closed, by `close()` or because the output has ended."""

@@ -24,7 +24,9 @@ import pytest
 import uvloop
 
 import aiopidfd
+import aiopidfd.anyio
 
+from ..census import childless
 from ..held_exec import held_exec
 from ..hosts import HOSTS, Seen
 from ..support import HOLD_STDOUT, exists, gate, hang_guard, sh, turns, until, warnings_given
@@ -712,6 +714,54 @@ def test_a_loop_that_was_closed_while_the_program_was_started(
                 sys.unraisablehook = before
         assert unraisable == []
         assert reported == ["Task was destroyed but it is pending!"]  # asyncio's word for it
+
+
+async def a_start(inside: asyncio.Event) -> None:
+    inside.set()
+    await aiopidfd.run_process(["sleep", "1000"])
+
+
+async def sinks_that_wait(inside: asyncio.Event) -> None:
+    await aiopidfd.run_process("echo; exec sleep 1000", stdout=lambda line: inside.set())
+
+
+async def a_block(inside: asyncio.Event) -> None:
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000", stdin=subprocess.PIPE):
+        inside.set()
+        await asyncio.get_running_loop().create_future()
+
+
+async def a_block_on_anyio(inside: asyncio.Event) -> None:
+    async with await aiopidfd.anyio.open_process(["sleep", "1000"]):
+        inside.set()
+        await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("plain", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("call", [a_start, sinks_that_wait, a_block, a_block_on_anyio])
+def test_a_loop_that_was_closed_under_a_call(
+    plain: Callable[[], asyncio.AbstractEventLoop], call: Any
+) -> None:
+    """The programs are killed, and nobody calls the loop. Some starts wait for their turn."""
+    calls: list[Any] = []
+
+    async def main() -> None:
+        inside = asyncio.Event()
+        calls.extend(call(inside) for _ in range(20 if call is a_start else 1))
+        tasks.extend(map(asyncio.ensure_future, calls))
+        await inside.wait()
+        await turns(2)
+
+    tasks: list[asyncio.Future[None]] = []
+    loop = plain()
+    loop.set_exception_handler(lambda loop, context: None)  # "Task was destroyed but it is pending"
+    loop.run_until_complete(main())
+    loop.close()
+    for one in calls:
+        one.close()
+    tasks.clear()
+    gc.collect()
+    assert childless()
 
 
 @pytest.mark.parametrize("factory", LOOPS.values(), ids=LOOPS)
