@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+from .._pidfd.any_loop import has_loop
 from .._spawn.end_with_grace import end_tree
 from .._spawn.tree import KILL_DEADLINE, is_held, kill_now
 from .watch import Watch
@@ -33,6 +34,9 @@ async def end_all(watches: Iterable[Watch], grace: float) -> None:
             watch.program.reap_guardian()
         else:
             held.append(watch)
+    if not has_loop():  # a block is thrown away with its loop: nothing can be awaited
+        _kill_all(held)
+        return
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(_end(watch, grace)) for watch in held]
     cancelled: asyncio.CancelledError | None = None

@@ -103,6 +103,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         self._popen = PopenView(watch.program)
         self._closed = False
         self._finished = False
+        self._told_exit = False
         self._pipes: dict[int, ReadPipe | WritePipe] = {}
         self._connected: set[int] = set()
         self._terminal: Terminal | None = None
@@ -230,7 +231,9 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
     def _on_exit(self) -> None:
         if self._terminal is not None:
             self._terminal.close()
-        if self.get_returncode() is not None:  # None: a forked copy, and not our program
+        # None: a forked copy, and not our program. Told: the protocol has raised SystemExit.
+        if self.get_returncode() is not None and not self._told_exit:
+            self._told_exit = True
             self._tell("process_exited")
         self._finish_if_done()
 

@@ -141,7 +141,9 @@ class Watch:
         # told.
         before, state = self._state, self.program.advance()
         if state == before:
-            if state == _native.ORPHANED and self.program.has_exited():
+            if state in FINAL:
+                self._tell_exit()  # an exception has come between
+            elif state == _native.ORPHANED and self.program.has_exited():
                 self._wait_for_reaper()
             return
         started = self._started
@@ -156,13 +158,23 @@ class Watch:
             self.program.native.finish(_GUARDIAN_ENDS)
         self._state = state
         if state in FINAL:
-            if (hub := self._hub()) is not None:
-                hub.forget(self.program.native)
-            self.keep = None
-            while self._exit:
-                self._exit.pop(0)()
+            self._tell_exit()
         elif state == _native.ORPHANED and self.program.has_exited():
             self._wait_for_reaper()
+
+    def _tell_exit(self) -> None:
+        """Call the callbacks. If one raises, it is called once more, and so are the others then."""
+        try:
+            while self._exit:
+                callback = self._exit[0]
+                callback()
+                self.forget_exit(callback)
+        except BaseException:
+            self._loop.call_soon(self._tell_exit)
+            raise
+        if (hub := self._hub()) is not None:
+            hub.forget(self.program.native)
+        self.keep = None
 
     def _wait_for_reaper(self) -> None:
         """Wait until an orphan's new parent has reaped it: only then is the status known."""

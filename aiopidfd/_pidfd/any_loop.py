@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "Flag",
     "check_loop",
+    "has_loop",
     "now",
     "readable",
     "readable_within",
@@ -33,10 +34,10 @@ class Flag:
             self._future = asyncio.get_running_loop().create_future()
 
     def set(self) -> None:
-        """Set the flag, and wake the task that waits."""
+        """Set the flag, and wake the task that waits, if it can still run."""
         if self._future is None:
             self._event.set()
-        elif not self._future.done():
+        elif not self._future.done() and not self._future.get_loop().is_closed():
             self._future.set_result(None)
 
     async def wait(self) -> None:
@@ -46,13 +47,16 @@ class Flag:
 
 def check_loop(what: str, instead: str = "PidFd.wait_blocking() needs none") -> None:
     """Raise RuntimeError if no loop runs here, asyncio's or trio's. The text says what to use."""
-    if running_trio() is None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(
-                f"{what} needs a running event loop of asyncio or trio; {instead}"
-            ) from None
+    if not has_loop():
+        raise RuntimeError(f"{what} needs a running event loop of asyncio or trio; {instead}")
+
+
+def has_loop() -> bool:
+    """Whether a loop runs here. None does where a coroutine is thrown away with its closed loop."""
+    try:
+        return running_trio() is not None or bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 async def readable(fd: int) -> None:

@@ -11,7 +11,7 @@ import functools
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import _native
@@ -39,7 +39,7 @@ class Hub:
         native: the native half, which the native module needs for a start.
         number: the number of the native half's descriptor, even after somebody has closed that.
         attended: how many calls carry the output of programs of this loop to sinks.
-        begun: the programs of this loop that are being started.
+        known: the programs of this loop that it does not keep: above all those being started.
         programs: the running programs of this loop, by number.
         trees: the programs whose guardian stays for their tree, perhaps after their own exit.
     """
@@ -55,7 +55,7 @@ class Hub:
         "_starting",
         "_will_look",
         "attended",
-        "begun",
+        "known",
         "native",
         "number",
         "programs",
@@ -80,7 +80,7 @@ class Hub:
         self._queue: deque[Flag] = deque()
         self._shutdowns = 0
         self.attended: int = 0
-        self.begun: WeakPrograms = WeakPrograms()
+        self.known: WeakPrograms = WeakPrograms()
         self.programs: dict[int, Program] = {}
         self.trees: WeakPrograms = WeakPrograms()
 
@@ -275,8 +275,9 @@ class _TrioHub(Hub):
     def be_served(self) -> None:
         """Start the task unless it runs: programs may end although nobody listens."""
         if self._scope is None:
-            self._scope = self._trio.CancelScope()
-            self._trio.lowlevel.spawn_system_task(self._serve, self._scope)
+            scope = self._trio.CancelScope()
+            _spawn_on_trio(self._trio, self._serve, scope)
+            self._scope = scope
         self._scope.shield = bool(self._listeners)
 
     def forget(self, child: _native.Child) -> None:
@@ -294,8 +295,10 @@ class _TrioHub(Hub):
             self._scope = None
             if self._listeners and self.native.fd >= 0:
                 self.be_served()  # they came when this task was already cancelled
-            else:
-                self.programs.clear()  # the run is over, but objects of trio may live on
+            else:  # objects of trio may outlive the run, but `shutdown` may come before its end
+                for program in self.programs.values():
+                    self.known.add(program)
+                self.programs.clear()
 
 
 def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:
@@ -304,7 +307,25 @@ def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object
             await trio.sleep(seconds)
         function()
 
-    trio.lowlevel.spawn_system_task(call)
+    _spawn_on_trio(trio, call)
+
+
+def _spawn_on_trio(trio: Any, function: Callable[..., Awaitable[object]], *args: object) -> None:
+    """Start a system task; or, where trio has none any more, a task that is as good as one.
+
+    After the system tasks, at the end of a run, trio closes the async generators that are left,
+    which may be ending programs. Only the outermost nursery is open then.
+    """
+    lowlevel = trio.lowlevel
+
+    @lowlevel.enable_ki_protection  # type: ignore[untyped-decorator]
+    async def protected() -> None:
+        await function(*args)
+
+    try:
+        lowlevel.spawn_system_task(function, *args)
+    except RuntimeError:
+        lowlevel.current_root_task().child_nurseries[0].start_soon(protected)
 
 
 def prepare() -> None:

@@ -85,7 +85,7 @@ class Program:
         self._hub = None if hub is None else weakref.ref(hub)  # weak: the hub keeps us
         RUNNING.add(self)
         if hub is not None:
-            hub.begun.add(self)
+            hub.known.add(self)
 
     @property
     def hub(self) -> Hub | None:
@@ -104,12 +104,12 @@ class Program:
 
     def _join_hub(self) -> None:
         if (hub := self.hub) is not None:
-            hub.begun.remove(self)
+            hub.known.remove(self)
             hub.programs[self.native.id] = self
 
     def _leave_hub(self) -> None:
         if (hub := self.hub) is not None:
-            hub.begun.remove(self)
+            hub.known.remove(self)
             hub.programs.pop(self.native.id, None)
 
     @property

@@ -150,7 +150,7 @@ class _Ending:
     def _look(self) -> set[Program]:
         """What is left, and what was started meanwhile: a start may have been under way."""
         running = self._hub.programs.copy()  # in one step, while other threads go on
-        ours = {*self._hub.begun.list(), *running.values()}
+        ours = {*self._hub.known.list(), *running.values()}
         self._left = {
             program for program in self._left | ours if not self._is_gone(program)
         } - self.denied

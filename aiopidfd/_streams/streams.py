@@ -72,6 +72,7 @@ class PipeReader(Owner, asyncio.StreamReader):
     # All output while a call wants all. Unlike a bytearray, it gives its value without a copy.
     _gathered: io.BytesIO | None = None
     _at_eof: asyncio.Future[None] | None = None
+    _takes_all = False  # whatever the limit: there will be no later
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop, inside: "OutputReader") -> None:
         """Internal: the functions that start programs open readers."""
@@ -98,7 +99,8 @@ class PipeReader(Owner, asyncio.StreamReader):
     def close(self) -> None:
         """Close our end. Readers see the end of file; the program's next write fails (EPIPE)."""
         self._pipe.close()
-        self.feed_eof()
+        if not self._loop.is_closed():  # else nobody can be told any more
+            self.feed_eof()
 
     def is_closing(self) -> bool:
         """Whether our end is closed, by `close()` or because the output has ended."""
@@ -219,9 +221,8 @@ class PipeReader(Owner, asyncio.StreamReader):
         return data
 
     def _close_after_exit(self) -> None:
-        # A full reader would not look into the pipe. If somebody waits for data, it is not full.
-        with contextlib.suppress(RuntimeError), self._gathering():
-            self._pipe.drain()
+        self._takes_all = True  # it may be full, or become full while somebody waits for data
+        self._resume_if_wanted()
         self._pipe.drain()
         self.close()
 
@@ -290,12 +291,15 @@ class PipeReader(Owner, asyncio.StreamReader):
         return data
 
     def _pause_if_full(self) -> None:
-        if not self._paused and len(self._buffer) > 2 * self._limit and self._pipe.is_reading():
+        if self._paused or self._takes_all or not self._pipe.is_reading():
+            return
+        if len(self._buffer) > 2 * self._limit:
             self._pipe.pause_reading()
             self._paused = True
 
     def _resume_if_wanted(self) -> None:
-        if self._paused and (self._gathered is not None or len(self._buffer) <= self._limit):
+        unlimited = self._takes_all or self._gathered is not None
+        if self._paused and (unlimited or len(self._buffer) <= self._limit):
             self._paused = False
             self._pipe.resume_reading()
 

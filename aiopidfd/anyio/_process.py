@@ -12,6 +12,7 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from .. import _native
+from .._pidfd.any_loop import has_loop
 from .._pidfd.wait import Patience
 from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
@@ -204,6 +205,10 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
 
     async def aclose(self) -> None:
         """Close the pipes and wait for the exit. If cancelled, kill the program and reap it."""
+        if not has_loop():  # a block is thrown away with its loop: nothing can be awaited
+            kill_now(self._program)
+            self._running.close_pipes()
+            return
         self._running.close_pipes()
         try:
             await self.wait()

@@ -1,5 +1,6 @@
 """Our ends of a program's pipes as anyio byte streams, on any backend of anyio."""
 
+import contextlib
 import io
 from collections.abc import Callable
 from operator import index
@@ -30,7 +31,8 @@ class _Pipe(PipeEnd):
     def close(self) -> None:
         """Close our end. Tasks that wait for it get `anyio.ClosedResourceError`."""
         if self._fd >= 0:
-            anyio.notify_closing(self._fd)
+            with contextlib.suppress(RuntimeError):  # no loop runs here, so no task waits
+                anyio.notify_closing(self._fd)
             self._close_fd()
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, CalledProcessError
 from typing import Any
@@ -1153,6 +1153,52 @@ def test_awaited_first_when_a_trio_run_ends() -> None:
     for _ in range(20):  # trio tosses a coin for the order
         trio.run(main)
     assert ended == [-signal.SIGKILL] * 20
+
+
+async def ended_by_its_block(ended: list[int | None]) -> AsyncIterator[None]:
+    process = await aiopidfd.anyio.open_process(["sleep", "1000"], stdin=None, stdout=None)
+    async with process:
+        try:
+            yield
+        finally:
+            process.kill()
+            with trio.fail_after(HANG_GUARD, shield=True):
+                ended.append(await process.wait())
+
+
+async def ended_by_shutdown(ended: list[int | None]) -> AsyncIterator[None]:
+    process = await aiopidfd.anyio.open_process(["sleep", "1000"], stdin=None, stdout=None)
+    try:
+        yield
+    finally:
+        with trio.fail_after(HANG_GUARD, shield=True):
+            await aiopidfd.shutdown(grace=0)
+        ended.append(process.returncode)
+
+
+async def run_late(ended: list[int | None]) -> AsyncIterator[None]:
+    await aiopidfd.anyio.run_process(["true"])
+    try:
+        yield
+    finally:
+        with trio.fail_after(HANG_GUARD, shield=True):
+            done = await aiopidfd.anyio.run_process(["sh", "-c", "kill -9 $$"], check=False)
+        ended.append(done.returncode)
+
+
+@pytest.mark.parametrize("function", [ended_by_its_block, ended_by_shutdown, run_late])
+def test_what_trio_closes_after_its_system_tasks(function: Any) -> None:
+    """An async generator that is left at the end of a run: no task can serve the hub as before."""
+    ended: list[int | None] = []
+    left = []
+
+    async def main() -> None:
+        left.append(function(ended))
+        await anext(left[0])
+
+    trio.run(main)
+    assert ended == [-signal.SIGKILL]
+    assert childless()
 
 
 def test_awaited_on_another_loop(backend: Backend) -> None:

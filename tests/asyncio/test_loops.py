@@ -24,7 +24,9 @@ import pytest
 import uvloop
 
 import aiopidfd
+import aiopidfd.anyio
 
+from ..census import childless
 from ..held_exec import held_exec
 from ..hosts import HOSTS, Seen
 from ..support import HOLD_STDOUT, exists, gate, hang_guard, sh, turns, until, warnings_given
@@ -712,6 +714,94 @@ def test_a_loop_that_was_closed_while_the_program_was_started(
                 sys.unraisablehook = before
         assert unraisable == []
         assert reported == ["Task was destroyed but it is pending!"]  # asyncio's word for it
+
+
+async def a_start(inside: asyncio.Event) -> None:
+    inside.set()
+    await aiopidfd.run_process(["sleep", "1000"])
+
+
+async def sinks_that_wait(inside: asyncio.Event) -> None:
+    await aiopidfd.run_process("echo; exec sleep 1000", stdout=lambda line: inside.set())
+
+
+async def a_block(inside: asyncio.Event) -> None:
+    async with await aiopidfd.create_subprocess_exec("sleep", "1000", stdin=subprocess.PIPE):
+        inside.set()
+        await asyncio.get_running_loop().create_future()
+
+
+async def a_block_on_anyio(inside: asyncio.Event) -> None:
+    async with await aiopidfd.anyio.open_process(["sleep", "1000"]):
+        inside.set()
+        await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("plain", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("call", [a_start, sinks_that_wait, a_block, a_block_on_anyio])
+def test_a_loop_that_was_closed_under_a_call(
+    plain: Callable[[], asyncio.AbstractEventLoop], call: Any
+) -> None:
+    """The programs are killed, and nobody calls the loop. Some starts wait for their turn."""
+    calls: list[Any] = []
+
+    async def main() -> None:
+        inside = asyncio.Event()
+        calls.extend(call(inside) for _ in range(20 if call is a_start else 1))
+        tasks.extend(map(asyncio.ensure_future, calls))
+        await inside.wait()
+        await turns(2)
+
+    tasks: list[asyncio.Future[None]] = []
+    loop = plain()
+    loop.set_exception_handler(lambda loop, context: None)  # "Task was destroyed but it is pending"
+    loop.run_until_complete(main())
+    loop.close()
+    for one in calls:
+        one.close()
+    tasks.clear()
+    gc.collect()
+    assert childless()
+
+
+@pytest.mark.parametrize("factory", LOOPS.values(), ids=LOOPS)
+def test_a_protocol_that_ends_the_loop_when_its_program_exits(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """When the loop runs again, all others hear of the exit, and the protocol of the rest."""
+    told: list[str] = []
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def process_exited(self) -> None:
+            told.append("exited")
+            raise SystemExit
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            told.append("lost")
+
+    async def begin() -> Any:
+        loop = asyncio.get_running_loop()
+        nothing = dict.fromkeys(("stdin", "stdout", "stderr"))
+        transport, _ = await loop.subprocess_exec(Protocol, "sleep", "1000", **nothing)
+        waiting = [asyncio.ensure_future(transport._wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        transport.kill()
+        return transport, waiting
+
+    async def end(transport: Any, waiting: Any) -> None:
+        with hang_guard():
+            assert await asyncio.gather(*waiting) == [-signal.SIGKILL] * 2
+            await until(lambda: told == ["exited", "lost"])
+        transport.close()
+
+    loop = factory()
+    try:
+        transport, waiting = loop.run_until_complete(begin())
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        loop.run_until_complete(end(transport, waiting))
+    finally:
+        loop.close()
 
 
 def test_a_script_without_the_extras() -> None:

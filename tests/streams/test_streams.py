@@ -1,6 +1,7 @@
 """The streams beyond asyncio's: lines without limit, no loss, back-pressure, bounded draining."""
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
@@ -13,6 +14,7 @@ import pytest
 import aiopidfd
 from aiopidfd import PIPE, PipeReader, Process
 from aiopidfd._asyncio.process import DRAIN
+from aiopidfd._streams.streams import OutputReader
 
 from ..support import (
     HOLD_STDOUT,
@@ -57,6 +59,20 @@ async def finish(process: Process) -> None:
 def buffered(reader: PipeReader) -> int:
     gathered = 0 if reader._gathered is None else reader._gathered.getbuffer().nbytes
     return len(reader._buffer) + gathered
+
+
+async def test_what_a_big_pipe_holds_is_taken_although_somebody_waits_for_data() -> None:
+    """At the exit our end is closed. The reader is empty then, and its limit smaller than that."""
+    read, write = os.pipe()
+    size = fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+    output = OutputReader(asyncio.get_running_loop(), read, 2**16)
+    task = asyncio.create_task(output.reader.read(1))
+    await turns(2)
+    assert os.write(write, b"x" * size) == size
+    os.close(write)
+    output.close_after_exit()
+    assert await task == b"x"
+    assert len(await output.reader.read()) == size - 1
 
 
 # PipeReader.close()
