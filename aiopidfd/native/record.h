@@ -83,7 +83,7 @@ struct record {
     struct identity event;
     uint64_t sigmask;     /* the caller's mask; the child gets it back last */
     char *guardian_stack; /* where the first block begins */
-    char *child_stack;    /* where the second block begins; NULL when it is freed */
+    char *child_stack;    /* where the second block begins */
     unsigned long stack_size;
     unsigned long n_fds;
     const struct owned *fds; /* the descriptors that the child gets copies of, borrowed ones too */
