@@ -317,16 +317,16 @@ static void say_exited(struct record *record)
         tell(record);
 }
 
-/* kcmp(2), Linux 3.5, CONFIG_KCMP. 0: the parent's memory is ours. More than 0: it is not. Less: kcmp cannot
- * tell or is not allowed. */
-static long compare_memory_with_parent(const struct record *record)
+/* kcmp(2), Linux 3.5, CONFIG_KCMP. 0: the task's memory is ours. More than 0: it is not, or the task is a main
+ * thread that has ended. Less: kcmp cannot tell or is not allowed. */
+static long compare_memory(const struct record *record, int task)
 {
-    return SYS(__NR_kcmp, record->guardian_pid, record->parent_pid, KCMP_VM, 0, 0);
+    return SYS(__NR_kcmp, record->guardian_pid, task, KCMP_VM, 0, 0);
 }
 
 static int shares_memory_with_parent(const struct record *record)
 {
-    return compare_memory_with_parent(record) == 0;
+    return compare_memory(record, record->parent_pid) == 0;
 }
 
 /* Sleeps until the program has exited, or there is nobody left to tell. The latter is so if the parent died
@@ -399,7 +399,7 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
  * allowed we know of a death only. */
 static int we_are_alone(const struct record *record)
 {
-    if (compare_memory_with_parent(record) > 0)
+    if (compare_memory(record, record->parent_pid) > 0 && compare_memory(record, record->starter) != 0)
         return 1;
     struct pollfd lifelines[2];
     lifelines[0].fd = record->life_fd;

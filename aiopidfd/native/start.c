@@ -71,6 +71,7 @@ int start_guardian(struct child *child, struct failure *failure)
     const struct life *life = life_get(&failure->error, &failure->call);
     if (!life)
         return failure->error;
+    record->starter = (int)SYS(__NR_gettid);
     record->life_fd = life->read.fd;
     record->self_fd = life->self.fd;
     record->life = life->read.identity;

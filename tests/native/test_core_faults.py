@@ -742,6 +742,30 @@ def test_a_fork_that_frees_a_child_whose_guardian_has_not_begun() -> None:
     )
 
 
+def test_a_guardian_stays_where_our_first_thread_has_ended() -> None:
+    """kcmp(2) finds no memory to compare there: that does not look as if we had exec'd."""
+    told = fresh.run(
+        """
+        def rest():
+            while read("/proc/self/stat").rpartition(") ")[2][0] != "Z":
+                time.sleep(0.001)
+            for _ in range(20):
+                child = aiopidfd.fork()
+                if child is None:
+                    time.sleep(0.01)
+                    os._exit(7)
+                assert child.wait() == 7
+                assert child.rusage is not None  # so its guardian has told
+            print("done", flush=True)
+            os._exit(0)
+
+        threading.Thread(target=rest).start()
+        libc.pthread_exit(None)
+        """
+    )
+    assert told == "done\n"
+
+
 # --- A /proc that hides
 
 
