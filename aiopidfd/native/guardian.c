@@ -317,8 +317,8 @@ static void say_exited(struct record *record)
         tell(record);
 }
 
-/* kcmp(2), Linux 3.5, CONFIG_KCMP. 0: the task's memory is ours. More than 0: it is not, or the task is a main
- * thread that has ended. Less: kcmp cannot tell or is not allowed. */
+/* kcmp(2), Linux 3.5, CONFIG_KCMP. 0: the task's memory is ours. More than 0: it is not, or the task is a
+ * main thread that has ended. Less: kcmp cannot tell or is not allowed. */
 static long compare_memory(const struct record *record, int task)
 {
     return SYS(__NR_kcmp, record->guardian_pid, task, KCMP_VM, 0, 0);

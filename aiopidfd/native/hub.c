@@ -137,7 +137,7 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
         return failure->error = -EBADF;
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = child->id << 1 | (is_program != 0)};
     int result = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event);
-    if (result < 0 && errno == EEXIST) /* the child was this hub's before; what is ready is reported once more */
+    if (result < 0 && errno == EEXIST) /* the child was this hub's before: what is ready is reported again */
         result = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_MOD, fd, &event);
     return failure->error = result < 0 ? -errno : 0;
 }
