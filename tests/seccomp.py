@@ -26,11 +26,13 @@ EVENTFD2: Final = 19 if _AARCH64 else 290
 EPOLL_CREATE1: Final = 20 if _AARCH64 else 291
 EPOLL_CTL: Final = 21 if _AARCH64 else 233
 PIPE2: Final = 59 if _AARCH64 else 293
+KCMP: Final = 272 if _AARCH64 else 312
 
 PIDFD_GET_INFO: Final = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
 
 _LD, _JEQ, _RET = 0x20, 0x15, 0x06
-_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_ALLOW, _ERRNO, _KILL, _USER_NOTIF = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
+_EVERY_THREAD, _NEW_LISTENER = 1, 8  # SECCOMP_FILTER_FLAG_TSYNC and another
 _NR, _ARG0, _ARG1 = (
     0,
     16,
@@ -66,6 +68,12 @@ def kill_at(number: int) -> None:
     _load([(_LD, 0, 0, _NR), (_JEQ, 0, 1, number), (_RET, 0, 0, _KILL), (_RET, 0, 0, _ALLOW)])
 
 
+def hold(number: int) -> int:
+    """The call never returns in this thread, as long as the returned descriptor is open."""
+    held = [(_LD, 0, 0, _NR), (_JEQ, 0, 1, number), (_RET, 0, 0, _USER_NOTIF), (_RET, 0, 0, _ALLOW)]
+    return _load(held, _NEW_LISTENER)
+
+
 def like_docker() -> None:
     """What Docker's default profile does: clone3 answers ENOSYS, clone(2) is let through."""
     install((CLONE3, errno.ENOSYS))
@@ -85,7 +93,7 @@ def no_exit_info() -> None:
     )
 
 
-def _load(program: list[tuple[int, int, int, int]]) -> None:
+def _load(program: list[tuple[int, int, int, int]], flags: int = _EVERY_THREAD) -> int:
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
@@ -94,8 +102,10 @@ def _load(program: list[tuple[int, int, int, int]]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
     fprog = Program(len(program), ctypes.addressof(buffer))
-    # SECCOMP_SET_MODE_FILTER with TSYNC: every thread of the process.
-    assert libc.syscall(SECCOMP, 1, 1, ctypes.byref(fprog)) == 0, ctypes.get_errno()
+    # SECCOMP_SET_MODE_FILTER
+    result: int = libc.syscall(SECCOMP, 1, flags, ctypes.byref(fprog))
+    assert result >= 0, ctypes.get_errno()
+    return result
 
 
 # --- Lists of what is allowed, by libseccomp, as systemd and container engines apply them
@@ -216,6 +226,12 @@ def like_docker_s_list() -> None:
     refused = ("unshare", "setns", "mount", "umount2", "kcmp", "pidfd_getfd", "process_madvise")
     install(*((number(name), errno.EPERM) for name in refused))
     like_a_container()
+
+
+def kcmp_is_refused() -> bool:
+    """Whether we may not compare what two processes have in common (kcmp(2))."""
+    pid = os.getpid()
+    return bool(ctypes.CDLL(None).syscall(KCMP, pid, pid, 1, 0, 0))
 
 
 def answer_of(name: str) -> int | str:

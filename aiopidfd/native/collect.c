@@ -123,15 +123,10 @@ void child_collect_start(struct child *child)
     if (record->guardian_pid != child->guardian_pid)
         child->pid = pidinfo_pid(child->pidfd.fd);
     child_close_handed_over(child);
-    record_free_child_block(record);
+    record_free_child_block(child);
     child->state = CHILD_RUNNING;
     child_end_start(child);
-    struct failure failure;
-    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0) {
-        /* There was no memory, or the user watches too much: the guardian tells of the exit instead. */
-        atomic_store(&record->tell_requested, 1);
-        list_append(&child->hub->asked, &child->asked, child);
-    }
+    hub_watch_program(child);
 }
 
 static int a_second_has_passed(struct timespec *since)
@@ -159,9 +154,6 @@ static void collect_lost_start(struct child *child)
         if (child_born_is_ours(record, child->guardian_pid, record->child_pidfd)) {
             fds_own(&child->pidfd, record->child_pidfd);
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
-            struct failure failure;
-            if (child->hub)
-                hub_watch(child, child->pidfd.fd, 1, &failure);
         }
         child->state = CHILD_DYING;
     } else if (record->call == CALL_CLONE && atomic_load(&record->cloning) && record->child_pidfd >= 0) {
@@ -174,6 +166,7 @@ static void collect_lost_start(struct child *child)
         if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_SPAWNER))
             return;
         child->record = NULL;
+        child->child_block = NULL;
         fail(child, ECHILD, FAILED_GUARDIAN);
     } else {
         fail(child, ECHILD, FAILED_GUARDIAN);
@@ -181,6 +174,8 @@ static void collect_lost_start(struct child *child)
     close_stillborn(record);
     child_close_handed_over(child);
     child_end_start(child);
+    if (child->pidfd.fd >= 0)
+        hub_watch_program(child);
     child->error = ECHILD;
     child->failed_step = FAILED_GUARDIAN;
 }
@@ -264,10 +259,8 @@ static void advance_with_record(struct child *child)
     int child_is_inside = child_was_born(record) && atomic_load(&record->inside);
     /* The guardian had left before the phase was read, so the phase was its last. We check again that no new
      * guardian has taken its place meanwhile: see start_again(). */
-    if (left && child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING) {
-        child->record = NULL;
-        record_free(record);
-    }
+    if (left && child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING)
+        record_free(child);
 }
 
 void child_advance(struct child *child)

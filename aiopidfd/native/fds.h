@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #ifndef AT_EMPTY_PATH
@@ -51,9 +52,10 @@ static inline int fds_identify(int fd, struct identity *identity)
         return 0;
     long result = SYS(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO, &stat);
     if (result == 0) {
-        identity->inode = stat.stx_ino;
         identity->major = stat.stx_dev_major;
         identity->minor = stat.stx_dev_minor;
+        atomic_signal_fence(memory_order_release); /* a guardian may be killed between two of these stores */
+        identity->inode = stat.stx_ino;
     }
     return result != -EBADF;
 }

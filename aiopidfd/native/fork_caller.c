@@ -32,7 +32,7 @@ static int prepare(struct child *child, enum clone_call call)
     int error = aiopidfd_fork_check();
     if (error < 0)
         return error;
-    struct record *record = child->record = record_new(&plan);
+    struct record *record = record_new(child, &plan);
     if (!record)
         return -ENOMEM;
     size_t page = (size_t)sysconf(_SC_PAGESIZE), size = FORK_STACK_SIZE + page;

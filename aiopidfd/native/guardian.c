@@ -124,6 +124,18 @@ static long start_child(struct record *record)
     return clone_child(record);
 }
 
+/* We must neither write to a file that the host has put at one of our numbers behind our back, nor hold it
+ * open. And a descriptor that is no longer our lifeline says nothing about our parent. The table is ours by
+ * now. */
+static void drop_stranger(int *fd, const struct identity *identity)
+{
+    if (fds_is(*fd, identity))
+        return;
+    if (*fd >= 0)
+        SYS(__NR_close, *fd);
+    *fd = -1;
+}
+
 /* Leaves the descriptor table that we share with our parent. We keep only what we wait on and what we write
  * to. Otherwise we would keep a pipe's writer or a listening socket of the parent open. Unsharing copies only
  * the part of the table below the first closed range (close_range(2), Linux 5.9). Returns 0 or -errno. */
@@ -143,16 +155,10 @@ static long leave_descriptor_table(struct record *record)
     for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
         if (keep[i] > next)
             SYS(__NR_close_range, next, keep[i] - 1, 0);
-    /* We must not write to a file that the host has put at one of these numbers behind our back. And a
-     * descriptor that is no longer our lifeline says nothing about our parent. */
-    if (!fds_is(record->event_fd, &record->event))
-        record->event_fd = -1;
-    if (!fds_is(record->kill_fd, &record->kill))
-        record->kill_fd = -1;
-    if (!fds_is(record->life_fd, &record->life))
-        record->life_fd = -1;
-    if (!fds_is(record->self_fd, &record->self))
-        record->self_fd = -1;
+    drop_stranger(&record->event_fd, &record->event);
+    drop_stranger(&record->kill_fd, &record->kill);
+    drop_stranger(&record->life_fd, &record->life);
+    drop_stranger(&record->self_fd, &record->self);
     return 0;
 }
 
@@ -311,10 +317,16 @@ static void say_exited(struct record *record)
         tell(record);
 }
 
-/* kcmp(2), Linux 3.5, CONFIG_KCMP. The answer is no where kcmp cannot tell or is not allowed. */
+/* kcmp(2), Linux 3.5, CONFIG_KCMP. 0: the task's memory is ours. More than 0: it is not, or the task is a
+ * main thread that has ended. Less: kcmp cannot tell or is not allowed. */
+static long compare_memory(const struct record *record, int task)
+{
+    return SYS(__NR_kcmp, record->guardian_pid, task, KCMP_VM, 0, 0);
+}
+
 static int shares_memory_with_parent(const struct record *record)
 {
-    return SYS(__NR_kcmp, record->guardian_pid, record->parent_pid, KCMP_VM, 0, 0) == 0;
+    return compare_memory(record, record->parent_pid) == 0;
 }
 
 /* Sleeps until the program has exited, or there is nobody left to tell. The latter is so if the parent died
@@ -382,8 +394,13 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     }
 }
 
+/* Whether the parent is gone while we still share its descriptor table. That table holds the life pipe's
+ * writer, so after an exec of another thread of the parent's the pipe would never tell. Where kcmp is not
+ * allowed we know of a death only. */
 static int we_are_alone(const struct record *record)
 {
+    if (compare_memory(record, record->parent_pid) > 0 && compare_memory(record, record->starter) != 0)
+        return 1;
     struct pollfd lifelines[2];
     lifelines[0].fd = record->life_fd;
     lifelines[1].fd = record->self_fd;

@@ -136,8 +136,23 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
     if (!hub_is_ours(child->hub)) /* the set may be the host's own, which would then report unknown ids */
         return failure->error = -EBADF;
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = child->id << 1 | (is_program != 0)};
-    failure->error = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
-    return failure->error;
+    int result = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_ADD, fd, &event);
+    if (result < 0 && errno == EEXIST) /* the child was this hub's before: what is ready is reported again */
+        result = epoll_ctl(child->hub->epoll.fd, EPOLL_CTL_MOD, fd, &event);
+    return failure->error = result < 0 ? -errno : 0;
+}
+
+/* If the pidfd cannot be watched (there is no memory, or the user watches too much), the guardian tells of
+ * the exit instead, and the loop looks again and again. It is woken to learn that. */
+void hub_watch_program(struct child *child)
+{
+    struct failure failure;
+    if (!child->hub || hub_watch(child, child->pidfd.fd, 1, &failure) == 0)
+        return;
+    if (child->record)
+        atomic_store(&child->record->tell_requested, 1);
+    list_append(&child->hub->asked, &child->asked, child);
+    eventfd_write(child->hub->event.fd, 1);
 }
 
 void hub_add_news(struct child *child)
@@ -182,7 +197,7 @@ void hub_adopt(struct hub *hub, struct child *child)
         if (child->guardian.fd >= 0 && !child->guardian_reaped)
             hub_watch(child, child->guardian.fd, 0, &failure);
         if (child->pidfd.fd >= 0)
-            hub_watch(child, child->pidfd.fd, 1, &failure);
+            hub_watch_program(child);
     }
     spawner_unlock();
 }
@@ -228,12 +243,12 @@ static void look_at_event(uint64_t data)
 }
 
 /* Whether there may be news of the child that no event will report, or not for sure. That is so for a program
- * that is over and whose guardian is late: perhaps stopped, or it knows another hub. It is also so if the
- * guardian was killed while it is not clear whether there is a program. The loop looks again after a
- * while. */
+ * that is over and whose guardian is late: perhaps stopped, or it knows another hub. It is so if the pidfd
+ * could not be watched. And it is so if the guardian was killed while it is not clear whether there is a
+ * program. The loop looks again after a while. */
 static int is_late(const struct child *child)
 {
-    return child->state == CHILD_RUNNING || (child->state == CHILD_STARTING && child->lost_since.tv_sec);
+    return !child_is_final(child->state) && (child->state != CHILD_STARTING || child->lost_since.tv_sec);
 }
 
 static int count_late(const struct hub *hub)

@@ -29,8 +29,7 @@ static void *block_new(size_t size)
 
 static void block_free(void *block, size_t size)
 {
-    if (block)
-        mprotect(block, size, PROT_NONE);
+    mprotect(block, size, PROT_NONE);
 }
 #else
 static void *block_new(size_t size)
@@ -111,19 +110,17 @@ static struct record *new_first_block(const struct plan *plan)
     return record;
 }
 
-struct record *record_new(const struct plan *plan)
+struct record *record_new(struct child *child, const struct plan *plan)
 {
-    struct record *record = new_first_block(plan);
+    struct record *record = child->record = new_first_block(plan);
     if (!record)
         return NULL;
     size_t steps = put_steps(NULL, plan), paths = put_strings(NULL, plan->paths);
     size_t argv = put_strings(NULL, plan->argv), envp = put_strings(NULL, plan->envp);
     record->child_size = STACK_SIZE + steps + paths + argv + envp;
-    char *cursor = record->child_stack = block_new(record->child_size);
-    if (!cursor) {
-        record_free(record);
-        return NULL;
-    }
+    char *cursor = record->child_stack = child->child_block = block_new(record->child_size);
+    if (!cursor)
+        return NULL; /* the first block is freed with the child */
     cursor += STACK_SIZE;
     put_steps(cursor, plan);
     record->n_steps = plan->n_steps;
@@ -145,17 +142,22 @@ struct record *record_new(const struct plan *plan)
     return record;
 }
 
-void record_free_child_block(struct record *record)
+/* Nothing is written to the record: a forked copy may share it with us and our guardian, but it has the
+ * second block for itself. */
+void record_free_child_block(struct child *child)
 {
-    block_free(record->child_stack, record->child_size);
-    record->child_stack = NULL;
+    if (child->child_block)
+        block_free(child->child_block, child->record->child_size);
+    child->child_block = NULL;
 }
 
-void record_free(struct record *record)
+void record_free(struct child *child)
 {
+    struct record *record = child->record;
     if (!record)
         return;
-    record_free_child_block(record);
+    record_free_child_block(child);
+    child->record = NULL;
     atomic_fetch_sub(&n_records, 1);
     if (record->fork_stack)
         munmap(record->fork_stack, record->fork_stack_size);

@@ -79,11 +79,12 @@ struct record {
     int life_fd;        /* the lifelines (life.h), which the guardian keeps */
     int self_fd;
     struct identity life, self;
+    int starter;          /* the thread that starts the guardian */
     int event_fd;         /* the hub's eventfd, which tells a loop; -1 where there is no hub */
     struct identity event;
     uint64_t sigmask;     /* the caller's mask; the child gets it back last */
     char *guardian_stack; /* where the first block begins */
-    char *child_stack;    /* where the second block begins; NULL when it is freed */
+    char *child_stack;    /* where the second block begins */
     unsigned long stack_size;
     unsigned long n_fds;
     const struct owned *fds; /* the descriptors that the child gets copies of, borrowed ones too */

@@ -112,7 +112,7 @@ void child_free(struct child *child)
     child_close_handed_over(child);
     child_close_pidfd(&child->pidfd, child->pid);
     child_close_pidfd(&child->guardian, child->guardian_pid);
-    record_free(child->record);
+    record_free(child);
     list_remove(&child->all);
     list_remove(&child->behind);
     hub_leave(child);
@@ -166,9 +166,7 @@ int child_hold_program(struct child *child)
     }
     fds_move_above_stdio(&anew.fd);
     child->pidfd = anew;
-    struct failure failure;
-    if (child->hub)
-        hub_watch(child, anew.fd, 1, &failure);
+    hub_watch_program(child);
     return 0;
 }
 

@@ -35,6 +35,7 @@ struct child {
     struct owned guardian; /* the guardian's pidfd; until it is reaped */
     int guardian_reaped;
     struct record *record; /* until the guardian has left our memory */
+    char *child_block;     /* the record's second block, until the child has left our memory */
     int error, failed_step;
     int code, status;
     int has_usage;
@@ -96,9 +97,9 @@ void child_sweep(void);                         /* looks after some of the child
 
 /* ---- record.c ---- */
 
-struct record *record_new(const struct plan *plan);
-void record_free(struct record *record);
-void record_free_child_block(struct record *record);
+struct record *record_new(struct child *child, const struct plan *plan); /* the child's record, or NULL */
+void record_free(struct child *child);
+void record_free_child_block(struct child *child);
 
 /* ---- start.c ---- */
 
@@ -120,6 +121,7 @@ void child_collect_start(struct child *child);
 /* ---- hub.c ---- */
 
 int hub_watch(struct child *child, int fd, int is_program, struct failure *failure);
+void hub_watch_program(struct child *child);
 void hub_add_news(struct child *child);
 void hub_leave(struct child *child);
 void hub_after_start(struct child *child);

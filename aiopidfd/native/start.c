@@ -71,6 +71,7 @@ int start_guardian(struct child *child, struct failure *failure)
     const struct life *life = life_get(&failure->error, &failure->call);
     if (!life)
         return failure->error;
+    record->starter = (int)SYS(__NR_gettid);
     record->life_fd = life->read.fd;
     record->self_fd = life->self.fd;
     record->life = life->read.identity;
@@ -131,9 +132,8 @@ static void find_highest(struct child *child, int highest)
 /* Gets everything that can be got before there is a guardian. */
 static int prepare(struct child *child, const struct plan *plan)
 {
-    child->record = record_new(plan);
     child->fds = malloc((plan->n_fds + plan->n_borrowed + 1) * sizeof *child->fds);
-    if (!child->record || !child->fds)
+    if (!record_new(child, plan) || !child->fds)
         return -ENOMEM;
     for (size_t i = 0; i < plan->n_fds; i++)
         fds_own(&child->fds[i], plan->fds[i]);

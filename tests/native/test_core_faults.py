@@ -4,6 +4,7 @@ What is in the name of a test is what the host, or somebody else, does to it.
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -22,8 +23,9 @@ import aiopidfd
 from aiopidfd import _native
 from aiopidfd._spawn.hub import current_hub
 
-from .. import fresh
+from .. import fresh, seccomp
 from ..census import open_fds
+from ..held_exec import held_exec
 from ..support import hang_guard, sh, until
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and ids are root's")
@@ -197,6 +199,40 @@ def test_a_daemon_while_a_program_is_started(tmp_path: Path) -> None:
 
                 asyncio.run(main())
             assert os.waitpid(pid, 0)[1] == 0, number
+        """
+    )
+
+
+@root_only
+@pytest.mark.parametrize("kind", ["pipe", "pidfd", "eventfd"])
+def test_what_lies_at_our_numbers_by_then_is_not_held(kind: str, tmp_path: Path) -> None:
+    """The host puts a pipe's end there while the exec hangs: the guardian would keep it open."""
+    fresh.run(
+        f"""
+        from tests.held_exec import held_exec
+
+        before = open_fds()
+        _native.prepare()
+        hub = _native.hub()
+        number = min(fd for fd, kind in open_fds().items() if fd not in before and {kind!r} in kind)
+        with held_exec(pathlib.Path({str(tmp_path)!r})) as held:
+            program = ((os.fsencode(held.path),), (b"sh", b"-c", b"exec sleep 1000"), None)
+            child = _native.spawn(hub, 0, False, False, 0, False, -1, -1, (), *program, [], [])
+            held.wait_until_held()
+            ours = os.dup(number)
+            read, write = os.pipe()
+            os.dup2(write, number, inheritable=False)
+            held.let_go()
+            while child.block(_native.STARTING, -1) == _native.STARTING:
+                pass
+            assert child.state == _native.RUNNING
+            os.dup2(ours, number, inheritable=False)
+            os.close(write)
+            told = select.select([read], [], [], 20)[0]
+            child.kill()
+            while child.block(_native.RUNNING, -1) == _native.RUNNING:
+                pass
+            assert told, "the guardian has the other end"
         """
     )
 
@@ -631,6 +667,105 @@ def test_guardians_do_not_add_up_when_we_exec_ourselves() -> None:
     assert fresh.run(code) == "done\n"
 
 
+@root_only
+def test_another_thread_execs_while_a_guardian_waits_to_begin(tmp_path: Path) -> None:
+    """It waits for a thread that is no more, in the table of the program before: in vain."""
+    if seccomp.kcmp_is_refused():
+        pytest.skip("where kcmp(2) is not allowed it waits as long as that process lives")
+    code = """
+        hub = _native.hub()
+        arguments = (ctypes.c_char_p * 3)(b"sh", b"-s", None)
+        threading.Thread(target=libc.execv, args=(sys.argv[1].encode(), arguments)).start()
+        listener = seccomp.hold(seccomp.EPOLL_CTL)  # this thread never comes back from there
+        true = ((b"/bin/true",), (b"true",), None)
+        _native.spawn(hub, 0, False, False, 0, False, -1, -1, (), *true, [], [])
+    """
+    with (
+        held_exec(tmp_path) as held,
+        subprocess.Popen([*fresh.command(code), held.path], stdin=subprocess.PIPE) as host,
+    ):
+        try:
+            held.wait_until_held()
+            guardian = None
+            while guardian is None:
+                assert host.poll() is None
+                guardian = next(iter(_guardians(host.pid)), None)
+            held.let_go()
+            deadline = time.monotonic() + 30
+            while _guardians(host.pid):
+                assert time.monotonic() < deadline, [*Path(f"/proc/{guardian}/fd").iterdir()]
+                time.sleep(0.01)
+        finally:
+            host.kill()
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(guardian, 0)  # where we are the first process of a pid namespace
+
+
+def _guardians(pid: int) -> list[int]:
+    """The guardians among the children of a process that have not ended."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            name, _, rest = Path(f"/proc/{child}/stat").read_text().rpartition(") ")
+            if name.endswith("(aiopidfd-guard") and rest[0] != "Z":
+                found.append(int(child))
+    return found
+
+
+# --- Our own fork
+
+
+@root_only
+def test_a_fork_that_frees_a_child_whose_guardian_has_not_begun() -> None:
+    """Its record is in memory that the copy shares with us: with `user=` it has to be."""
+    fresh.run(
+        """
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # else it has begun by then
+        started = 0
+        while started < 3:
+            child = begin(["sh", "-c", "exit 3"], user=os.getuid())
+            guardian = child.guardian_pid
+            os.kill(guardian, signal.SIGSTOP)
+            while read(f"/proc/{guardian}/stat").rpartition(") ")[2][0] != "T":
+                time.sleep(0.001)
+            is_early = not read(f"/proc/{guardian}/task/{guardian}/children")
+            if is_early:
+                pid = os.fork()
+                if pid == 0:
+                    del child
+                    os._exit(0)
+                os.waitpid(pid, 0)
+                started += 1
+            os.kill(guardian, signal.SIGCONT)
+            assert child.wait() == 3
+        """
+    )
+
+
+def test_a_guardian_stays_where_our_first_thread_has_ended() -> None:
+    """kcmp(2) finds no memory to compare there: that does not look as if we had exec'd."""
+    told = fresh.run(
+        """
+        def rest():
+            while read("/proc/self/stat").rpartition(") ")[2][0] != "Z":
+                time.sleep(0.001)
+            for _ in range(20):
+                child = aiopidfd.fork()
+                if child is None:
+                    time.sleep(0.01)
+                    os._exit(7)
+                assert child.wait() == 7
+                assert child.rusage is not None  # so its guardian has told
+            print("done", flush=True)
+            os._exit(0)
+
+        threading.Thread(target=rest).start()
+        libc.pthread_exit(None)
+        """
+    )
+    assert told == "done\n"
+
+
 # --- A /proc that hides
 
 
@@ -754,6 +889,55 @@ def test_an_exit_is_told_although_its_pidfd_cannot_be_watched() -> None:
             await tree
 
         asyncio.run(main())
+        """
+    )
+
+
+WATCHED_BY_TWO = """
+        def run_until_told(hub):
+            late = 1
+            while child.state != _native.EXITED:
+                assert select.select([hub.fd], [], [], 0.05 if late else 20)[0] or late
+                _, late = hub.collect()
+                hub.look_again()
+
+        first, second = _native.hub(), _native.hub()
+        program = ((b"/bin/sh",), (b"sh", b"-c", script), None)
+        child = _native.spawn(first, 0, False, False, 0, False, -1, -1, (), *program, [], [])
+        while child.block(_native.STARTING, -1) == _native.STARTING:
+            pass
+        first.collect()
+"""
+
+
+def test_another_hub_is_told_although_it_cannot_watch() -> None:
+    """Its epoll set has no room for the pidfd, and the guardian stays."""
+    fresh.run(
+        f"""
+        script = b"sleep 1000 & exec sleep 0.1"
+        {WATCHED_BY_TWO}
+        tree = child.stay()
+        seccomp.refuse_with(seccomp.EPOLL_CTL, 2, child.pidfd, errno.ENOSPC)
+        second.adopt(child)
+        run_until_told(second)
+        ((_, pidfd),) = _native.list_tree(child.guardian_pid, tree)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        """
+    )
+
+
+def test_a_hub_is_told_to_which_a_child_comes_back() -> None:
+    """Its epoll set has told of the exit meanwhile, when another hub had the child."""
+    fresh.run(
+        f"""
+        script = b"exec sleep 0.1"
+        {WATCHED_BY_TWO}
+        second.adopt(child)
+        os.kill(child.guardian_pid, signal.SIGSTOP)
+        assert select.select([child.pidfd], [], [], 20)[0]
+        first.collect()  # its set has told by now
+        first.adopt(child)
+        run_until_told(first)
         """
     )
 
