@@ -785,7 +785,6 @@ def test_a_protocol_that_ends_the_loop_when_its_program_exits(
         transport, _ = await loop.subprocess_exec(Protocol, "sleep", "1000", **nothing)
         waiting = [asyncio.ensure_future(transport._wait()) for _ in range(2)]
         await asyncio.sleep(0)
-        transport.kill()
         return transport, waiting
 
     async def end(transport: Any, waiting: Any) -> None:
@@ -797,6 +796,7 @@ def test_a_protocol_that_ends_the_loop_when_its_program_exits(
     loop = factory()
     try:
         transport, waiting = loop.run_until_complete(begin())
+        transport.kill()
         with pytest.raises(SystemExit):
             loop.run_forever()
         loop.run_until_complete(end(transport, waiting))

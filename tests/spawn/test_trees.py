@@ -855,7 +855,6 @@ async def test_a_program_that_sleeps_uninterruptibly(
         await until(lambda: not child_pids(), 0.01)
 
 
-@pytest.mark.heavy
 async def contained_and_stuck(stuck: Any, marked: Marked, code: int) -> Any:
     """A contained program that exits now with this code, and leaves one that cannot die yet."""
     process = await aiopidfd.create_subprocess_exec(
@@ -870,6 +869,7 @@ async def contained_and_stuck(stuck: Any, marked: Marked, code: int) -> Any:
     return process
 
 
+@pytest.mark.heavy
 async def test_a_contained_one_that_sleeps_uninterruptibly(tmp_path: Path, marked: Marked) -> None:
     """The guardian gives up after five seconds, tells how the program ended, and stays for it."""
     with stuck_file(tmp_path) as stuck, hang_guard():
