@@ -65,13 +65,23 @@ static long clone_guardian(struct child *child)
     return pid;
 }
 
+/* A system call in each thread, and not in each start. In a forked copy the number is out of date in one
+ * thread only, the main one, of which the guardian asks by the process's pid as well. */
+static int this_thread(void)
+{
+    static _Thread_local int tid;
+    if (!tid)
+        tid = (int)SYS(__NR_gettid);
+    return tid;
+}
+
 int start_guardian(struct child *child, struct failure *failure)
 {
     struct record *record = child->record;
     const struct life *life = life_get(&failure->error, &failure->call);
     if (!life)
         return failure->error;
-    record->starter = (int)SYS(__NR_gettid);
+    record->starter = this_thread();
     record->life_fd = life->read.fd;
     record->self_fd = life->self.fd;
     record->life = life->read.identity;
