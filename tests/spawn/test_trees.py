@@ -261,7 +261,8 @@ async def test_a_tree_deeper_than_a_thread_s_stack(shapes: Path, marked: Marked)
 
     with hang_guard(120):
         assert await process.stdout.readexactly(1) == b"x"
-        before = threading.stack_size(64 * 1024)
+        # With less, CPython 3.14 never frees what such a thread has dropped.
+        before = threading.stack_size((64 if sys.version_info < (3, 14) else 128) * 1024)
         try:
             with rlimit_nofile(2000):
                 thread = threading.Thread(target=look)
