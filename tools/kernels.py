@@ -62,7 +62,7 @@ OLDEST: Final = "5.10"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # What the tests execute, from the machine itself; busybox boots, and is there for the rest.
-PROGRAMS: Final = ("coreutils", "dash", "util-linux")
+PROGRAMS: Final = ("bash", "coreutils", "dash", "util-linux")
 
 
 class Machine(NamedTuple):
@@ -99,7 +99,7 @@ MACHINES: Final = {machine.name: machine for machine in (HERE, AARCH64)}
 # What is not this machine's.
 SUITE: Final = "trixie"
 PACKAGES: Final = ("python3-dev", "gcc", "libc6-dev", "busybox-static", *PROGRAMS, "procps")
-PACKAGES_OF_TESTS: Final = ("bash", "less", "strace", "systemd", "golang-github-containers-common")
+PACKAGES_OF_TESTS: Final = ("less", "strace", "systemd", "golang-github-containers-common")
 UNREAD: Final = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "*python*.a", "*san.a")
 
 TOOLS: Final = {  # command: package
@@ -423,7 +423,7 @@ def pack(machine: Machine, arguments: list[str]) -> Path:
     (IMAGE / "etc/passwd").write_text(
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     )
-    (IMAGE / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    (IMAGE / "etc/group").write_text("root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n")
     without = shutil.ignore_patterns(*(["aiopidfd"] if here else []))  # it is installed
     copy_tree(SOURCE, IMAGE / "project", without)
     python = fill_from_here() if here else fill_from_debian(machine)

@@ -440,7 +440,9 @@ async def test_threads_that_wait_hear_of_the_exit_although_the_guardian_stays(
             for thread in threads:
                 thread.join()
             assert codes == [3] * 4
-            assert len(marked.alive()) == 1
+            await until(
+                lambda: len(marked.alive()) == 1
+            )  # it may be in its exec, with no environment
             assert await members.kill()
 
 
@@ -1104,7 +1106,7 @@ async def test_a_forked_copy_has_no_tree(marked: Marked) -> None:
                 os._exit(0)
             os._exit(1)
         assert os.waitpid(pid, 0)[1] == 0
-        assert len(marked.alive()) == 2
+        await until(lambda: len(marked.alive()) == 2)
         assert await process.kill_tree()
         await process.wait()
 
