@@ -228,7 +228,7 @@ def current_hub() -> Hub:
     if trio is not None:
         return _hub_of_trio(trio)
     loop = asyncio.get_running_loop()
-    hub = known_hub()
+    hub = hub_of(loop)
     if hub is None or hub.native.fd < 0:
         if hub is not None:  # the host has closed its descriptor
             with contextlib.suppress(OSError, ValueError):

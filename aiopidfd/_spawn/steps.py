@@ -230,6 +230,8 @@ def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int],
     Raises:
         ValueError: one is not a descriptor's number.
     """
+    if pass_fds == () and close_fds is True:  # as a rule
+        return frozenset(), True
     if isinstance(pass_fds, (str, bytes)) or not isinstance(pass_fds, Iterable):
         raise TypeError(f"pass_fds must be numbers, not {type(pass_fds).__name__}")
     numbers = [*pass_fds]
@@ -260,6 +262,8 @@ def _encoded(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes, ...]:
 def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
     if isinstance(command, (str, bytes)):
         return [command]
+    if isinstance(command, (list, tuple)):  # as a rule; to ask for the others takes a while
+        return _not_empty(command)
     if isinstance(command, os.PathLike):
         if shell:
             raise TypeError("path-like args is not allowed when shell is true")
@@ -270,6 +274,10 @@ def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
     ):
         kind = type(command).__name__
         raise TypeError(f"the command must be a string, bytes, a path or a sequence, not {kind}")
+    return _not_empty(command)
+
+
+def _not_empty(command: Iterable[StrOrBytesPath]) -> list[StrOrBytesPath]:
     args = list(command)
     if not args:
         raise ValueError("the command is empty")
