@@ -26,8 +26,8 @@ from .bonds import bond_steps
 from .cgroup_checks import Cgroup
 from .containment import check_containment
 from .ids import id_steps
-from .limits import limit_steps
 from .options import Command, Env, Step, StrOrBytesPath
+from .resource_limits import limit_steps
 
 __all__ = ["Plan", "check_command", "check_fds", "make_plan"]
 
@@ -190,7 +190,7 @@ def _ask(
     die_with_parent: bool | int = False,
     contain: bool = False,
 ) -> _Asked:
-    """Handle the options of Popen and those of limits.py. Raises TypeError and ValueError."""
+    """Handle the options of Popen and those of resource_limits.py. Raises TypeError and ValueError."""
     steps: list[tuple[str, Step]] = []
     add = steps.append
     if cwd is not None:
