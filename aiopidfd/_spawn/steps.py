@@ -190,7 +190,7 @@ def _ask(
     die_with_parent: bool | int = False,
     contain: bool = False,
 ) -> _Asked:
-    """Handle the options of Popen and those of resource_limits.py. Raises TypeError and ValueError."""
+    """Handle the options of Popen, and of resource_limits.py. Raises TypeError and ValueError."""
     steps: list[tuple[str, Step]] = []
     add = steps.append
     if cwd is not None:
