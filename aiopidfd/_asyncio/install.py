@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .._pidfd.durations import check_seconds
 from .loops import SubprocessMethods, close_loop, end_programs
-from .start import running_loop
+from .start_on_loop import running_loop
 
 __all__ = ["install", "uninstall"]
 

@@ -14,7 +14,7 @@ from .attend import DRAIN, attend
 from .end_on_loop import end_all
 from .process import GRACE, Streams, send_input, start_process
 from .sinks import Pump, make_pumps, stream_sink
-from .start import running_loop
+from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
     from .watch import Watch

@@ -30,7 +30,7 @@ from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .attend import DRAIN, attend
 from .end_on_loop import end
 from .sinks import make_pumps
-from .start import running_loop, start_on_loop
+from .start_on_loop import running_loop, start_on_loop
 from .watch import Watch
 
 __all__ = [

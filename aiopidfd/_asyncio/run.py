@@ -32,7 +32,7 @@ from .process import (
     start_process,
 )
 from .sinks import make_pumps, stream_sink
-from .start import running_loop
+from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
     from .watch import Watch

@@ -23,7 +23,7 @@ from .attend import DRAIN, attend
 from .end_on_loop import end
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .sinks import make_pumps, stream_sink
-from .start import running_loop
+from .start_on_loop import running_loop
 
 __all__ = ["start_in", "supervise"]
 

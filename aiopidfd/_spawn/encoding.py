@@ -9,7 +9,7 @@ import warnings
 from typing import Any, Final, NamedTuple
 
 from .._pidfd.arguments import flag
-from .blame import named
+from .argument_errors import named
 
 __all__ = ["BYTES", "Text", "check_bytes", "decode_output", "input_bytes", "read_text"]
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .. import _native
 from .._pidfd.arguments import is_number
-from .blame import named
+from .argument_errors import named
 from .options import Steps
 
 __all__ = ["id_steps"]

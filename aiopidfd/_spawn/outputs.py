@@ -7,7 +7,7 @@ from functools import partial
 from subprocess import PIPE, CompletedProcess
 from typing import Any, NamedTuple, TypeAlias
 
-from .blame import open_first
+from .argument_errors import open_first
 from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .encoding import BYTES, Text, decode_output
 from .open_terminal import PTY

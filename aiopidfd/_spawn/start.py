@@ -1,7 +1,7 @@
 """How a start begins: everything that it needs is opened, then the native spawner runs."""
 
 from .. import _native
-from .blame import blame_env
+from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
 from .fds import pipe_size
 from .hub import Hub

@@ -17,7 +17,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Self
 
 from .._pidfd.arguments import integer, is_number
-from .blame import named, open_first
+from .argument_errors import named, open_first
 from .fds import (
     FIRST,
     above_stdio,

@@ -21,7 +21,7 @@ from warnings import warn
 
 from .. import _native
 from .._pidfd.arguments import MAX_INT, flag, integer, is_number
-from .blame import blame_argument, encode, no_nul
+from .argument_errors import blame_argument, encode, no_nul
 from .bonds import bond_steps
 from .cgroup_checks import Cgroup
 from .containment import check_containment
