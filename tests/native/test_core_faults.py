@@ -703,13 +703,19 @@ def test_another_thread_execs_while_a_guardian_waits_to_begin(tmp_path: Path) ->
 
 def _guardians(pid: int) -> list[int]:
     """The guardians among the children of a process that have not ended."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            name, _, rest = Path(f"/proc/{child}/stat").read_text().rpartition(") ")
-            if name.endswith("(aiopidfd-guard") and rest[0] != "Z":
-                found.append(int(child))
-    return found
+    while True:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one ends: look again
+            return [
+                int(child)
+                for task in Path(f"/proc/{pid}/task").iterdir()
+                for child in (task / "children").read_text().split()
+                if _guards(child)
+            ]
+
+
+def _guards(pid: str) -> bool:
+    name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+    return name.endswith("(aiopidfd-guard") and rest[0] != "Z"
 
 
 # --- Our own fork
