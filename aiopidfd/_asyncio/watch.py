@@ -163,13 +163,16 @@ class Watch:
             self._wait_for_reaper()
 
     def _tell_exit(self) -> None:
-        """Call the callbacks. If one raises, it is called once more, and so are the others then."""
+        """Call the callbacks. If one raises, it is called once more, later, as are the others."""
+        callback = None
         try:
             while self._exit:
                 callback = self._exit[0]
+                del self._exit[0]
                 callback()
-                self.forget_exit(callback)
         except BaseException:
+            if callback is not None:
+                self._loop.call_soon(callback)  # it may have been interrupted
             self._loop.call_soon(self._tell_exit)
             raise
         if (hub := self._hub()) is not None:
