@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,14 +66,22 @@ static long clone_guardian(struct child *child)
     return pid;
 }
 
-/* A system call in each thread, and not in each start. In a forked copy the number is out of date in one
- * thread only, the main one, of which the guardian asks by the process's pid as well. */
+/* A system call in each thread, and not in each start. The C library keeps the number without malloc(3), which
+ * it needs for a _Thread_local of a module. In a forked copy the number is out of date in one thread only, the
+ * main one, of which the guardian asks by the process's pid as well. */
 static int this_thread(void)
 {
-    static _Thread_local int tid;
-    if (!tid)
-        tid = (int)SYS(__NR_gettid);
-    return tid;
+    static pthread_key_t key;
+    static int has_key;
+    if (!has_key)
+        has_key = pthread_key_create(&key, NULL) == 0;
+    intptr_t tid = has_key ? (intptr_t)pthread_getspecific(key) : 0;
+    if (!tid) {
+        tid = SYS(__NR_gettid);
+        if (has_key)
+            pthread_setspecific(key, (void *)tid);
+    }
+    return (int)tid;
 }
 
 int start_guardian(struct child *child, struct failure *failure)
