@@ -1,6 +1,6 @@
 """An event loop that already exists is made to start invisible programs.
 
-aiopidfd.install()  # in a coroutine, for the loop that runs it
+In a coroutine `aiopidfd.install()` does so for the loop that runs it.
 """
 
 import asyncio
