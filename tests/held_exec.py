@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -55,10 +56,11 @@ def held_exec(directory: Path) -> Iterator[HeldExec]:
     group = libc.fanotify_init(_FAN_CLASS_CONTENT | _FAN_CLOEXEC, os.O_RDONLY | os.O_CLOEXEC)
     if group < 0:
         pytest.skip(f"fanotify permission events need root: {os.strerror(ctypes.get_errno())}")
-    path = directory / "held-sh"
-    shutil.copy("/bin/sh", path)
+    # A folder of its own: one that was held before may be dying still, and can't be written to.
+    path = Path(tempfile.mkdtemp(dir=directory), "held-sh")
     held = HeldExec(path, group)
     try:
+        shutil.copy("/bin/sh", path)
         mark = libc.fanotify_mark(group, _FAN_MARK_ADD, _FAN_OPEN_EXEC_PERM, -100, bytes(path))
         assert mark == 0, os.strerror(ctypes.get_errno())
         yield held
