@@ -429,8 +429,10 @@ async def _create(
     options: dict[str, Any],
 ) -> Process | TextProcess:
     running_loop(f"{function.__name__}()")
-    take_fixed(options, shell=shell, bufsize=0)
-    check_seconds(grace=grace or 0)
+    if options:
+        take_fixed(options, shell=shell, bufsize=0)
+    if grace:
+        check_seconds(grace=grace)
     encoding, errors = read_text(*text, options.pop("universal_newlines", None))
     request = make_request(function, command, shell, stdio, options)
     watch, streams = await start_process(request, limit=limit, grace=grace or 0)

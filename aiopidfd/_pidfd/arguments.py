@@ -22,7 +22,7 @@ def not_a_number(name: str, value: object, hint: str = "") -> TypeError:
 
 def integer(name: str, value: Any) -> int:
     """An option that is an int of C. Raises TypeError, OverflowError."""
-    if not is_number(value):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     if not -MAX_INT - 1 <= value <= MAX_INT:
         raise OverflowError(f"{name} does not fit into a C int: {value}")

@@ -20,7 +20,6 @@ _PLAN = Plan(
     env=None,
     cwd=None,
     steps=(),
-    blame=(),
     private_memory=False,
     private_table=False,
     highest=0,

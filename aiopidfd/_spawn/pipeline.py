@@ -12,6 +12,7 @@ from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .call import BOTH_INPUTS, read_input
 from .capture import IdleTimeoutError, OnLimit, check_limit, errors_in
+from .command import check_command
 from .encoding import Text
 from .fds import pipe_above_stdio, pipe_size, set_pipe_size
 from .open_terminal import PTY
@@ -19,7 +20,6 @@ from .options import Command, Request, Stdio, is_shell_command, make_request
 from .outputs import Output, Outputs, StreamSink, read_choices
 from .sinks import Decoder, Sink
 from .stdio import descriptor_of
-from .steps import check_command
 
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
 

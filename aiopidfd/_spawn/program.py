@@ -199,6 +199,8 @@ class Program:
         Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
         """
         check_seconds(timeout=timeout)
+        if (state := self.advance()) in FINAL:
+            return state  # as a rule, if its pipes were read to their ends before
         deadline = Deadline(timeout)
         patience = Patience()
         while (state := self.advance()) not in FINAL:
@@ -219,8 +221,10 @@ class Program:
         Raises:
             OSError: the start failed; the program is reaped and all is closed.
         """
-        while (state := self.advance()) in (_native.STARTING, _native.DYING):
+        state: int = _native.STARTING
+        while state in (_native.STARTING, _native.DYING):
             self.native.block(state, -1)
+            state = self.advance()
         if state in (_native.FAILED, _native.FOREIGN):
             self.close()
             raise self.failure()

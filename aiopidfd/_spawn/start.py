@@ -3,13 +3,14 @@
 from .. import _native
 from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
+from .fd_steps import check_fds
 from .fds import pipe_size
 from .hub import Hub
 from .kernel import clone_call, with_a_clone
 from .options import Request
 from .program import Program
 from .stdio import Descriptors
-from .steps import check_fds, make_plan
+from .steps import make_plan
 from .tree import kill_now
 
 __all__ = ["start", "start_blocking"]
@@ -65,7 +66,7 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
                 plan.contain,
                 -1 if cgroup is None else cgroup.fd,
                 descriptors.kill,
-                plan.steps,
+                tuple([step for _, step in plan.steps]),
                 plan.paths,
                 plan.argv,
                 plan.env,

@@ -90,7 +90,7 @@ class Descriptors:
         self.borrowed: list[int] = []
         self.cgroup: int | None = None
         self.kill: int = -1
-        self.taken: frozenset[int] = frozenset()
+        self.taken: tuple[int, ...] = ()
 
     def take(self, fds: Collection[int]) -> dict[int, int]:
         """Take over descriptors that are for the child alone; they are closed even after an error.
@@ -103,7 +103,7 @@ class Descriptors:
         """
         self.child_ends += fds
         numbers = {fd: fd if fd >= FIRST else self._duplicate(fd, "stdin") for fd in fds}
-        self.taken = frozenset(numbers.values())
+        self.taken = tuple(numbers.values())
         return numbers
 
     def open(
@@ -124,6 +124,8 @@ class Descriptors:
             TypeError: something that is neither a choice nor a file.
         """
         choices = {target: choice for target, choice in enumerate(stdio) if choice is not None}
+        if not choices and not pass_fds and cgroup is None and window_size is None:
+            return  # the program inherits ours
         if STDOUT in stdio[:2]:
             raise ValueError("STDOUT can only be used for stderr")
         self.on_terminal = tuple([target for target, choice in choices.items() if choice == PTY])
@@ -135,12 +137,14 @@ class Descriptors:
         # First come the descriptors that must be open already: a number that is not open must not
         # be given to one of our pipes before it is looked at.
         for target, choice in choices.items():
-            if choice not in (PIPE, DEVNULL, STDOUT, PTY):
+            if choice in self.taken:
+                sources[target] = choice
+            elif choice not in (PIPE, DEVNULL, STDOUT, PTY):
                 name = _NAMES[target]
                 fd = descriptor_of(name, choice)
                 # The numbers in the child are filled in ascending order.
                 stays = fd >= target or fd not in choices or sources.get(fd) == fd
-                sources[target] = fd if fd in self.taken else self._source(fd, name, stays)
+                sources[target] = self._source(fd, name, stays)
         for fd in pass_fds:
             if fd not in choices:
                 sources[fd] = self._source(fd, "pass_fds")

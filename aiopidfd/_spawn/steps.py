@@ -5,38 +5,33 @@ option is a step or two in it, and if a step fails, its index tells the option. 
 steps, and the messages of errors that subprocess has too, are those of subprocess.
 """
 
-import contextlib
-import functools
 import os
-import resource
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from fcntl import F_SETFD
 from signal import SIGPIPE, SIGXFSZ
 from termios import TIOCSCTTY
 from typing import Any, NamedTuple
-from warnings import warn
 
 from .. import _native
-from .._pidfd.arguments import MAX_INT, flag, integer, is_number
-from .argument_errors import blame_argument, encode, no_nul
+from .._pidfd.arguments import flag, integer
+from .argument_errors import encode
 from .bonds import bond_steps
 from .cgroup_checks import Cgroup
-from .containment import check_containment
+from .command import encode_arguments, list_arguments, search
+from .containment_checks import check_containment
+from .fd_steps import close_steps, dup_step, is_beyond_limit
 from .ids import id_steps
-from .options import Command, Env, Step, StrOrBytesPath
+from .options import Command, Env, Step, Steps, StrOrBytesPath
 from .resource_limits import limit_steps
 
-__all__ = ["Plan", "check_command", "check_fds", "make_plan"]
+__all__ = ["Plan", "make_plan"]
 
 _SHELL = "/bin/sh"
-_MAX_FD = 2**32 - 1
 _MAX_MASK = 0o777  # umask(2) ignores the rest
 _DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel has a larger one
 _SIGSET_BYTES = 8
-_RESTORE_SIGNALS: list[tuple[str, Step]] = [
+_RESTORE_SIGNALS: Steps = [
     (
         "restore_signals",
         (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES),
@@ -55,7 +50,7 @@ _CALLS = {
 
 @dataclass(slots=True)
 class Plan:
-    """What the native spawner takes, and which option to blame for each step."""
+    """What the native spawner takes, and what an error of it means."""
 
     executable: StrOrBytesPath  # as the caller wrote it, for errors
     args: Sequence[StrOrBytesPath]
@@ -63,8 +58,7 @@ class Plan:
     argv: tuple[bytes, ...]
     env: Env | None
     cwd: StrOrBytesPath | None
-    steps: tuple[Step, ...]
-    blame: tuple[str, ...]  # for each step, the option that asked for it
+    steps: Sequence[tuple[str, Step]]  # each with the option that asked for it
     private_memory: bool
     private_table: bool
     highest: int  # the highest number of ours that a step uses and no step has put there
@@ -92,7 +86,7 @@ class Plan:
         if step < 0:
             name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
             return OSError(errno, f"{reason} (for {name})")
-        option = self.blame[step]
+        option, _ = self.steps[step]
         if option == "cwd":
             return OSError(errno, reason, self.cwd)
         return OSError(errno, f"{reason} (for the option {option})")
@@ -127,18 +121,18 @@ def make_plan(
     Raises:
         TypeError, ValueError: bad arguments, with subprocess's own messages.
     """
-    args = _arguments(command, shell)
+    args = list_arguments(command, shell)
     if shell:
         args = [_SHELL if executable is None else executable, "-c", *args]
     cwd = options.get("cwd")
     sys.audit("subprocess.Popen", args[0] if executable is None else executable, args, cwd, env)
     file = None if executable is None else encode(executable, "the option executable")
-    argv = _encoded(args, shell)
-    paths = _paths(argv[0] if file is None else file, env)
+    argv = encode_arguments(args, shell)
+    paths = search(argv[0] if file is None else file, env)
 
-    steps = [_dup_step(source, target) for source, target in dups]
+    steps = [dup_step(source, target) for source, target in dups]
     if close_fds:  # first of all: until then the child's table has the lower numbers of ours
-        steps += _close_steps(pass_fds) if pass_fds else _CLOSE_ALL
+        steps += close_steps(pass_fds)
     asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
     steps += asked.steps
     return Plan(
@@ -148,11 +142,10 @@ def make_plan(
         argv=argv,
         env=env,
         cwd=cwd,
-        steps=tuple([step for _, step in steps]),
-        blame=tuple([option for option, _ in steps]),
+        steps=steps,
         private_memory=asked.private_memory,
         private_table=not close_fds,
-        highest=max([target for _, target in dups if _is_beyond_limit(target)], default=0),
+        highest=max(filter(is_beyond_limit, pass_fds), default=0) if pass_fds else 0,
         contain=asked.contain,
         cgroup=cgroup,
     )
@@ -161,7 +154,7 @@ def make_plan(
 class _Asked(NamedTuple):
     """The results of the options that are steps, in the order of the steps."""
 
-    steps: list[tuple[str, Step]]
+    steps: Steps
     private_memory: bool
     contain: bool
 
@@ -191,7 +184,7 @@ def _ask(
     contain: bool = False,
 ) -> _Asked:
     """Handle the options of Popen, and of resource_limits.py. Raises TypeError and ValueError."""
-    steps: list[tuple[str, Step]] = []
+    steps: Steps = []
     add = steps.append
     if cwd is not None:
         add(("cwd", (_native.SYS_chdir, encode(cwd, "the option cwd"))))
@@ -222,123 +215,3 @@ def _ask(
     # oom_score_adj holds for all that share the memory, if the guardian is killed just then
     # (fs/proc/base.c, __set_oom_adj()).
     return _Asked(steps, bool(ids) or oom_score_adj is not None, bool(contain))
-
-
-def check_fds(pass_fds: Iterable[int], close_fds: bool) -> tuple[frozenset[int], bool]:
-    """The set of descriptors to pass, and whether the others are closed.
-
-    Raises:
-        ValueError: one is not a descriptor's number.
-    """
-    if pass_fds == () and close_fds is True:  # as a rule
-        return frozenset(), True
-    if isinstance(pass_fds, (str, bytes)) or not isinstance(pass_fds, Iterable):
-        raise TypeError(f"pass_fds must be numbers, not {type(pass_fds).__name__}")
-    numbers = [*pass_fds]
-    for fd in numbers:
-        if not is_number(fd):
-            raise TypeError(f"pass_fds must be an integer, not {type(fd).__name__}")
-        if not 0 <= fd <= MAX_INT:
-            raise ValueError(f"bad value(s) in pass_fds: {fd} is no descriptor")
-    fds = frozenset(numbers)
-    if not flag("close_fds", close_fds) and fds:
-        warn("pass_fds overriding close_fds.", RuntimeWarning, stacklevel=2)
-        close_fds = True
-    return fds, bool(close_fds)
-
-
-def check_command(command: Command, shell: bool) -> None:
-    """Refuse a command that `make_plan` would refuse. Raises TypeError and ValueError."""
-    _encoded(_arguments(command, shell), False)
-
-
-def _encoded(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes, ...]:
-    try:
-        return tuple([no_nul(os.fsencode(arg)) for arg in args])
-    except (TypeError, ValueError) as exc:
-        raise blame_argument(exc, args, -2 if shell else 0) from None
-
-
-def _arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
-    if isinstance(command, (str, bytes)):
-        return [command]
-    if isinstance(command, (list, tuple)):  # as a rule; to ask for the others takes a while
-        return _not_empty(command)
-    if isinstance(command, os.PathLike):
-        if shell:
-            raise TypeError("path-like args is not allowed when shell is true")
-        return [command]
-    # Popen takes any iterable; of these the order or the meaning would be lost.
-    if isinstance(command, (bytearray, memoryview, AbstractSet, Mapping)) or not isinstance(
-        command, Iterable
-    ):
-        kind = type(command).__name__
-        raise TypeError(f"the command must be a string, bytes, a path or a sequence, not {kind}")
-    return _not_empty(command)
-
-
-def _not_empty(command: Iterable[StrOrBytesPath]) -> list[StrOrBytesPath]:
-    args = list(command)
-    if not args:
-        raise ValueError("the command is empty")
-    return args
-
-
-def _paths(name: bytes, env: Env | None) -> tuple[bytes, ...]:
-    return (name,) if b"/" in name else _candidates(name, _path(env))
-
-
-def _path(env: Env | None) -> bytes | None:
-    """The search path that os.get_exec_path() would find; that function takes ten times as long."""
-    if env is None:
-        return os.environb.get(b"PATH")
-    values: list[StrOrBytesPath] = []
-    names: tuple[Any, Any] = ("PATH", b"PATH")
-    for name in names:
-        with contextlib.suppress(KeyError, TypeError):  # TypeError: its keys are of the other type
-            values.append(env[name])
-    if len(values) > 1:
-        raise ValueError("env cannot contain 'PATH' and b'PATH' keys")
-    return encode(values[0], "the option env, the value of 'PATH'") if values else None
-
-
-@functools.lru_cache(maxsize=32)
-def _candidates(name: bytes, path: bytes | None) -> tuple[bytes, ...]:
-    """The files that a program's name may mean, in the order of the search."""
-    return tuple([prefix + name for prefix in _path_prefixes(path)])
-
-
-@functools.lru_cache(maxsize=8)
-def _path_prefixes(path: bytes | None) -> tuple[bytes, ...]:
-    """What the name of a program is appended to in the search."""
-    entries = os.fsencode(os.defpath if path is None else path).split(b":")
-    return tuple(no_nul(os.path.join(entry, b"")) for entry in entries)
-
-
-def _is_beyond_limit(target: int) -> bool:
-    """Whether it was opened before the limit was lowered: dup3 refuses such a number."""
-    return target > 2 and target >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] != -1
-
-
-def _dup_step(source: int, target: int) -> tuple[str, Step]:
-    option = "pass_fds" if target > 2 else ("stdin", "stdout", "stderr")[target]
-    if source == target or _is_beyond_limit(target):  # then it is already in its place
-        return option, (_native.SYS_fcntl, target, F_SETFD, 0)
-    return option, (_native.SYS_dup3, source, target, 0)
-
-
-_CLOSE_ALL: list[tuple[str, Step]] = [("close_fds", (_native.SYS_close_range, 3, _MAX_FD, 0))]
-
-
-def _close_steps(keep: Iterable[int]) -> list[tuple[str, Step]]:
-    """Close all but the standard three and `keep`: one close_range for each gap."""
-    steps: list[tuple[str, Step]] = []
-    first = 3
-    for fd in sorted(keep):
-        if fd < first:
-            continue
-        if fd > first:
-            steps.append(("close_fds", (_native.SYS_close_range, first, fd - 1, 0)))
-        first = fd + 1
-    steps.append(("close_fds", (_native.SYS_close_range, first, _MAX_FD, 0)))
-    return steps

@@ -17,7 +17,7 @@ from .. import _native
 from .._pidfd.any_loop import now, readable_within
 from .._pidfd.durations import Deadline, nanoseconds
 from .._pidfd.wait import has_exited
-from .containment import explained
+from .containment_checks import explained
 from .program import Program
 
 __all__ = ["KILL_DEADLINE", "Tree", "denied_error", "is_held", "kill_now"]

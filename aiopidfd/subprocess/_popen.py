@@ -229,7 +229,7 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
         if PTY in (stdin, stdout, stderr):
             raise ValueError("Popen makes no terminals: use create_subprocess_exec()")
         for name, choice in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
-            if choice is not None:
+            if choice not in (None, subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT):
                 descriptor_of(name, choice)  # it refuses what has none, and says more
         return super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc]
 
@@ -349,6 +349,8 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
             ChildProcessError: this process is a forked copy of the one that started the program.
             TypeError, ValueError: not a number of seconds.
         """
+        if timeout is None and self.returncode is not None:  # communicate() and `with` ask, too
+            return self.returncode
         check_seconds(timeout=timeout)
         return super().wait(timeout)
 
