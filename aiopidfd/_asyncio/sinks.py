@@ -1,12 +1,10 @@
 """A program's output is carried to its sinks, on an asyncio loop."""
 
 import asyncio
-import contextlib
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from .._spawn.outputs import Outputs
-from .._spawn.sinks import Decoder, Silence, Sink
+from .._spawn.sinks import Decoder, Feed, Silence, Sink
 from .._streams.streams import OutputReader
 from .._streams.text import TextWriter
 
@@ -55,35 +53,17 @@ def stream_sink(choice: object, decode: Decoder) -> Sink | None:
 class Pump:
     """Carries one output of a program to its sink, until it ends or `stop_reading` is called."""
 
-    def __init__(
-        self,
-        output: OutputReader,
-        sink: Sink,
-        silence: Silence | None = None,
-        turn: AbstractAsyncContextManager[object] | None = None,
-    ) -> None:
-        """Carry an output to `sink`.
-
-        Args:
-            output: nobody else may read it meanwhile.
-            sink: gets the output.
-            silence: is told of each chunk.
-            turn: a lock that is held for each chunk, for sinks that several outputs share.
-        """
+    def __init__(self, output: OutputReader, feed: Feed) -> None:
+        """Carry `output`, which nobody else may read meanwhile, to what `feed` feeds."""
         self._output = output
-        self._sink = sink
-        self._broken = contextlib.nullcontext if silence is None else silence.broken
-        self._turn = contextlib.nullcontext() if turn is None else turn
+        self._feed = feed
         self.discarding = False
 
     async def run(self) -> None:
         """Carry the output. Raises what the sink raises. Cancelled, at most the sink loses data."""
         while data := await self._output.reader.read(_CHUNK):
-            async with self._turn:
-                with self._broken():
-                    await self._sink.feed(data)
-        async with self._turn:
-            await self._sink.end()
+            await self._feed.chunk(data)
+        await self._feed.end()
 
     async def discard(self) -> None:
         """Read on after the sink has failed: a full pipe would block a program that must end."""
@@ -106,9 +86,9 @@ def make_pumps(
     silence: Silence | None = None,
 ) -> list[Pump]:
     """The pumps that carry a program's outputs to their sinks; none for one without a sink."""
-    turn = asyncio.Lock() if outputs.shared else None
+    feeds = outputs.feeds(asyncio.Lock, silence)
     return [
-        Pump(reader, sink, silence, turn)
-        for reader, sink in zip((stdout, stderr), outputs.sinks, strict=True)
-        if reader is not None and sink is not None
+        Pump(reader, feed)
+        for reader, feed in zip((stdout, stderr), feeds, strict=True)
+        if reader is not None and feed is not None
     ]

@@ -1,8 +1,10 @@
 """A program's two outputs: what the caller has chosen for them, and what is kept of them."""
 
+import contextlib
 import inspect
 import io
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from subprocess import PIPE, CompletedProcess
 from typing import Any, NamedTuple, TypeAlias
@@ -12,7 +14,7 @@ from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputL
 from .encoding import BYTES, Text, decode_output
 from .open_terminal import PTY
 from .options import Stdio
-from .sinks import Decoder, FileSink, Kept, Lines, Sink, Tee, make_decoder
+from .sinks import Decoder, Feed, FileSink, Kept, Lines, Silence, Sink, Tee, make_decoder
 
 __all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 
@@ -82,6 +84,13 @@ class Outputs:
         """Refuse an idle timeout if no output comes to us. Raises ValueError."""
         if seconds is not None and not any(self.sinks):
             raise ValueError("idle_timeout needs an output that comes to us: PIPE, PTY or a sink")
+
+    def feeds(
+        self, lock: Callable[[], AbstractAsyncContextManager[object]], silence: Silence | None
+    ) -> list[Feed | None]:
+        """What passes each output on; None for one without a sink. `lock` makes the loop's lock."""
+        turn = lock() if self.shared else contextlib.nullcontext()
+        return [None if sink is None else Feed(sink, turn, silence) for sink in self.sinks]
 
     def values(self, encoding: str | None = None) -> tuple[bytes | None, bytes | None]:
         """What was captured. With an encoding, without the pieces of characters that were cut."""

@@ -6,6 +6,7 @@ import inspect
 import io
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 from .capture import Capture, IdleTimeoutError, OutputLimitError
@@ -13,6 +14,7 @@ from .text_decoder import TextDecoder
 
 __all__ = [
     "Decoder",
+    "Feed",
     "FileSink",
     "Kept",
     "LineFunction",
@@ -242,6 +244,35 @@ class Silence:
     def error(self) -> IdleTimeoutError:
         """The error to raise when the silence is too long."""
         return IdleTimeoutError(self._command, self._allowed)
+
+
+class Feed:
+    """Passes one output of a program on to its sink."""
+
+    def __init__(
+        self, sink: Sink, turn: AbstractAsyncContextManager[object], silence: Silence | None
+    ) -> None:
+        """Pass on to `sink`.
+
+        Args:
+            sink: gets the output.
+            turn: is held for each chunk: a lock, for a sink that several outputs share.
+            silence: is told of each chunk.
+        """
+        self._sink = sink
+        self._turn = turn
+        self._broken = contextlib.nullcontext if silence is None else silence.broken
+
+    async def chunk(self, data: bytes) -> None:
+        """Pass on a chunk. Raises what the sink raises."""
+        async with self._turn:
+            with self._broken():
+                await self._sink.feed(data)
+
+    async def end(self) -> None:
+        """Pass on the end of the output. Raises what the sink raises."""
+        async with self._turn:
+            await self._sink.end()
 
 
 def listen(command: Any, seconds: float | None, clock: Callable[[], float]) -> Silence | None:

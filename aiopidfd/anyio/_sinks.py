@@ -1,15 +1,13 @@
 """A program's output is carried to its sinks, on any backend of anyio."""
 
-import contextlib
 import math
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.abc
 
 from .._spawn.outputs import Outputs
-from .._spawn.sinks import Decoder, Silence, Sink
+from .._spawn.sinks import Decoder, Feed, Silence, Sink
 from ._streams import OutputPipe
 
 __all__ = ["OutputStream", "Pump", "make_pumps", "stream_sink"]
@@ -51,25 +49,10 @@ def stream_sink(choice: object, decode: Decoder) -> Sink | None:
 class Pump:
     """Carries one output of a program to its sink, until it ends or a deadline has come."""
 
-    def __init__(
-        self,
-        pipe: OutputPipe,
-        sink: Sink,
-        silence: Silence | None = None,
-        turn: AbstractAsyncContextManager[object] | None = None,
-    ) -> None:
-        """Carry what comes out of `pipe` to `sink`.
-
-        Args:
-            pipe: nobody else may read it meanwhile.
-            sink: gets the output.
-            silence: is told of each chunk.
-            turn: a lock that is held for each chunk, for sinks that several outputs share.
-        """
+    def __init__(self, pipe: OutputPipe, feed: Feed) -> None:
+        """Carry what comes out of `pipe`, which nobody else may read, to what `feed` feeds."""
         self._pipe = pipe
-        self._sink = sink
-        self._broken = contextlib.nullcontext if silence is None else silence.broken
-        self._turn = contextlib.nullcontext() if turn is None else turn
+        self._feed = feed
         self._deadline = math.inf
         self._discarding = False
         self._reading: anyio.CancelScope | None = None
@@ -91,13 +74,12 @@ class Pump:
         """Carry the output. Raises what the sink raises."""
         try:
             while data := await self._receive():
-                await self._pass_on(data)
+                await self._feed.chunk(data)
             held = self._pipe.take_held()
             self._pipe.close()  # a grandchild may hold the other end
             if held:
-                await self._pass_on(held)
-            async with self._turn:
-                await self._sink.end()
+                await self._feed.chunk(held)
+            await self._feed.end()
         finally:
             self.ended.set()
 
@@ -116,11 +98,6 @@ class Pump:
                 pass
         return b""
 
-    async def _pass_on(self, data: bytes) -> None:
-        async with self._turn:
-            with self._broken():
-                await self._sink.feed(data)
-
 
 def make_pumps(
     stdout: OutputPipe | None,
@@ -129,9 +106,9 @@ def make_pumps(
     silence: Silence | None = None,
 ) -> list[Pump]:
     """The pumps that carry a program's outputs to their sinks; none for one without a sink."""
-    turn = anyio.Lock() if outputs.shared else None
+    feeds = outputs.feeds(anyio.Lock, silence)
     return [
-        Pump(pipe, sink, silence, turn)
-        for pipe, sink in zip((stdout, stderr), outputs.sinks, strict=True)
-        if pipe is not None and sink is not None
+        Pump(pipe, feed)
+        for pipe, feed in zip((stdout, stderr), feeds, strict=True)
+        if pipe is not None and feed is not None
     ]
