@@ -7,7 +7,7 @@ from .child import Child
 from .hub import Hub
 from .kernel import with_a_clone
 from .program import Program
-from .steps import Plan
+from .steps_before_exec import Plan
 
 __all__ = ["fork", "fork_on"]
 

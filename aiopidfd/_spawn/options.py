@@ -31,7 +31,7 @@ StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Command: TypeAlias = StrOrBytesPath | Sequence[StrOrBytesPath]
 Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
 
-# What becomes of an option: system calls that the child makes before its exec (steps.py).
+# What an option becomes: system calls of the child, before its exec (steps_before_exec.py).
 Step: TypeAlias = tuple[int | bytes, ...]  # the call's number, and its arguments
 Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
 

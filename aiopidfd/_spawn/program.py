@@ -22,7 +22,7 @@ from .hub import Hub
 from .log import log_exit, log_start, logger
 from .options import StrOrBytesPath
 from .registry import RUNNING
-from .steps import Plan
+from .steps_before_exec import Plan
 
 __all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
 

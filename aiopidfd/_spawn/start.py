@@ -10,7 +10,7 @@ from .kernel import clone_call, with_a_clone
 from .options import Request
 from .program import Program
 from .stdio import Descriptors
-from .steps import make_plan
+from .steps_before_exec import make_plan
 from .tree import kill_now
 
 __all__ = ["start", "start_blocking"]

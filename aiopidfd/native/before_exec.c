@@ -1,4 +1,5 @@
-/* The child, from its birth to exec. The contract of guardian.c holds here. */
+/* The child, from its birth to exec. What the options ask for is a list that _spawn/steps_before_exec.py has laid
+ * out. The contract of guardian.c holds here. */
 #include "after_clone.h"
 #include "fds.h"
 
