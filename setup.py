@@ -34,7 +34,7 @@ HEADERS = [
     NATIVE + name
     for name in (
         "after_clone.h",
-        "children.h",
+        "kill_children.h",
         "clone.h",
         "fds.h",
         "fork.h",
@@ -58,7 +58,7 @@ AFTER_CLONE = [
     for name in (
         "guardian.c",
         "before_exec.c",
-        "children.c",
+        "kill_children.c",
         "jail.c",
         "clone.c",
         "fork_guardian.c",

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Final
 
+from .._spawn.call import DRAIN
 from .._spawn.capture import add_failure, raise_all
 from .._spawn.hub import attending
 from .._spawn.registry import Remaining
@@ -15,9 +15,7 @@ from .end_on_loop import end_all
 from .sinks import Pump
 from .watch import Watch
 
-__all__ = ["DRAIN", "attend"]
-
-DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
+__all__ = ["attend"]
 
 
 class _Attendance:

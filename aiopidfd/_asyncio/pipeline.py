@@ -4,13 +4,14 @@ import asyncio
 import subprocess
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from .._spawn.call import DRAIN
 from .._spawn.capture import OnLimit
 from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, Stdio
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import DRAIN, attend
+from .attend import attend
 from .end_on_loop import end_all
 from .process import GRACE, Streams, send_input, start_process
 from .sinks import Pump, make_pumps, stream_sink

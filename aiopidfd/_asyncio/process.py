@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
+from .._spawn.call import DRAIN
 from .._spawn.capture import OnLimit, check_limit
 from .._spawn.encoding import check_bytes, input_bytes, read_text
 from .._spawn.handle import AsyncHandle
@@ -27,7 +28,7 @@ from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
-from .attend import DRAIN, attend
+from .attend import attend
 from .end_on_loop import end
 from .sinks import make_pumps
 from .start_on_loop import running_loop, start_on_loop

@@ -5,7 +5,7 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .._spawn.call import read_call
+from .._spawn.call import DRAIN, read_call
 from .._spawn.capture import BoundedProcess, OnLimit
 from .._spawn.encoding import decode_output, read_text
 from .._spawn.options import (
@@ -20,7 +20,7 @@ from .._spawn.options import (
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import DRAIN, attend
+from .attend import attend
 from .end_on_loop import end
 from .process import (
     GRACE,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from subprocess import CalledProcessError
 from typing import Final, Unpack
 
-from .._spawn.call import read_call
+from .._spawn.call import DRAIN, read_call
 from .._spawn.encoding import read_text
 from .._spawn.options import (
     Command,
@@ -19,7 +19,7 @@ from .._spawn.options import (
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import DRAIN, attend
+from .attend import attend
 from .end_on_loop import end
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .sinks import make_pumps, stream_sink

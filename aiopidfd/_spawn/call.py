@@ -11,7 +11,9 @@ from .open_terminal import PTY
 from .options import Stdio
 from .outputs import OnOutput, Outputs, StreamSink, read_choices
 
-__all__ = ["BOTH_INPUTS", "Call", "read_call", "read_input"]
+__all__ = ["BOTH_INPUTS", "DRAIN", "Call", "read_call", "read_input"]
+
+DRAIN: Final = 1.0  # seconds: enough for a `tee` that ends after the program does
 
 BOTH_INPUTS: Final = "stdin and input arguments may not both be used."
 

@@ -181,7 +181,7 @@ def _command(pid: int) -> list[str]:
 
 
 def _is_contained(guardian: int) -> bool | None:
-    """Whether a guardian contains: then it has its list of children open (native/children.c)."""
+    """Whether a guardian contains: then its list of children is open (native/kill_children.c)."""
     folder = _PROC / str(guardian) / "fd"
     try:
         for name in os.listdir(folder):

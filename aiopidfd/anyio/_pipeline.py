@@ -5,8 +5,8 @@ from typing import Any, Unpack, overload
 
 import anyio
 
-from .._asyncio.attend import DRAIN
 from .._asyncio.process import GRACE
+from .._spawn.call import DRAIN
 from .._spawn.capture import OnLimit
 from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio

@@ -5,9 +5,8 @@ from typing import Any, Literal, Unpack, overload
 
 import anyio
 
-from .._asyncio.attend import DRAIN
 from .._asyncio.process import GRACE
-from .._spawn.call import read_call
+from .._spawn.call import DRAIN, read_call
 from .._spawn.capture import BoundedProcess, OnLimit
 from .._spawn.encoding import read_text
 from .._spawn.options import Command, Options, OutputChoice, Stdio

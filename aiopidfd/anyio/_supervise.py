@@ -9,9 +9,8 @@ from typing import Unpack
 import anyio
 import anyio.abc
 
-from .._asyncio.attend import DRAIN
 from .._asyncio.process import GRACE
-from .._spawn.call import read_call
+from .._spawn.call import DRAIN, read_call
 from .._spawn.capture import add_failure, raise_all
 from .._spawn.encoding import read_text
 from .._spawn.hub import attending

@@ -9,7 +9,7 @@
  *   - No libc, no errno, no TLS, no allocation, no stack protector, no lazily bound symbol: only
  *     raw system calls. We share the spawning thread's TLS, and that thread runs on or may be gone.
  *     CI checks that the compiled file needs no outside symbols except those of before_exec.c, clone.c,
- *     jail.c and children.c, and that those files need none.
+ *     jail.c and kill_children.c, and that those files need none.
  *   - Touch nothing but the record. The spawner keeps it mapped until we cannot run any more.
  *   - No signal handler of the host ever runs here. Every signal is blocked when we start, and stays
  *     blocked in the guardian. The child unblocks signals only after all handlers were reset.
@@ -18,7 +18,7 @@
  *     first call on, with only what it needs. So neither holds anything of the host's open.
  */
 #include "after_clone.h"
-#include "children.h"
+#include "kill_children.h"
 #include "fds.h"
 #include "jail.h"
 

@@ -1,4 +1,4 @@
-#include "children.h"
+#include "kill_children.h"
 #include "syscall.h"
 
 #include <errno.h>
