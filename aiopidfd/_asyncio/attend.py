@@ -29,14 +29,14 @@ class _Attendance:
         self._changed = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         self._tasks = [self._loop.create_task(self._carry(pump)) for pump in pumps]
 
     def over(self) -> bool:
         """Whether all of the programs have exited."""
         return not self._remaining
 
-    def fail(self, exc: Exception) -> None:
+    def fail(self, exc: BaseException) -> None:
         """Record that something went wrong, so that the programs will be ended."""
         add_failure(self.failures, exc)
         self._wake()
@@ -82,7 +82,10 @@ class _Attendance:
             except asyncio.CancelledError as exc:
                 cancelled = exc
         if cancelled is not None:
-            raise cancelled
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # a cycle: the exception, its traceback, this frame
 
     def stop_now(self) -> None:
         """Stop carrying the output, for a caller who cannot await the end of the pumps."""
@@ -114,7 +117,9 @@ class _Attendance:
             error = RuntimeError("what a sink for a program's output awaited was cancelled")
             error.__cause__ = exc
             self.fail(error)
-        except Exception as exc:
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # pytest.fail(), for example, raises no Exception
             self.fail(exc)
         else:
             return
@@ -150,7 +155,7 @@ async def attend(
             that was not read yet stays where it is.
 
     Raises:
-        Exception: what a sink raised; the programs were ended.
+        BaseException: what a sink raised; the programs were ended.
         OutputLimitError, IdleTimeoutError: a limit was broken; the programs were ended.
         PermissionError: we may not end one of the programs.
         ExceptionGroup: several of these errors.
@@ -176,14 +181,17 @@ async def attend(
         attendance.stop_now()
         raise
     except BaseException:
-        if ends and not attendance.over():
-            try:
+        try:
+            if ends and not attendance.over():
                 await end_all(watches, grace)
                 await attendance.finish_soon(drain)
-            finally:
-                await attendance.stop()
-        else:
+        except GeneratorExit:
+            attendance.stop_now()
+            raise
+        except BaseException:
             await attendance.stop()
+            raise
+        await attendance.stop()
         raise
     finally:
         attendance.close()

@@ -53,7 +53,10 @@ async def end_all(watches: Iterable[Watch], grace: float) -> None:
         if not task.cancelled():
             task.exception()  # now asyncio does not report it: a cancellation goes first
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # a cycle: the exception, its traceback, this frame
     for task in tasks:
         task.result()
 

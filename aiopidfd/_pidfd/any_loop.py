@@ -129,7 +129,10 @@ async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> Non
         except asyncio.CancelledError as exc:
             cancelled = exc
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # a cycle: the exception, its traceback, this frame
 
 
 def running_trio() -> Any:

@@ -204,18 +204,18 @@ def errors_in(exc: BaseException) -> Iterator[BaseException]:
         yield exc
 
 
-def add_failure(failures: list[Exception], exc: Exception) -> None:
+def add_failure(failures: list[BaseException], exc: BaseException) -> None:
     """Note what went wrong. A limit that is broken while a program is ended is no second error."""
     if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
         failures.append(exc)
 
 
-def raise_all(failures: list[Exception]) -> None:
+def raise_all(failures: list[BaseException]) -> None:
     """Raise the only error, or a group of several errors. The list is emptied."""
     try:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            raise ExceptionGroup("several things went wrong with a program", failures)
+            raise BaseExceptionGroup("several things went wrong with a program", failures)
     finally:
         failures.clear()  # a raising frame holds the list: it would be a reference cycle

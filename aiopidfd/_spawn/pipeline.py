@@ -170,6 +170,10 @@ class Stages:
             TypeError, ValueError: as `make_request`.
             OSError: EMFILE; EPERM: `pipesize` is more than we may set.
         """
+        options = {  # each program looks at them
+            name: tuple(value) if isinstance(value, Iterator) else value
+            for name, value in options.items()
+        }
         requests = [
             make_request(
                 function,

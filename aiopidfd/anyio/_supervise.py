@@ -153,13 +153,13 @@ async def attend(
     """Attend programs to their end: feed the first, carry the output, end them if cancelled.
 
     Raises:
-        Exception: what a sink raised; the programs were ended.
+        BaseException: what a sink raised; the programs were ended.
         OutputLimitError, IdleTimeoutError: a limit was broken; the programs were ended.
         PermissionError: we may not end one of the programs.
         ExceptionGroup: several of these errors.
     """
     # We keep the errors ourselves, because the task group would wrap them in a group.
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     denied: list[PermissionError] = []
     remaining = Remaining(programs, lambda program: program.poll() is None)
     waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
@@ -168,7 +168,7 @@ async def attend(
     # During its grace the program still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
-    def fail(exc: Exception) -> None:
+    def fail(exc: BaseException) -> None:
         add_failure(failures, exc)
         waiting.cancel()
 
@@ -183,7 +183,9 @@ async def attend(
                 error = RuntimeError("what a sink for a program's output awaited was cancelled")
                 error.__cause__ = exc
                 fail(error)
-            except Exception as exc:
+            except BaseException as exc:  # pytest.fail(), for example, raises no Exception
+                if _ends_the_task(exc):
+                    raise
                 fail(exc)
             if remaining:
                 await pump.discard()
@@ -253,6 +255,14 @@ async def attend(
             failures.append(denied.pop())
             raise_all(failures)
     raise_all(failures)
+
+
+def _ends_the_task(exc: BaseException) -> bool:
+    """Whether it is a cancellation, or ends the process. trio's nurseries put these into groups."""
+    ends = (anyio.get_cancelled_exc_class(), GeneratorExit, KeyboardInterrupt, SystemExit)
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(ends) is not None
+    return isinstance(exc, ends)
 
 
 async def end_all(programs: Sequence[Running], grace: float) -> None:

@@ -44,6 +44,15 @@ static void close_stillborn(struct record *record)
     child_close_pidfd(&pidfd, 0);
 }
 
+/* Whether the guardian is a zombie, or about to be one, where it cannot be reaped. A closed number would be
+ * "readable" too, and so may be a file of the host's. */
+static int guardian_has_ended(const struct child *child)
+{
+    if (!child->record || atomic_load(&child->record->alive) == 0)
+        return 1;
+    return child_pidfd_is_ours(&child->guardian, child->guardian_pid) && child_is_readable(child->guardian.fd);
+}
+
 /* Reaps the guardian by its pid, because a pid cannot be changed by anybody, unlike a descriptor. Looks only
  * among children that send no SIGCHLD (__WCLONE), so that it cannot hit an ordinary child of the host.
  * ECHILD: somebody else who passes __WALL has reaped the guardian. That does no harm, because all that the
@@ -57,7 +66,7 @@ void child_reap_guardian(struct child *child)
     if (result == -ECHILD || (result == 0 && info.si_pid != 0))
         child->guardian_reaped = 1;
     else if (result < 0 && result != -EINTR) /* the host has since installed a filter */
-        child->guardian_reaped = child_is_readable(child->guardian.fd);
+        child->guardian_reaped = guardian_has_ended(child);
     if (!child->guardian_reaped)
         return;
     if (child->record)

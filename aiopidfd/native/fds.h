@@ -60,11 +60,24 @@ static inline int fds_identify(int fd, struct identity *identity)
     return result != -EBADF;
 }
 
-static inline int fds_is(int fd, const struct identity *identity)
+enum same { NOT_SAME, SAME, NOT_TOLD };
+
+/* Whether this number is that file still. NOT_TOLD: it is open, but the kernel does not tell any more what it
+ * is (the host has installed a filter since). */
+static inline enum same fds_compare(int fd, const struct identity *identity)
 {
     struct identity now;
-    return fds_identify(fd, &now) && now.inode == identity->inode && now.major == identity->major &&
-           now.minor == identity->minor;
+    if (!fds_identify(fd, &now))
+        return NOT_SAME;
+    if (now.inode == 0 && identity->inode)
+        return NOT_TOLD;
+    return now.inode == identity->inode && now.major == identity->major && now.minor == identity->minor ? SAME : NOT_SAME;
+}
+
+/* Where nothing is told, a number is taken for ours. */
+static inline int fds_is(int fd, const struct identity *identity)
+{
+    return fds_compare(fd, identity) != NOT_SAME;
 }
 
 /* A descriptor of ours. `fd` is -1 where there is none. */

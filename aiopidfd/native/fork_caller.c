@@ -112,13 +112,33 @@ static int open_forked(struct child *child)
     return told && wait_for_guardian(record, told) ? record->child_pidfd : -ECHILD;
 }
 
+static const char *refused_call(int step)
+{
+    switch (FAILED_CALL - step) {
+    case __NR_ppoll:
+        return "ppoll(2)";
+    case __NR_close_range:
+        return "close_range(2)";
+    case __NR_signalfd4:
+        return "signalfd4(2)";
+    case __NR_waitid:
+        return "waitid(2)";
+    default: /* fork() itself has failed */
+        return NULL;
+    }
+}
+
 /* The guardian has forked, or is dead. Returns 0 with the state RUNNING, or -errno. */
-static int collect_fork(struct child *child)
+static int collect_fork(struct child *child, struct failure *failure)
 {
     struct record *record = child->record;
     int phase = atomic_load(&record->phase);
+    if (phase == PHASE_FAILED) {
+        failure->call = refused_call(record->failed_step);
+        return -record->error;
+    }
     if (phase != PHASE_RUNNING)
-        return phase == PHASE_FAILED ? -record->error : -ECHILD;
+        return -ECHILD;
     int pidfd = open_forked(child);
     if (pidfd < 0)
         return pidfd;
@@ -184,7 +204,7 @@ struct child *spawner_fork(enum clone_call call, struct hub *hub, struct failure
         check_locks(child->record);
         spawner_lock();
         if (failure->error == 0)
-            failure->error = collect_fork(child);
+            failure->error = collect_fork(child, failure);
         if (failure->error < 0) {
             call_off(child);
             child = NULL;

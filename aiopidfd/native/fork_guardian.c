@@ -308,6 +308,7 @@ void aiopidfd_fork_guardian(void *opaque)
     SYS(__NR_rt_sigaction, SIGCHLD, reset, sigchld, SIGSET_BYTES);
 
     aiopidfd_wait_to_fork(record);
+    aiopidfd_check_calls_to_fork(record);
     atomic_store(&record->forking, 1);
     long pid = fork();
     if (pid == 0)

@@ -342,7 +342,8 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     for (int i = 0; i < N_FDS; i++)
         guard.fds[i].events = POLLIN;
     guard.contain = record->contain;
-    guard.unsure = guard.looked = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
+    guard.unsure = record->life_fd < 0; /* the host had put a file of its own there: drop_stranger() */
+    guard.looked = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
     guard.deadline = 0;
     for (;;) {
         end_if_unwanted(&guard, record);
@@ -441,6 +442,16 @@ static void wait_to_begin(struct record *record)
     }
 }
 
+static void check_waits(struct record *record)
+{
+    long result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL means that the call is allowed */
+    if (result != -EINVAL)
+        guardian_fails(record, FAILED_CALL - __NR_signalfd4, result);
+    result = SYS(__NR_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL, NULL); /* there is no child */
+    if (result != -ECHILD)
+        guardian_fails(record, FAILED_CALL - __NR_waitid, result);
+}
+
 /* Finds out before there is a program which calls a filter or a limit refuses to us. Also checks the
  * lifelines: the host may have closed their numbers, and opened something else there. */
 static void check_calls(struct record *record)
@@ -458,12 +469,7 @@ static void check_calls(struct record *record)
         guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
     if (result > 0 || !fds_is(record->life_fd, &record->life) || !fds_is(record->self_fd, &record->self))
         guardian_fails(record, FAILED_LIFELINES, -EBADF);
-    result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL means that the call is allowed */
-    if (result != -EINVAL)
-        guardian_fails(record, FAILED_CALL - __NR_signalfd4, result);
-    result = SYS(__NR_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL, NULL); /* there is no child */
-    if (result != -ECHILD)
-        guardian_fails(record, FAILED_CALL - __NR_waitid, result);
+    check_waits(record);
 }
 
 /* The program runs already, but the start is not reported yet. The program cannot be called back. */
@@ -532,6 +538,20 @@ void aiopidfd_wait_to_fork(struct record *record)
             die(0);
         }
     }
+}
+
+/* As check_calls(). It is the spawner that has checked the lifelines. */
+void aiopidfd_check_calls_to_fork(struct record *record)
+{
+    struct timespec at_once;
+    at_once.tv_sec = at_once.tv_nsec = 0;
+    long result = SYS(__NR_ppoll, NULL, 0, &at_once, NULL, SIGSET_BYTES);
+    if (result < 0)
+        guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
+    result = SYS(__NR_close_range, ~0U, ~0U, 0); /* there is no such number */
+    if (result < 0)
+        guardian_fails(record, FAILED_CALL - __NR_close_range, result);
+    check_waits(record);
 }
 
 /* The spawner opens the pidfd itself, because a guardian that is killed while it does so would leave a

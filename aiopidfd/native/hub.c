@@ -142,17 +142,21 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
     return failure->error = result < 0 ? -errno : 0;
 }
 
-/* If the pidfd cannot be watched (there is no memory, or the user watches too much), the guardian tells of
- * the exit instead, and the loop looks again and again. It is woken to learn that. */
-void hub_watch_program(struct child *child)
+/* The guardian tells of the exit, and the loop looks again and again. It is woken to learn that. */
+static void watch_without_event(struct child *child)
 {
-    struct failure failure;
-    if (!child->hub || hub_watch(child, child->pidfd.fd, 1, &failure) == 0)
-        return;
     if (child->record)
         atomic_store(&child->record->tell_requested, 1);
     list_append(&child->hub->asked, &child->asked, child);
     eventfd_write(child->hub->event.fd, 1);
+}
+
+/* The pidfd cannot be watched if there is no memory, or the user watches too much. */
+void hub_watch_program(struct child *child)
+{
+    struct failure failure;
+    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
+        watch_without_event(child);
 }
 
 void hub_add_news(struct child *child)
@@ -194,10 +198,12 @@ void hub_adopt(struct hub *hub, struct child *child)
         hub_leave(child);
         child->hub = hub;
         hub->n_children++;
-        if (child->guardian.fd >= 0 && !child->guardian_reaped)
+        if (!child->guardian_reaped && child_pidfd_is_ours(&child->guardian, child->guardian_pid))
             hub_watch(child, child->guardian.fd, 0, &failure);
-        if (child->pidfd.fd >= 0)
+        if (child_hold_program(child) == 0)
             hub_watch_program(child);
+        else
+            watch_without_event(child);
     }
     spawner_unlock();
 }
@@ -301,6 +307,20 @@ size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late)
     *late = count_late(hub);
     spawner_unlock();
     return found;
+}
+
+void hub_put_back(struct hub *hub, const uint64_t *ids, size_t n)
+{
+    spawner_lock();
+    spawner_check_copy();
+    for (size_t i = 0; i < n; i++) {
+        struct child *child = child_find(ids[i]);
+        if (child && child->hub == hub)
+            list_append(&hub->news, &child->news, child);
+    }
+    if (hub_is_ours(hub))
+        eventfd_write(hub->event.fd, 1);
+    spawner_unlock();
 }
 
 void hub_release(struct hub *hub)

@@ -44,6 +44,14 @@ static void hub_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+static int append_id(PyObject *list, uint64_t number)
+{
+    PyObject *id = PyLong_FromUnsignedLongLong(number);
+    int result = id ? PyList_Append(list, id) : -1;
+    Py_XDECREF(id);
+    return result;
+}
+
 static PyObject *hub_collect_method(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -51,17 +59,25 @@ static PyObject *hub_collect_method(PyObject *self, PyObject *unused)
     uint64_t ids[ROOM];
     int late = 0;
     PyObject *list = PyList_New(0);
-    size_t n = ROOM;
-    while (list && n == ROOM) {
+    if (!list)
+        return NULL;
+    size_t n = ROOM, told = ROOM;
+    while (n == ROOM && told == ROOM) {
         n = hub_collect(hub_of(self), ids, ROOM, &late);
-        for (size_t i = 0; list && i < n; i++) {
-            PyObject *id = PyLong_FromUnsignedLongLong(ids[i]);
-            if (!id || PyList_Append(list, id) < 0)
-                Py_CLEAR(list);
-            Py_XDECREF(id);
+        for (told = 0; told < n; told++)
+            if (append_id(list, ids[told]) < 0)
+                break;
+    }
+    PyObject *result = told == n ? Py_BuildValue("Oi", list, late) : NULL;
+    if (!result) { /* there is no memory: what was taken would be told of never again */
+        hub_put_back(hub_of(self), ids + told, n - told);
+        for (Py_ssize_t i = 0; i < PyList_Size(list); i++) {
+            ids[0] = PyLong_AsUnsignedLongLong(PyList_GetItem(list, i));
+            hub_put_back(hub_of(self), ids, 1);
         }
     }
-    return list ? Py_BuildValue("Ni", list, late) : NULL;
+    Py_DECREF(list);
+    return result;
 }
 
 static PyObject *hub_look_again_method(PyObject *self, PyObject *unused)

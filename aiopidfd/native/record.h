@@ -149,6 +149,9 @@ void aiopidfd_guardian(void *record) __attribute__((visibility("hidden"), noretu
 /* For a guardian that is to fork: returns when it may do so. See guardian.c. */
 void aiopidfd_wait_to_fork(struct record *record) __attribute__((visibility("hidden")));
 
+/* Then it tries the calls that it will need. A refused one fails the start. */
+void aiopidfd_check_calls_to_fork(struct record *record) __attribute__((visibility("hidden")));
+
 /* The rest of the work of a guardian that has forked (fork_guardian.c). `pid` is the child's, or -errno. */
 void aiopidfd_forked(struct record *record, long pid) __attribute__((visibility("hidden"), noreturn));
 

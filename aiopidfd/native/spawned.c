@@ -132,13 +132,15 @@ void child_end_start(struct child *child)
 
 int child_pidfd_is_ours(const struct owned *pidfd, int pid)
 {
-    if (pidfd->identity.inode == 0 || !life_has_pidfs()) {
-        if (pidfd->fd < 0 || SYS(__NR_pidfd_send_signal, pidfd->fd, 0, 0, 0) == -EBADF)
-            return 0;
-        int now = pidinfo_pid(pidfd->fd);
-        return now == 0 || now == pid || pid == 0;
+    if (pidfd->identity.inode && life_has_pidfs()) {
+        enum same same = fds_compare(pidfd->fd, &pidfd->identity);
+        if (same != NOT_TOLD)
+            return same == SAME;
     }
-    return fds_are_ours(pidfd);
+    if (pidfd->fd < 0 || SYS(__NR_pidfd_send_signal, pidfd->fd, 0, 0, 0) == -EBADF)
+        return 0;
+    int now = pidinfo_pid(pidfd->fd);
+    return now == 0 || now == pid || pid == 0;
 }
 
 void child_close_pidfd(struct owned *pidfd, int pid)
@@ -160,7 +162,7 @@ int child_hold_program(struct child *child)
     anew.fd = (int)SYS(__NR_pidfd_open, child->pid, 0);
     if (anew.fd < 0)
         return anew.fd;
-    if (!fds_are_ours(&anew)) {
+    if (fds_compare(anew.fd, &anew.identity) != SAME) {
         SYS(__NR_close, anew.fd);
         return -ESRCH;
     }

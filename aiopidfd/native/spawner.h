@@ -167,6 +167,9 @@ int hub_fd(struct hub *hub);
 size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late);
 int hub_look_again(struct hub *hub);
 
+/* The caller could not tell of these: the next hub_collect() reports them again, and the hub is readable. */
+void hub_put_back(struct hub *hub, const uint64_t *ids, size_t n);
+
 /* From now on this hub, and no other, hears of the child. For a child whose program runs. */
 void hub_adopt(struct hub *hub, struct child *child);
 

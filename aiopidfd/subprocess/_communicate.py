@@ -38,7 +38,13 @@ class Carrier:
     """
 
     def __init__(self, process: "Popen[Any]", outputs: Outputs, input: bytes | None) -> None:
-        """For a program that has just been started. Nobody else may use its pipes meanwhile."""
+        """For a program that has just been started. Nobody else may use its pipes meanwhile.
+
+        Raises:
+            ValueError: there is input, but the caller has closed its stdin.
+        """
+        if input and process.stdin is not None and process.stdin.closed:
+            raise ValueError("flush of closed file")  # subprocess says it so
         self.outputs = outputs
         self._stdin = process.stdin
         self._files: dict[int, Any] = {}
@@ -48,7 +54,7 @@ class Carrier:
                 self._files[file.fileno()] = file
                 self._sinks[file.fileno()] = sink
         self._input = memoryview(input or b"").cast("B")
-        self._failures: list[Exception] = []
+        self._failures: list[BaseException] = []
 
     def communicate(
         self, process: "Popen[Any]", timeout: float | None, *, ends: bool

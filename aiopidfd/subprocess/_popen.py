@@ -1,7 +1,9 @@
 """`Popen`: the standard class, except for how the program is started and its end is learned."""
 
 import contextlib
+import errno
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -269,6 +271,8 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
             options = {**dict(zip(_STANDARD, given, strict=True)), **options}
         if preexec_fn is not None:
             options = {"preexec_fn": preexec_fn, **options}  # it is refused, with a hint
+        if p2cwrite != -1 and errwrite in (p2cread, p2cwrite):  # STDOUT, but 1 was closed until now
+            raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)} (for the option stderr)")
         pipes = ((p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread))
         own = [theirs for theirs, ours in pipes if ours != -1]
         with Descriptors() as descriptors:

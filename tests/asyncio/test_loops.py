@@ -764,6 +764,33 @@ def test_a_loop_that_was_closed_under_a_call(
     assert childless()
 
 
+@pytest.mark.parametrize("plain", LOOPS.values(), ids=LOOPS)
+def test_a_loop_that_was_closed_in_the_grace_of_a_call(
+    plain: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A call that is being cancelled awaits nothing more when it is thrown away."""
+    calls: list[Any] = []
+
+    async def main() -> None:
+        inside = asyncio.Event()
+        script = "trap '' TERM; echo; sleep 1000 & wait; wait"
+        calls.append(aiopidfd.run_process(script, stdout=lambda line: inside.set(), grace=1000))
+        tasks.append(asyncio.ensure_future(calls[0]))
+        await inside.wait()
+        tasks[0].cancel()
+        await turns(5)
+
+    tasks: list[asyncio.Future[Any]] = []
+    loop = plain()
+    loop.set_exception_handler(lambda loop, context: None)  # "Task was destroyed but it is pending"
+    loop.run_until_complete(main())
+    loop.close()
+    calls.pop().close()
+    tasks.clear()
+    gc.collect()
+    assert childless()
+
+
 @pytest.mark.parametrize("factory", LOOPS.values(), ids=LOOPS)
 def test_a_protocol_that_ends_the_loop_when_its_program_exits(
     factory: Callable[[], asyncio.AbstractEventLoop],

@@ -503,6 +503,36 @@ def test_a_sink_that_raises_ends_the_tree(host: Host) -> None:
 
 
 @on_all_hosts
+@pytest.mark.parametrize("error", [pytest.fail.Exception, BaseExceptionGroup])
+def test_a_sink_that_raises_no_exception_ends_the_tree(
+    host: Host, error: type[BaseException]
+) -> None:
+    """What pytest.fail(), pytest.skip() and gevent.Timeout raise is no `Exception`."""
+    given = [pytest.skip.Exception("x")] if error is BaseExceptionGroup else []
+
+    def bad(line: bytes) -> None:
+        raise error("bad line", *[given] if given else [])
+
+    async def bad_later(line: bytes) -> None:
+        await anyio.sleep(0)
+        bad(line)
+
+    async def body() -> None:
+        for sink in (bad, bad_later, [PIPE, bad]):
+            with pytest.raises(error, match="bad line"):
+                await host.run_process("sleep 600 & yes", stdout=sink)
+            with pytest.raises(error, match="bad line"):
+                await host.run_process(["echo", "once"], stdout=sink)
+            with pytest.raises(error, match="bad line"):
+                await host.run_pipeline(["yes"], ["cat"], stdout=sink)
+            with pytest.raises(error, match="bad line"):
+                await host.supervise(["yes"], stdout=sink if callable(sink) else bad)
+        assert childless()
+
+    host.run(body)
+
+
+@on_all_hosts
 def test_a_sink_raises_and_the_program_still_writes_a_lot(host: Host, tmp_path: Path) -> None:
     """Nobody takes it any more, but the program ends in its own way."""
 
@@ -1170,7 +1200,36 @@ async def badly_piped() -> None:
         await aiopidfd.run_pipeline(["echo", "x"], ["false"])
 
 
-@pytest.mark.parametrize("call", [over_the_limit, silent, well, piped, badly_piped])
+async def cancelled_twice() -> None:
+    for sink in (PIPE, Collector()):
+        call = aiopidfd.run_process("trap '' TERM; echo; sleep 600", stdout=sink, grace=600)
+        task = asyncio.ensure_future(call)
+        for _ in range(2):
+            await asyncio.sleep(0.05)
+            task.cancel()
+        await asyncio.wait([task])
+
+
+async def closed_and_cancelled() -> None:
+    process = await aiopidfd.create_subprocess_exec("sh", "-c", "trap '' TERM; sleep 600")
+    task = asyncio.ensure_future(process.aclose(grace=600))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+ALL_CALLS = [
+    over_the_limit,
+    silent,
+    well,
+    piped,
+    badly_piped,
+    cancelled_twice,
+    closed_and_cancelled,
+]
+
+
+@pytest.mark.parametrize("call", ALL_CALLS)
 async def test_it_is_no_reference_cycle(call: Callable[[], Awaitable[None]]) -> None:
     await call()
     gc.collect()
@@ -1180,7 +1239,8 @@ async def test_it_is_no_reference_cycle(call: Callable[[], Awaitable[None]]) -> 
         await asyncio.sleep(0)
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        ours = {type(thing).__name__ for thing in gc.garbage} & {"Outputs", "PipeReader", "frame"}
+        kinds = {"Outputs", "PipeReader", "Process", "frame"}
+        ours = {type(thing).__name__ for thing in gc.garbage} & kinds
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

@@ -408,3 +408,25 @@ async def test_a_coroutine_that_is_thrown_away(tmp_path: Path) -> None:
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@on_all_hosts
+def test_options_that_can_be_read_once(host: Host) -> None:
+    """They hold for each of the programs."""
+
+    async def body() -> None:
+        read, write = os.pipe()
+        try:
+            has = f"[ -e /proc/self/fd/{read} ] && echo yes >&2; cat"
+            result = await host.run_pipeline(has, has, has, input=b"", pass_fds=iter([read]))
+            assert result.stderrs == (b"yes\n",) * 3
+        finally:
+            os.close(read)
+            os.close(write)
+        cpu = min(os.sched_getaffinity(0))
+        result = await host.run_pipeline(
+            "nproc >&2", "nproc >&2", "nproc", cpu_affinity=(number for number in [cpu])
+        )
+        assert (result.stdout, *result.stderrs[:2]) == (b"1\n",) * 3
+
+    host.run(body)

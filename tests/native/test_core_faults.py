@@ -86,6 +86,82 @@ def test_a_filter_that_refuses_what_a_start_needs(call: str, how: str, tmp_path:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("call", ["PPOLL", "SIGNALFD4", "WAITID", "CLOSE_RANGE"])
+def test_a_filter_that_comes_before_a_fork(call: str) -> None:
+    """Its guardian tries what it will need, as that of a program does, and there is no process."""
+    output = fresh.run(
+        f"""
+        assert aiopidfd.spawn(["true"]).wait() == 0
+        seccomp.install((seccomp.{call}, errno.EPERM))
+        try:
+            child = aiopidfd.fork()
+        except OSError as exc:
+            print(exc)
+        else:
+            os._exit(7)
+        if {call!r} != "WAITID":  # else nobody can reap the guardian
+            assert childless()
+        """
+    )
+    assert f"{call.lower()}(2)" in output
+    assert "EPERM" in output or "[Errno 1]" in output
+
+
+def test_a_filter_that_hides_what_a_descriptor_is() -> None:
+    """statx(2) tells nothing any more: starts are told of, and what runs can be killed."""
+    fresh.run(
+        """
+        async def main():
+            earlier = [
+                await aiopidfd.create_subprocess_exec("sleep", "1000"),
+                aiopidfd.spawn(["sleep", "1000"]),
+            ]
+            seccomp.install((seccomp.STATX, errno.EPERM))
+            for child in earlier:
+                child.kill()
+            assert await earlier[0].wait() == earlier[1].wait() == -9
+            later = await asyncio.wait_for(aiopidfd.create_subprocess_exec("sleep", "1000"), 30)
+            later.kill()
+            assert await later.wait() == -9
+
+        asyncio.run(main())
+        while _native.sweep():
+            time.sleep(0.01)
+        assert not [kind for kind in open_fds().values() if "pidfd" in kind][1:], open_fds()
+        """
+    )
+
+
+@root_only
+def test_a_filter_that_comes_while_a_daemon_starts_a_program(tmp_path: Path) -> None:
+    """A guardian is not over because its closed pidfd looks so, and waitid(2) cannot tell."""
+    fresh.run(
+        f"""
+        from tests.held_exec import held_exec
+
+        aiopidfd.spawn(["true"]).wait()
+        children = []
+        with held_exec(pathlib.Path({str(tmp_path)!r})) as held:
+            keep = set(open_fds())
+            start = threading.Thread(
+                target=lambda: children.append(aiopidfd.spawn([held.path, "-c", "exec sleep 1000"]))
+            )
+            start.start()
+            held.wait_until_held()
+            for fd in set(open_fds()) - keep - {{*held._held}}:
+                os.close(fd)
+            seccomp.install((seccomp.WAITID, errno.EPERM))
+            start.join(1.5)
+            assert start.is_alive() and _native.records() == 1
+            held.let_go()
+            start.join(60)
+        (child,) = children
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -9
+        """
+    )
+
+
 # --- Descriptors that the host closes, and puts its own files where they were
 
 DAEMON = """def be_a_daemon():
@@ -174,6 +250,72 @@ def test_a_daemon_and_what_is_bound_to_it(bond: str) -> None:
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not Path(f"/proc/{pid}").exists()
+
+
+@root_only
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.execv('/bin/sleep', ['sleep', '60'])"])
+@pytest.mark.parametrize("put", ["nothing", "files"])
+@pytest.mark.parametrize("contain", [False, True])
+def test_a_daemon_whose_program_is_started_meanwhile(
+    end: str, put: str, contain: bool, tmp_path: Path
+) -> None:
+    """Its guardian has lost both lifelines, and looks for our end in another way: by kcmp(2)."""
+    if seccomp.kcmp_is_refused():
+        pytest.skip("kcmp(2) is refused here")
+    output = fresh.run(
+        f"""
+        from tests.held_exec import held_exec
+
+        theirs, write = os.pipe()
+        host = os.fork()
+        if host == 0:
+            os.close(theirs)
+            aiopidfd.spawn(["true"]).wait()
+            children = []
+            with held_exec(pathlib.Path({str(tmp_path)!r})) as held:
+                start = threading.Thread(
+                    target=lambda: children.append(
+                        aiopidfd.spawn(
+                            [held.path, "-c", "exec sleep 1000"],
+                            contain={contain},
+                            stdout=-3,
+                            stderr=-3,
+                        )
+                    )
+                )
+                start.start()
+                held.wait_until_held()
+                for fd in set(open_fds()) - {{held._group, *held._held, 0, 1, 2, write}}:
+                    os.close(fd)
+                    if {put!r} == "files" and (null := os.open("/dev/null", os.O_RDONLY)) != fd:
+                        os.dup2(null, fd)
+                        os.close(null)
+                held.let_go()
+                start.join()
+            (child,) = children
+            os.write(write, f"{{child.pid}} {{child.guardian_pid}}".encode())
+            time.sleep(0.3)
+            {end}
+        os.close(write)
+        program, guardian = map(int, os.read(theirs, 100).split())
+
+        def runs(pid):
+            try:
+                return read(f"/proc/{{pid}}/stat").rpartition(")")[2][1] not in "ZX"
+            except FileNotFoundError:
+                return False
+
+        deadline = time.monotonic() + 30
+        while (runs(guardian) or ({contain} and runs(program))) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print(runs(guardian), runs(program))
+        for pid in (host, program):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os.waitpid(host, 0)
+        """
+    )
+    assert output.split() == ["False", str(not contain)]
 
 
 @pytest.mark.heavy
@@ -567,7 +709,7 @@ async def test_record_locks_of_ours_are_kept(option: str, above: int, tmp_path: 
         number = {"stdin": 0, "stdout": 1, "stderr": 2}.get(option, fd)
         try:
             process = await aiopidfd.create_subprocess_exec(
-                *("bash", "-c", f"echo text >&{number}; exit 3"), **options
+                *("/bin/bash", "-c", f"echo text >&{number}; exit 3"), env={}, **options
             )
             assert await process.wait() == 3
             assert _is_locked(path)
@@ -928,6 +1070,54 @@ def test_another_hub_is_told_although_it_cannot_watch() -> None:
         run_until_told(second)
         ((_, pidfd),) = _native.list_tree(child.guardian_pid, tree)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        """
+    )
+
+
+def test_another_hub_is_told_although_the_host_has_put_its_files_there() -> None:
+    """Its epoll set does not watch what is not ours."""
+    fresh.run(
+        f"""
+        script = b"exec sleep 0.3"
+        {WATCHED_BY_TWO}
+        numbers = [fd for fd, kind in open_fds().items() if "pidfd" in kind]
+        end, _ = os.pipe()
+        for fd in numbers:
+            os.dup2(end, fd, inheritable=False)
+        second.adopt(child)
+        watched = [
+            int(line.split()[1])
+            for line in read(f"/proc/self/fdinfo/{{second.fd}}").splitlines()
+            if line.startswith("tfd:")
+        ]
+        assert not set(numbers) & set(watched)
+        run_until_told(second)
+        """
+    )
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_news_for_which_there_is_no_memory_are_told_later(number: int) -> None:
+    pytest.importorskip("_testcapi", reason="it makes an allocation fail")
+    fresh.run(
+        f"""
+        import _testcapi
+
+        script = b"exec sleep 0.2"
+        {WATCHED_BY_TWO}
+        told = []
+        assert select.select([first.fd], [], [], 20)[0]
+        time.sleep(0.1)
+        _testcapi.set_nomemory({number}, {number} + 1)
+        try:
+            told = first.collect()[0]
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        while child.id not in told:
+            assert select.select([first.fd], [], [], 20)[0]
+            told = first.collect()[0]
         """
     )
 

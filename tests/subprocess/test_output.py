@@ -4,6 +4,7 @@ import asyncio
 import io
 import re
 import signal
+import subprocess as standard
 import sys
 import threading
 import weakref
@@ -438,3 +439,40 @@ def test_in_a_thread_of_a_loop_that_runs() -> None:
         assert lines == [b"x"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("limit", [None, 100])
+def test_input_for_a_stdin_that_was_closed(limit: int | None) -> None:
+    """The standard module's error, whether there is a limit or not."""
+    options: Any = {} if limit is None else {"output_limit": limit}
+    modules: Any = (standard, subprocess) if limit is None else (subprocess,)
+    for module in modules:
+        with module.Popen(["cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+            process.stdin.close()
+            with pytest.raises(ValueError, match="flush of closed file"):
+                process.communicate(b"data", **options)
+
+
+@pytest.mark.parametrize("closed", [[1], [0, 1], [1, 2], [0, 1, 2]])
+def test_stderr_into_a_stdout_that_is_closed(closed: list[int]) -> None:
+    """By then a pipe to the program has the number of stdout."""
+    fresh.run(
+        f"""
+        from aiopidfd import subprocess
+
+        saved = [os.dup(fd) for fd in range(3)]
+        for fd in {closed}:
+            os.close(fd)
+        before = set(open_fds())
+        try:
+            subprocess.Popen(["cat"], stdin=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as exc:
+            error = exc
+        left = set(open_fds()) - before
+        for fd in {closed}:
+            os.dup2(saved[fd], fd)
+        assert error.errno == errno.EBADF
+        assert "stderr" in str(error)
+        assert not left
+        """
+    )
