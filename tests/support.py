@@ -26,6 +26,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
+KERNEL = tuple(int(number) for number in os.uname().release.split(".")[:2])
+
 # For helper interpreters, wherever the package under test was imported from.
 SOURCES = str(Path(aiopidfd.__file__).parent.parent)
 
