@@ -41,22 +41,36 @@ struct identity {
     uint32_t major, minor;
 };
 
-/* The identity is all zero where the kernel does not tell it (a filter). Returns whether the descriptor is
- * open. */
+/* The identity is all zero where the kernel does not tell it: where a filter refuses statx(2), as old ones of
+ * containers do, and fstat(2), too. Returns whether the descriptor is open. */
 static inline int fds_identify(int fd, struct identity *identity)
 {
-    struct kernel_statx stat;
+    union {
+        struct kernel_statx now;
+        struct {
+            uint64_t device, inode; /* what the kernel's struct stat begins with, on each 64-bit architecture */
+        } before;
+    } stat;
     identity->inode = 0;
     identity->major = identity->minor = 0;
     if (fd < 0)
         return 0;
-    long result = SYS(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO, &stat);
+    uint64_t inode = 0;
+    long result = SYS(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO, &stat.now);
     if (result == 0) {
-        identity->major = stat.stx_dev_major;
-        identity->minor = stat.stx_dev_minor;
-        atomic_signal_fence(memory_order_release); /* a guardian may be killed between two of these stores */
-        identity->inode = stat.stx_ino;
+        identity->major = stat.now.stx_dev_major;
+        identity->minor = stat.now.stx_dev_minor;
+        inode = stat.now.stx_ino;
     }
+#ifdef __NR_fstat
+    else if (result != -EBADF && SYS(__NR_fstat, fd, &stat) == 0) {
+        identity->major = (uint32_t)(stat.before.device >> 8 & 0xfff); /* makedev(3) */
+        identity->minor = (uint32_t)((stat.before.device & 0xff) | (stat.before.device >> 12 & 0xfff00));
+        inode = stat.before.inode;
+    }
+#endif
+    atomic_signal_fence(memory_order_release); /* a guardian may be killed between two of these stores */
+    identity->inode = inode;
     return result != -EBADF;
 }
 

@@ -28,6 +28,23 @@ from ..census import open_fds
 from ..held_exec import held_exec
 from ..support import hang_guard, sh, until
 
+DAEMON = """def be_a_daemon():
+            os.closerange(3, 4096)
+            files = []
+            for number in range(40):
+                path = f"{directory}/{number}"
+                fd = os.open(path, os.O_RDWR | os.O_CREAT)
+                os.write(fd, b"ours")
+                files.append((fd, os.fstat(fd).st_ino, path))
+            return files
+
+        def check(files):
+            for fd, inode, path in files:
+                assert os.fstat(fd).st_ino == inode, fd
+                with open(path, "rb") as file:
+                    assert file.read() == b"ours", path
+"""
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and ids are root's")
 
 # --- Filters
@@ -107,16 +124,18 @@ def test_a_filter_that_comes_before_a_fork(call: str) -> None:
     assert "EPERM" in output or "[Errno 1]" in output
 
 
-def test_a_filter_that_hides_what_a_descriptor_is() -> None:
-    """statx(2) tells nothing any more: starts are told of, and what runs can be killed."""
+@pytest.mark.parametrize("calls", [["STATX"], ["STATX", "FSTAT"]])
+def test_a_filter_that_hides_what_a_descriptor_is(calls: list[str]) -> None:
+    """Starts are told of, and what runs can be killed."""
+    rules = ", ".join(f"(seccomp.{call}, errno.EPERM)" for call in calls)
     fresh.run(
-        """
+        f"""
         async def main():
             earlier = [
                 await aiopidfd.create_subprocess_exec("sleep", "1000"),
                 aiopidfd.spawn(["sleep", "1000"]),
             ]
-            seccomp.install((seccomp.STATX, errno.EPERM))
+            seccomp.install({rules})
             for child in earlier:
                 child.kill()
             assert await earlier[0].wait() == earlier[1].wait() == -9
@@ -128,6 +147,26 @@ def test_a_filter_that_hides_what_a_descriptor_is() -> None:
         while _native.sweep():
             time.sleep(0.01)
         assert not [kind for kind in open_fds().values() if "pidfd" in kind][1:], open_fds()
+        """
+    )
+
+
+def test_a_filter_that_hides_what_a_descriptor_is_and_a_daemon(tmp_path: Path) -> None:
+    """fstat(2) tells it, too, so nothing of the host's is closed or written to."""
+    fresh.run(
+        f"""
+        directory = {str(tmp_path)!r}
+        {DAEMON}
+        child = aiopidfd.spawn("sleep 0.3; exit 7", shell=True)
+        seccomp.install((seccomp.STATX, errno.EPERM))
+        before = aiopidfd.spawn("exit 5", shell=True)
+        files = be_a_daemon()
+        child.wait()
+        before.wait()
+        assert aiopidfd.spawn("exit 4", shell=True).wait() == 4
+        while _native.sweep():
+            time.sleep(0.01)
+        check(files)
         """
     )
 
@@ -163,23 +202,6 @@ def test_a_filter_that_comes_while_a_daemon_starts_a_program(tmp_path: Path) -> 
 
 
 # --- Descriptors that the host closes, and puts its own files where they were
-
-DAEMON = """def be_a_daemon():
-            os.closerange(3, 4096)
-            files = []
-            for number in range(40):
-                path = f"{directory}/{number}"
-                fd = os.open(path, os.O_RDWR | os.O_CREAT)
-                os.write(fd, b"ours")
-                files.append((fd, os.fstat(fd).st_ino, path))
-            return files
-
-        def check(files):
-            for fd, inode, path in files:
-                assert os.fstat(fd).st_ino == inode, fd
-                with open(path, "rb") as file:
-                    assert file.read() == b"ours", path
-"""
 
 
 @pytest.mark.heavy
