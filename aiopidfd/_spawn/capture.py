@@ -216,6 +216,6 @@ def raise_all(failures: list[BaseException]) -> None:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            raise BaseExceptionGroup("several things went wrong with a program", failures)
+            raise BaseExceptionGroup("several things went wrong with a program", [*failures])
     finally:
         failures.clear()  # a raising frame holds the list: it would be a reference cycle

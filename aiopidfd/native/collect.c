@@ -20,8 +20,11 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
 {
     if (fd < 0 || SYS(__NR_pidfd_send_signal, fd, 0, 0, 0) == -EBADF)
         return 0;
-    if (record->child_identity.inode && life_has_pidfs())
-        return fds_is(fd, &record->child_identity);
+    if (record->child_identity.inode && life_has_pidfs()) {
+        enum same same = fds_compare(fd, &record->child_identity);
+        if (same != NOT_TOLD)
+            return same == SAME;
+    }
     if (record->call != CALL_CLONE3 || record->guardian_pid != guardian_pid)
         return 1; /* we do not know its pid */
     int pid = pidinfo_pid(fd);

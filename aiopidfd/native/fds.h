@@ -48,7 +48,7 @@ static inline int fds_identify(int fd, struct identity *identity)
     union {
         struct kernel_statx now;
         struct {
-            uint64_t device, inode; /* what the kernel's struct stat begins with, on each 64-bit architecture */
+            uint64_t device, inode; /* what the kernel's struct stat begins with, where this is built */
         } before;
     } stat;
     identity->inode = 0;
@@ -63,7 +63,7 @@ static inline int fds_identify(int fd, struct identity *identity)
         inode = stat.now.stx_ino;
     }
 #ifdef __NR_fstat
-    else if (result != -EBADF && SYS(__NR_fstat, fd, &stat) == 0) {
+    else if (result != -EBADF && (result = SYS(__NR_fstat, fd, &stat)) == 0) {
         identity->major = (uint32_t)(stat.before.device >> 8 & 0xfff); /* makedev(3) */
         identity->minor = (uint32_t)((stat.before.device & 0xff) | (stat.before.device >> 12 & 0xfff00));
         inode = stat.before.inode;
@@ -76,14 +76,13 @@ static inline int fds_identify(int fd, struct identity *identity)
 
 enum same { NOT_SAME, SAME, NOT_TOLD };
 
-/* Whether this number is that file still. NOT_TOLD: it is open, but the kernel does not tell any more what it
- * is (the host has installed a filter since). */
+/* Whether this number is that file still. NOT_TOLD: it is open, but the kernel does not tell what it is. */
 static inline enum same fds_compare(int fd, const struct identity *identity)
 {
     struct identity now;
     if (!fds_identify(fd, &now))
         return NOT_SAME;
-    if (now.inode == 0 && identity->inode)
+    if (now.inode == 0)
         return NOT_TOLD;
     return now.inode == identity->inode && now.major == identity->major && now.minor == identity->minor ? SAME : NOT_SAME;
 }

@@ -135,7 +135,7 @@ static int collect_fork(struct child *child, struct failure *failure)
     int phase = atomic_load(&record->phase);
     if (phase == PHASE_FAILED) {
         failure->call = refused_call(record->failed_step);
-        return -record->error;
+        return record->error > 0 ? -record->error : -ECHILD; /* a filter may answer 0 */
     }
     if (phase != PHASE_RUNNING)
         return -ECHILD;

@@ -50,6 +50,7 @@ static void enter(struct record *record, int phase)
  * may still be the host's. */
 static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
 {
+    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* by this we are reaped if our parent execs now */
     record->failed_step = step;
     record->error = (int)-result;
     enter(record, PHASE_FAILED);
@@ -342,7 +343,8 @@ static __attribute__((noreturn)) void stand_guard(struct record *record)
     for (int i = 0; i < N_FDS; i++)
         guard.fds[i].events = POLLIN;
     guard.contain = record->contain;
-    guard.unsure = record->life_fd < 0; /* the host had put a file of its own there: drop_stranger() */
+    /* Without a lifeline (the host had put a file of its own there: drop_stranger()) kcmp tells, if it may. */
+    guard.unsure = record->life_fd < 0 && compare_memory(record, record->parent_pid) >= 0;
     guard.looked = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
     guard.deadline = 0;
     for (;;) {
@@ -495,7 +497,7 @@ void aiopidfd_guardian(void *opaque)
 
     record->guardian_pid = (int)SYS(__NR_getpid);
     record->parent_pid = (int)SYS(__NR_getppid);
-    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: by this we are reaped if our parent execs now */
+    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: see guardian_fails() */
     wait_to_begin(record);
     fds_identify(record->guardian_fd, &record->guardian_identity);
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
@@ -548,7 +550,8 @@ void aiopidfd_check_calls_to_fork(struct record *record)
     long result = SYS(__NR_ppoll, NULL, 0, &at_once, NULL, SIGSET_BYTES);
     if (result < 0)
         guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
-    result = SYS(__NR_close_range, ~0U, ~0U, 0); /* there is no such number */
+    /* No such number: nothing is closed. */
+    result = SYS(__NR_close_range, ~0U, ~0U, 0);
     if (result < 0)
         guardian_fails(record, FAILED_CALL - __NR_close_range, result);
     check_waits(record);

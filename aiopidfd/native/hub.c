@@ -148,7 +148,8 @@ static void watch_without_event(struct child *child)
     if (child->record)
         atomic_store(&child->record->tell_requested, 1);
     list_append(&child->hub->asked, &child->asked, child);
-    eventfd_write(child->hub->event.fd, 1);
+    if (hub_is_ours(child->hub))
+        eventfd_write(child->hub->event.fd, 1);
 }
 
 /* The pidfd cannot be watched if there is no memory, or the user watches too much. */

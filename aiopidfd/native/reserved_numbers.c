@@ -4,6 +4,13 @@
 
 #include <stddef.h>
 
+/* The numbers are kept for long, and the host may have its own there: here a file that is not told is not
+ * ours. */
+static int is_surely_ours(const struct owned *held)
+{
+    return fds_compare(held->fd, &held->identity) == SAME;
+}
+
 static struct place {
     struct owned held; /* the placeholder's duplicate, or what was put here */
     int taken;
@@ -15,8 +22,8 @@ void reserve_hold(int placeholder)
     for (int i = 0; i < LOW_PLACES; i++) {
         if (have && places[i].taken)
             continue;
-        if (have)
-            fds_close(&places[i].held);
+        if (have && is_surely_ours(&places[i].held))
+            SYS(__NR_close, places[i].held.fd);
         int fd = fds_duplicate(placeholder);
         fds_own(&places[i].held, fd < 0 ? -1 : fd);
         places[i].taken = 0;
@@ -30,7 +37,7 @@ int reserve_take(int fd)
         struct place *place = &places[i];
         if (place->taken || place->held.fd < 0 || place->held.fd > fd)
             continue;
-        if (!fds_are_ours(&place->held)) {
+        if (!is_surely_ours(&place->held)) {
             place->held.fd = -1; /* the number is the host's by now */
             continue;
         }
@@ -50,7 +57,7 @@ void reserve_give(int number, const struct owned *placeholder)
         if (!place->taken || place->held.fd != number)
             continue;
         place->taken = 0;
-        if (!fds_are_ours(&place->held))
+        if (!is_surely_ours(&place->held))
             place->held.fd = -1;
         else if (!fds_are_ours(placeholder) || SYS(__NR_dup3, placeholder->fd, number, O_CLOEXEC) < 0)
             fds_close(&place->held);

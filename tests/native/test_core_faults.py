@@ -151,14 +151,18 @@ def test_a_filter_that_hides_what_a_descriptor_is(calls: list[str]) -> None:
     )
 
 
-def test_a_filter_that_hides_what_a_descriptor_is_and_a_daemon(tmp_path: Path) -> None:
-    """fstat(2) tells it, too, so nothing of the host's is closed or written to."""
+@pytest.mark.parametrize("calls", [["STATX"], ["STATX", "FSTAT"]])
+def test_a_filter_that_hides_what_a_descriptor_is_and_a_daemon(
+    calls: list[str], tmp_path: Path
+) -> None:
+    """Nothing of the host's is closed or written to."""
+    rules = ", ".join(f"(seccomp.{call}, errno.EPERM)" for call in calls)
     fresh.run(
         f"""
         directory = {str(tmp_path)!r}
         {DAEMON}
         child = aiopidfd.spawn("sleep 0.3; exit 7", shell=True)
-        seccomp.install((seccomp.STATX, errno.EPERM))
+        seccomp.install({rules})
         before = aiopidfd.spawn("exit 5", shell=True)
         files = be_a_daemon()
         child.wait()
@@ -338,6 +342,35 @@ def test_a_daemon_whose_program_is_started_meanwhile(
         """
     )
     assert output.split() == ["False", str(not contain)]
+
+
+@root_only
+def test_a_daemon_whose_program_is_started_where_kcmp_is_refused(tmp_path: Path) -> None:
+    """That it may not ask is no sign that we have gone."""
+    fresh.run(
+        f"""
+        from tests.held_exec import held_exec
+
+        aiopidfd.spawn(["true"]).wait()
+        seccomp.install((seccomp.KCMP, errno.EPERM))
+        children = []
+        with held_exec(pathlib.Path({str(tmp_path)!r})) as held:
+            command = [held.path, "-c", "sleep 0.3; exit 7"]
+            start = threading.Thread(
+                target=lambda: children.append(aiopidfd.spawn(command, contain=True))
+            )
+            start.start()
+            held.wait_until_held()
+            for fd in set(open_fds()) - {{held._group, *held._held, 0, 1, 2}}:
+                os.close(fd)
+                if (null := os.open("/dev/null", os.O_RDONLY)) != fd:
+                    os.dup2(null, fd)
+                    os.close(null)
+            held.let_go()
+            start.join()
+        assert children[0].wait() == 7
+        """
+    )
 
 
 @pytest.mark.heavy
@@ -1114,6 +1147,22 @@ def test_another_hub_is_told_although_the_host_has_put_its_files_there() -> None
         ]
         assert not set(numbers) & set(watched)
         run_until_told(second)
+        """
+    )
+
+
+def test_a_hub_that_the_host_has_closed_adopts(tmp_path: Path) -> None:
+    """Nothing is written to what lies at its numbers by then."""
+    fresh.run(
+        f"""
+        directory = {str(tmp_path)!r}
+        {DAEMON}
+        script = b"exec sleep 0.1"
+        {WATCHED_BY_TWO}
+        assert select.select([child.pidfd], [], [], 20)[0]
+        files = be_a_daemon()
+        second.adopt(child)
+        check(files)
         """
     )
 
