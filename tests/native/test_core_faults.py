@@ -1160,6 +1160,8 @@ def test_a_hub_that_the_host_has_closed_adopts(tmp_path: Path) -> None:
         script = b"exec sleep 0.1"
         {WATCHED_BY_TWO}
         assert select.select([child.pidfd], [], [], 20)[0]
+        while os.path.exists(f"/proc/{{child.pid}}"):  # else its pidfd is opened anew
+            time.sleep(0.01)
         files = be_a_daemon()
         second.adopt(child)
         check(files)
