@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from .in_c import GUARDIAN_IN_C, POSIX_SPAWN_IN_C, in_c
+from .in_c import CORE_IN_C, GUARDIAN_IN_C, POSIX_SPAWN_IN_C, in_c
 from .rounds import interleave
 from .subjects import (
     ASYNCIO,
@@ -18,7 +18,7 @@ from .subjects import (
     async_subjects,
     blocking_subjects,
 )
-from .table import Table, Wanted
+from .table import Beyond, Table, Wanted
 
 # Up to 3.11 asyncio waits in a thread for each program.
 OF_ASYNCIO = 0.90 if sys.version_info < (3, 12) else 0.97
@@ -29,7 +29,13 @@ WANTED = (
     Wanted(OURS_ON_UVLOOP, ASYNCIO, OF_ASYNCIO),
     Wanted(OURS_ON_UVLOOP, POSIX_SPAWN, 1.20),
     Wanted(OURS_BLOCKING, POSIX_SPAWN, 1.12),
-    Wanted(GUARDIAN_IN_C, POSIX_SPAWN_IN_C, None),
+    # Whose the rest is: the kernel's for a guardian, our C's, Python's.
+    Wanted(GUARDIAN_IN_C, POSIX_SPAWN_IN_C),
+    Wanted(CORE_IN_C, POSIX_SPAWN_IN_C),
+    Beyond(OURS, CORE_IN_C),
+    Beyond(ASYNCIO, POSIX_SPAWN_IN_C),
+    Beyond(OURS_BLOCKING, CORE_IN_C),
+    Beyond(POSIX_SPAWN, POSIX_SPAWN_IN_C),
 )
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from .in_c import GUARDIAN_IN_C, POSIX_SPAWN_IN_C, in_c
+from .in_c import CORE_IN_C, GUARDIAN_IN_C, POSIX_SPAWN_IN_C, in_c
 from .rounds import interleave
 from .subjects import (
     ASYNCIO,
@@ -27,7 +27,8 @@ WANTED = (
     Wanted(OURS, POSIX_SPAWN_IN_C, 1.15),
     Wanted(OURS_ON_UVLOOP, ASYNCIO, OF_ASYNCIO),
     Wanted(OURS_ON_UVLOOP, POSIX_SPAWN_IN_C, 1.15),
-    Wanted(OURS, GUARDIAN_IN_C, None),
+    Wanted(OURS, GUARDIAN_IN_C),
+    Wanted(OURS, CORE_IN_C),
 )
 
 

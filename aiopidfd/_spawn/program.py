@@ -199,14 +199,12 @@ class Program:
         Returns the native state, one of FINAL. Raises subprocess.TimeoutExpired.
         """
         check_seconds(timeout=timeout)
-        if (state := self.advance()) in FINAL:
-            return state  # as a rule, if its pipes were read to their ends before
         deadline = Deadline(timeout)
         patience = Patience()
         while (state := self.advance()) not in FINAL:
-            if deadline.past:
+            if not (left := deadline.left):
                 raise subprocess.TimeoutExpired([*self.args], timeout or 0)
-            self.native.block(state, nanoseconds(deadline.left))
+            self.native.block(state, nanoseconds(left))
             if self.advance() == _native.ORPHANED and self.has_exited():
                 # The new parent of this orphan has not reaped it yet.
                 if patience.over:
