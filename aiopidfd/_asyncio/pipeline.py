@@ -11,7 +11,7 @@ from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, St
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import attend
+from .carry_output import carry_output
 from .end_on_loop import end_all
 from .process import GRACE, Streams, send_input, start_process
 from .sinks import Pump, make_pumps, stream_sink
@@ -145,7 +145,7 @@ async def run_pipeline(
             pumps: list[Pump] = []
             for streams, outputs in zip(opened, stages.outputs, strict=True):
                 pumps += make_pumps(streams.stdout, streams.stderr, outputs, silence)
-            await attend(watches, pumps, grace, drain, silence=silence)
+            await carry_output(watches, pumps, grace, drain, silence=silence)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)

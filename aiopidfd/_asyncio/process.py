@@ -28,7 +28,7 @@ from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
-from .attend import attend
+from .carry_output import carry_output
 from .end_on_loop import end
 from .sinks import make_pumps
 from .start_on_loop import running_loop, start_on_loop
@@ -213,7 +213,7 @@ class BaseProcess(HasTerminal, AsyncHandle):
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
         try:
-            await attend([self._watch], pumps, self._grace, drain, ends=False)
+            await carry_output([self._watch], pumps, self._grace, drain, ends=False)
         except Exception as exc:
             bounded.tell(exc)
             raise

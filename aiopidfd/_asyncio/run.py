@@ -20,7 +20,7 @@ from .._spawn.options import (
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import attend
+from .carry_output import carry_output
 from .end_on_loop import end
 from .process import (
     GRACE,
@@ -221,7 +221,7 @@ async def run_process(
                 send_input(streams, call.input)
                 silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
                 pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
-                await attend([watch], pumps, grace, drain, silence=silence)
+                await carry_output([watch], pumps, grace, drain, silence=silence)
                 out, err = outputs.result()
     except TimeoutError as exc:
         await outputs.abort()

@@ -3,8 +3,8 @@
 import asyncio
 
 from .._pidfd.any_loop import running_trio
+from .._spawn.clone3_or_clone import clone_call
 from .._spawn.hub import current_hub
-from .._spawn.kernel import clone_call
 from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio import Descriptors

@@ -19,7 +19,7 @@ from .._spawn.options import (
 from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
-from .attend import attend
+from .carry_output import carry_output
 from .end_on_loop import end
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .sinks import make_pumps, stream_sink
@@ -125,7 +125,7 @@ async def supervise(
             streams.stdin.close()
         silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
         pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
-        await attend([watch], pumps, grace, drain, silence=silence)
+        await carry_output([watch], pumps, grace, drain, silence=silence)
         code = await watch.returncode()
         if check and code:
             raise CalledProcessError(code, command)

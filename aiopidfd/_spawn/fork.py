@@ -4,8 +4,8 @@ import sys
 
 from .. import _native
 from .child import Child
+from .clone3_or_clone import with_a_clone
 from .hub import Hub
-from .kernel import with_a_clone
 from .program import Program
 from .steps_before_exec import Plan
 

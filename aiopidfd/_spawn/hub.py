@@ -21,7 +21,7 @@ from .registry import WeakPrograms
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["Hub", "attending", "current_hub", "hub_of", "known_hub", "news_of", "prepare"]
+__all__ = ["Hub", "carrying", "current_hub", "hub_of", "known_hub", "news_of", "prepare"]
 
 # How many starts may be under way at once on one loop; the next one waits for its turn. A start
 # needs some more descriptors than a running program, and more starts at once would not be faster.
@@ -38,7 +38,7 @@ class Hub:
     Attributes:
         native: the native half, which the native module needs for a start.
         number: the number of the native half's descriptor, even after somebody has closed that.
-        attended: how many calls carry the output of programs of this loop to sinks.
+        carriers: how many calls carry the output of programs of this loop to sinks.
         known: the programs of this loop that it does not keep: above all those being started.
         programs: the running programs of this loop, by number.
         trees: the programs whose guardian stays for their tree, perhaps after their own exit.
@@ -54,7 +54,7 @@ class Hub:
         "_soon",
         "_starting",
         "_will_look",
-        "attended",
+        "carriers",
         "known",
         "native",
         "number",
@@ -79,7 +79,7 @@ class Hub:
         self._starting = 0
         self._queue: deque[Flag] = deque()
         self._shutdowns = 0
-        self.attended: int = 0
+        self.carriers: int = 0
         self.known: WeakPrograms = WeakPrograms()
         self.programs: dict[int, Program] = {}
         self.trees: WeakPrograms = WeakPrograms()
@@ -199,16 +199,16 @@ def known_hub() -> Hub | None:
 
 
 @contextlib.contextmanager
-def attending() -> Iterator[None]:
+def carrying() -> Iterator[None]:
     """In the block the output of programs of the running loop is carried to sinks."""
     hub = known_hub()
     if hub is not None:
-        hub.attended += 1
+        hub.carriers += 1
     try:
         yield
     finally:
         if hub is not None:
-            hub.attended -= 1
+            hub.carriers -= 1
 
 
 def hub_of(loop: asyncio.AbstractEventLoop) -> Hub | None:

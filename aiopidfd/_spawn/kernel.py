@@ -2,15 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from .. import _native
 
 __all__ = ["Answer", "Kernel", "kernel"]
-
-T = TypeVar("T")
 
 
 class _Call(NamedTuple):
@@ -141,38 +138,3 @@ def kernel(*, again: bool = False) -> Kernel:
     if _known is None or again:
         _known = _probe()
     return _known
-
-
-_call: int | None = None
-
-
-def clone_call() -> int:
-    """The way to clone that the first start tries, or the one that has worked.
-
-    Raises:
-        OSError: a call that is needed is missing; see `Kernel.require`.
-    """
-    global _call
-    if _call is None:
-        _call = _native.CALL_CLONE3 if _native.has_calls() else kernel(again=True).require()
-    return _call
-
-
-def with_a_clone(clone: Callable[[int], T]) -> T:
-    """Call `clone` with the way to clone; with the other one if a filter has come in the way.
-
-    Raises:
-        OSError: what `clone` raises; or a call that is needed is missing; see `Kernel.require`.
-    """
-    global _call
-    while True:
-        call = clone_call()
-        try:
-            return clone(call)
-        except OSError as exc:
-            if exc.errno not in (errno.ENOSYS, errno.EPERM):
-                raise
-            if call == _native.CALL_CLONE:
-                kernel(again=True).require()
-                raise
-            _call = _native.CALL_CLONE

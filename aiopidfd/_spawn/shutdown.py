@@ -139,7 +139,7 @@ class _Ending:
     async def hear(self) -> None:
         """Wait until the sinks have got what the programs have written, but not for ever."""
         deadline = Deadline(_HEARD, now)
-        while self._hub.attended and not deadline.past:
+        while self._hub.carriers and not deadline.past:
             await sleep(_SOON)
 
     def kill_now(self) -> None:

@@ -3,10 +3,10 @@
 from .. import _native
 from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
+from .clone3_or_clone import clone_call, with_a_clone
 from .fd_steps import check_fds
 from .fds import pipe_size
 from .hub import Hub
-from .kernel import clone_call, with_a_clone
 from .options import Request
 from .program import Program
 from .stdio import Descriptors

@@ -15,7 +15,7 @@ from .._spawn.sinks import listen
 from .._spawn.tree import kill_now
 from ._process import ONE_INPUT, Running, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
-from ._supervise import attend, end_all, time_limit
+from ._supervise import carry_output, end_all, time_limit
 
 __all__ = ["run_pipeline"]
 
@@ -182,4 +182,4 @@ async def _run(
     pumps: list[Pump] = []
     for program, outputs in zip(running, stages.outputs, strict=True):
         pumps += make_pumps(program.stdout, program.stderr, outputs, silence)
-    await attend(running, stages.input, pumps, grace, drain, silence)
+    await carry_output(running, stages.input, pumps, grace, drain, silence)

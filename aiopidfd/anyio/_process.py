@@ -14,10 +14,10 @@ from anyio.lowlevel import checkpoint
 from .. import _native
 from .._pidfd.any_loop import has_loop
 from .._pidfd.wait import Patience
+from .._spawn.clone3_or_clone import clone_call
 from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
 from .._spawn.hub import Hub, current_hub, news_of
-from .._spawn.kernel import clone_call
 from .._spawn.options import Command, Options, Request, Stdio, is_shell_command, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.start import start

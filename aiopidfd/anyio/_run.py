@@ -14,7 +14,7 @@ from .._spawn.outputs import OnOutput
 from .._spawn.sinks import listen
 from ._process import ONE_INPUT, Process, make_anyio_request, start_process
 from ._sinks import OutputStream, make_pumps, stream_sink
-from ._supervise import attend, time_limit
+from ._supervise import carry_output, time_limit
 
 __all__ = ["run_process"]
 
@@ -211,7 +211,7 @@ async def run_process(
             async with Process(running):
                 silence = listen(command, idle_timeout, anyio.current_time)
                 pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
-                await attend([running], call.input, pumps, grace, drain, silence)
+                await carry_output([running], call.input, pumps, grace, drain, silence)
         if scope.cancelled_caught:
             out, err = outputs.values()
             raise TimeoutExpired(command, timeout or 0, out or None, err or None)

@@ -13,7 +13,7 @@ from .._asyncio.process import GRACE
 from .._spawn.call import DRAIN, read_call
 from .._spawn.capture import add_failure, raise_all
 from .._spawn.encoding import read_text
-from .._spawn.hub import attending
+from .._spawn.hub import carrying
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.outputs import OnOutput
 from .._spawn.registry import Remaining
@@ -23,7 +23,7 @@ from ._process import ONE_INPUT, Process, Running, make_anyio_request, start_pro
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
 
-__all__ = ["attend", "end_all", "supervise", "time_limit"]
+__all__ = ["carry_output", "end_all", "supervise", "time_limit"]
 
 
 async def supervise(
@@ -121,7 +121,7 @@ async def supervise(
         except BaseException:
             await process.end(grace)
             raise
-        await attend([process], call.input, pumps, grace, drain, silence)
+        await carry_output([process], call.input, pumps, grace, drain, silence)
         code = await process.wait()
         if check and code:
             raise CalledProcessError(code, command)
@@ -142,7 +142,7 @@ def time_limit(timeout: float | None) -> anyio.CancelScope:
     )
 
 
-async def attend(
+async def carry_output(
     programs: Sequence[Running],
     input: bytes | None,
     pumps: Sequence[Pump],
@@ -150,7 +150,7 @@ async def attend(
     drain: float | None,
     silence: Silence | None = None,
 ) -> None:
-    """Attend programs to their end: feed the first, carry the output, end them if cancelled.
+    """See programs to their end: feed the first, carry the output, end them if cancelled.
 
     Raises:
         BaseException: what a sink raised; the programs were ended.
@@ -214,7 +214,7 @@ async def attend(
 
     heard = contextlib.ExitStack()
     try:
-        heard.enter_context(attending())
+        heard.enter_context(carrying())
         async with anyio.create_task_group() as tg:
             for pump, shield in zip(pumps, shields, strict=True):
                 tg.start_soon(carry, pump, shield)

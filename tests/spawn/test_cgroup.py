@@ -98,7 +98,7 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Spawn by that call, as where the other is blocked."""
     name: str = request.param
     call = {"clone3": _native.CALL_CLONE3, "clone": _native.CALL_CLONE}[name]
-    monkeypatch.setattr(sys.modules["aiopidfd._spawn.kernel"], "_call", call)
+    monkeypatch.setattr(sys.modules["aiopidfd._spawn.clone3_or_clone"], "_call", call)
     return name
 
 

@@ -1,4 +1,4 @@
-"""Attending programs to their end: their output is carried to its sinks until they have exited."""
+"""Output is carried to its sinks until the programs have exited, and then until it is drained."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .._spawn.call import DRAIN
 from .._spawn.capture import add_failure, raise_all
-from .._spawn.hub import attending
+from .._spawn.hub import carrying
 from .._spawn.registry import Remaining
 from .._spawn.sinks import Silence
 from .._spawn.tree import kill_now
@@ -15,10 +15,10 @@ from .end_on_loop import end_all
 from .sinks import Pump
 from .watch import Watch
 
-__all__ = ["attend"]
+__all__ = ["carry_output"]
 
 
-class _Attendance:
+class _Carrier:
     """Some programs that run, and the pumps that carry their output."""
 
     def __init__(self, watches: Sequence[Watch], pumps: Sequence[Pump]) -> None:
@@ -135,7 +135,7 @@ class _Attendance:
             self._changed.set_result(None)
 
 
-async def attend(
+async def carry_output(
     watches: Sequence[Watch],
     pumps: Sequence[Pump],
     grace: float,
@@ -144,7 +144,7 @@ async def attend(
     silence: Silence | None = None,
     ends: bool = True,
 ) -> None:
-    """Attend programs to their end: carry their output, and end them if something goes wrong.
+    """Carry the output of programs to their end, and end them if something goes wrong.
 
     Args:
         watches: the programs. They share one period of grace.
@@ -160,40 +160,40 @@ async def attend(
         PermissionError: we may not end one of the programs.
         ExceptionGroup: several of these errors.
     """
-    attendance = _Attendance(watches, pumps)
-    failures = attendance.failures
+    carrier = _Carrier(watches, pumps)
+    failures = carrier.failures
     heard = contextlib.ExitStack()
     try:
-        heard.enter_context(attending())
+        heard.enter_context(carrying())
         if silence is not None:
-            attendance.listen(silence)
-        await attendance.until_over()
-        attendance.close()
+            carrier.listen(silence)
+        await carrier.until_over()
+        carrier.close()
         if failures:
             try:
                 await end_all(watches, grace)
             except PermissionError as exc:
                 failures.append(exc)
-        await attendance.finish(drain)
+        await carrier.finish(drain)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)
-        attendance.stop_now()
+        carrier.stop_now()
         raise
     except BaseException:
         try:
-            if ends and not attendance.over():
+            if ends and not carrier.over():
                 await end_all(watches, grace)
-                await attendance.finish_soon(drain)
+                await carrier.finish_soon(drain)
         except GeneratorExit:
-            attendance.stop_now()
+            carrier.stop_now()
             raise
         except BaseException:
-            await attendance.stop()
+            await carrier.stop()
             raise
-        await attendance.stop()
+        await carrier.stop()
         raise
     finally:
-        attendance.close()
+        carrier.close()
         heard.close()
     raise_all(failures)
