@@ -60,13 +60,14 @@ from ._asyncio.transport import SubprocessTransport
 from ._pidfd.info import CoreDump, Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
-from ._spawn.capture import BoundedProcess, IdleTimeoutError, OutputLimitError
 from ._spawn.child import Child, spawn
 from ._spawn.fork import fork
 from ._spawn.hub import prepare
+from ._spawn.idle_timeout import IdleTimeoutError
 from ._spawn.kernel import Answer, Kernel, kernel
 from ._spawn.open_terminal import PTY
 from ._spawn.options import Command, Options, Stdio
+from ._spawn.output_limit import BoundedProcess, OutputLimitError
 from ._spawn.pipeline import CompletedPipeline, PipelineError
 from ._streams.streams import PipeReader, PipeWriter
 from ._streams.text import TextReader, TextWriter

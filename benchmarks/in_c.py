@@ -15,7 +15,7 @@ GUARDIAN_IN_C: Final = "least guardian in C"  # two processes for a program, and
 CORE_IN_C: Final = "aiopidfd's core in C"
 
 _WAYS: Final = {POSIX_SPAWN_IN_C: "posix_spawn", GUARDIAN_IN_C: "guardian", CORE_IN_C: "core"}
-_OF_PYTHON: Final = {"module.c", "objects.c", "from_python.c", "lines_python311.c"}
+_OF_PYTHON: Final = {"module.c", "python_types.c", "from_python.c", "lines_python311.c"}
 
 
 @contextmanager

@@ -5,15 +5,15 @@ import contextlib
 import math
 from collections.abc import Sequence
 
-from .._spawn.call import DRAIN
-from .._spawn.capture import add_failure, raise_all
+from .._spawn.failures import add_failure, raise_all
 from .._spawn.hub import carrying
-from .._spawn.registry import Remaining
-from .._spawn.sinks import Silence
+from .._spawn.idle_timeout import Silence
+from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
+from .._spawn.weak_programs import Remaining
 from .end_on_loop import end_all
 from .sinks import Pump
-from .watch import Watch
+from .watch_program import Watch
 
 __all__ = ["carry_output"]
 

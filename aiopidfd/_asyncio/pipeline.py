@@ -4,12 +4,12 @@ import asyncio
 import subprocess
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from .._spawn.call import DRAIN
-from .._spawn.capture import OnLimit
 from .._spawn.encoding import read_text
+from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, Stdio
+from .._spawn.output_limit import OnLimit
 from .._spawn.pipeline import CompletedPipeline, Stages
-from .._spawn.sinks import listen
+from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from .carry_output import carry_output
 from .end_on_loop import end_all
@@ -18,7 +18,7 @@ from .sinks import Pump, make_pumps, stream_sink
 from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
-    from .watch import Watch
+    from .watch_program import Watch
 
 __all__ = ["run_pipeline"]
 

@@ -8,8 +8,6 @@ from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
-from .._spawn.call import DRAIN
-from .._spawn.capture import OnLimit, check_limit
 from .._spawn.encoding import check_bytes, input_bytes, read_text
 from .._spawn.handle import AsyncHandle
 from .._spawn.options import (
@@ -22,8 +20,10 @@ from .._spawn.options import (
     make_request,
     take_fixed,
 )
+from .._spawn.output_limit import OnLimit, check_limit
 from .._spawn.outputs import Output, Outputs
 from .._spawn.program import Program
+from .._spawn.run_arguments import DRAIN
 from .._spawn.stdio import Descriptors
 from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
@@ -32,7 +32,7 @@ from .carry_output import carry_output
 from .end_on_loop import end
 from .sinks import make_pumps
 from .start_on_loop import running_loop, start_on_loop
-from .watch import Watch
+from .watch_program import Watch
 
 __all__ = [
     "NO_STREAMS",

@@ -5,9 +5,8 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .._spawn.call import DRAIN, read_call
-from .._spawn.capture import BoundedProcess, OnLimit
 from .._spawn.encoding import decode_output, read_text
+from .._spawn.idle_timeout import listen
 from .._spawn.options import (
     Command,
     Options,
@@ -17,8 +16,9 @@ from .._spawn.options import (
     is_shell_command,
     make_request,
 )
+from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.outputs import OnOutput
-from .._spawn.sinks import listen
+from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_output import carry_output
 from .end_on_loop import end
@@ -35,7 +35,7 @@ from .sinks import make_pumps, stream_sink
 from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
-    from .watch import Watch
+    from .watch_program import Watch
 
 __all__ = ["run_process"]
 

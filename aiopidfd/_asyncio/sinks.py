@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any, Final
 
+from .._spawn.idle_timeout import Silence
 from .._spawn.outputs import Outputs
-from .._spawn.sinks import Decoder, Feed, Silence, Sink
+from .._spawn.sinks import Decoder, Feed, Sink
 from .._streams.streams import OutputReader
 from .._streams.text import TextWriter
 

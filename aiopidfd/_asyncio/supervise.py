@@ -5,8 +5,8 @@ from collections.abc import Callable
 from subprocess import CalledProcessError
 from typing import Final, Unpack
 
-from .._spawn.call import DRAIN, read_call
 from .._spawn.encoding import read_text
+from .._spawn.idle_timeout import listen
 from .._spawn.options import (
     Command,
     Options,
@@ -17,7 +17,7 @@ from .._spawn.options import (
     make_request,
 )
 from .._spawn.outputs import OnOutput
-from .._spawn.sinks import listen
+from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_output import carry_output
 from .end_on_loop import end

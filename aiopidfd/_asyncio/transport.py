@@ -17,7 +17,7 @@ from .._spawn.stdio import Descriptors
 from .._streams.pipe_transports import ReadPipe, WritePipe
 from .._streams.terminal import Terminal, TerminalReader, TerminalWriter
 from .start_on_loop import start_on_loop
-from .watch import Watch
+from .watch_program import Watch
 
 __all__ = ["PopenView", "SubprocessTransport", "connect"]
 

@@ -6,8 +6,8 @@ from .. import _native
 from .child import Child
 from .clone3_or_clone import with_a_clone
 from .hub import Hub
+from .plan import Plan
 from .program import Program
-from .steps_before_exec import Plan
 
 __all__ = ["fork", "fork_on"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import _native
 from .._pidfd.any_loop import Flag, running_trio
-from .registry import WeakPrograms
+from .weak_programs import WeakPrograms
 
 if TYPE_CHECKING:
     from .program import Program

@@ -10,11 +10,13 @@ from subprocess import PIPE, CompletedProcess
 from typing import Any, NamedTuple, TypeAlias
 
 from .argument_errors import open_first
-from .capture import BoundedProcess, Capture, IdleTimeoutError, OnLimit, OutputLimitError, errors_in
 from .encoding import BYTES, Text, decode_output
+from .failures import errors_in
+from .idle_timeout import IdleTimeoutError, Silence
 from .open_terminal import PTY
 from .options import Stdio
-from .sinks import Decoder, Feed, FileSink, Kept, Lines, Silence, Sink, Tee, make_decoder
+from .output_limit import BoundedProcess, Capture, OnLimit, OutputLimitError
+from .sinks import Decoder, Feed, FileSink, Kept, Lines, Sink, Tee, make_decoder
 
 __all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 

@@ -10,14 +10,16 @@ from typing import Any, Final, Generic, TypeVar
 
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
-from .call import BOTH_INPUTS, read_input
-from .capture import IdleTimeoutError, OnLimit, check_limit, errors_in
 from .command import check_command
 from .encoding import Text
-from .fds import pipe_above_stdio, pipe_size, set_pipe_size
+from .failures import errors_in
+from .fds_above_stdio import pipe_above_stdio, pipe_size, set_pipe_size
+from .idle_timeout import IdleTimeoutError
 from .open_terminal import PTY
 from .options import Command, Request, Stdio, is_shell_command, make_request
+from .output_limit import OnLimit, check_limit
 from .outputs import Output, Outputs, StreamSink, read_choices
+from .run_arguments import BOTH_INPUTS, read_input
 from .sinks import Decoder, Sink
 from .stdio import descriptor_of
 

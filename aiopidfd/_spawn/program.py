@@ -21,8 +21,9 @@ from .._pidfd.wait import Patience, has_exited, returncode
 from .hub import Hub
 from .log import log_exit, log_start, logger
 from .options import StrOrBytesPath
-from .registry import RUNNING
-from .steps_before_exec import Plan
+from .plan import Plan
+from .start_errors import start_error
+from .weak_programs import RUNNING
 
 __all__ = ["FINAL", "UNKNOWN_RETURNCODE", "Program"]
 
@@ -171,7 +172,7 @@ class Program:
         """The error for a program whose state is FAILED or FOREIGN."""
         if self.native.state == _native.FOREIGN:
             return _foreign()
-        return self._plan.error(*self.native.failure())
+        return start_error(self._plan, *self.native.failure())
 
     def wait(self, timeout: float | None = None) -> int:
         """Block until the program has exited. The GIL is released meanwhile.

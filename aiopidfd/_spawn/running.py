@@ -2,7 +2,7 @@
 
 from .handle import Handle
 from .program import FINAL, Program
-from .registry import RUNNING
+from .weak_programs import RUNNING
 
 __all__ = ["RunningProgram", "running"]
 

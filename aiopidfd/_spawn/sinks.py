@@ -4,12 +4,12 @@ import codecs
 import contextlib
 import inspect
 import io
-import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
-from .capture import Capture, IdleTimeoutError, OutputLimitError
+from .idle_timeout import Silence
+from .output_limit import Capture, OutputLimitError
 from .text_decoder import TextDecoder
 
 __all__ = [
@@ -19,11 +19,9 @@ __all__ = [
     "Kept",
     "LineFunction",
     "Lines",
-    "Silence",
     "Sink",
     "Tee",
     "finish",
-    "listen",
     "make_decoder",
 ]
 
@@ -216,36 +214,6 @@ def finish(step: Coroutine[Any, Any, None]) -> None:
         raise RuntimeError("a sink waits, and there is no loop")
 
 
-class Silence:
-    """Measures how long a program has been silent, and knows how long it may be."""
-
-    def __init__(self, command: Any, allowed: float, clock: Callable[[], float]) -> None:
-        """Measure from now on, by a clock that tells seconds."""
-        self._command = command
-        self._allowed = allowed
-        self._clock = clock
-        self._since = clock()
-        self._busy = 0
-
-    @contextlib.contextmanager
-    def broken(self) -> Iterator[None]:
-        """Output has come. In the block our own sinks are busy, so no silence is counted."""
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
-            self._since = self._clock()
-
-    def left(self) -> float:
-        """Seconds until the silence is too long, if nothing comes; 0 or less if it already is."""
-        return self._allowed + (0 if self._busy else self._since - self._clock())
-
-    def error(self) -> IdleTimeoutError:
-        """The error to raise when the silence is too long."""
-        return IdleTimeoutError(self._command, self._allowed)
-
-
 class Feed:
     """Passes one output of a program on to its sink."""
 
@@ -273,10 +241,3 @@ class Feed:
         """Pass on the end of the output. Raises what the sink raises."""
         async with self._turn:
             await self._sink.end()
-
-
-def listen(command: Any, seconds: float | None, clock: Callable[[], float]) -> Silence | None:
-    """Measure the silence of a program; None if it may be silent for ever."""
-    if seconds is None or seconds == math.inf:
-        return None
-    return Silence(command, seconds, clock)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._pidfd.arguments import integer, is_number
 from .argument_errors import named, open_first
-from .fds import (
+from .fds_above_stdio import (
     FIRST,
     above_stdio,
     duplicate,

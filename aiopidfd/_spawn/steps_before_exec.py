@@ -1,14 +1,12 @@
-"""A command and its options, checked and turned into what the native spawner takes.
+"""A command and its options, checked and turned into the system calls that the child makes.
 
-Between clone and exec the child makes only system calls, which are a list. `Plan` is that list: an
-option is a step or two in it, and if a step fails, its index tells the option. The order of the
-steps, and the messages of errors that subprocess has too, are those of subprocess.
+Between clone and exec the child makes only system calls, which are a list: an option is a step or
+two in it, and if a step fails, its index tells the option. The order of the steps, and the messages
+of errors that subprocess has too, are those of subprocess.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from signal import SIGPIPE, SIGXFSZ
 from termios import TIOCSCTTY
 from typing import Any, NamedTuple
@@ -16,16 +14,17 @@ from typing import Any, NamedTuple
 from .. import _native
 from .._pidfd.arguments import flag, integer
 from .argument_errors import encode
-from .bonds import bond_steps
 from .cgroup_checks import Cgroup
 from .command import encode_arguments, list_arguments, search
 from .containment_checks import check_containment
 from .fd_steps import close_steps, dup_step, is_beyond_limit
 from .ids import id_steps
-from .options import Command, Env, Step, Steps, StrOrBytesPath
+from .options import Command, Env, Steps, StrOrBytesPath
+from .plan import Plan
+from .prctl_steps import prctl_steps
 from .resource_limits import limit_steps
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["make_plan"]
 
 _SHELL = "/bin/sh"
 _MAX_MASK = 0o777  # umask(2) ignores the rest
@@ -38,58 +37,6 @@ _RESTORE_SIGNALS: Steps = [
     )
     for number in (SIGPIPE, SIGXFSZ)  # CPython ignores these two
 ]
-
-
-# The calls that a guardian needs, by number. An error names the call that a filter refuses.
-_CALLS = {
-    _native.SYS_ppoll: "ppoll(2)",
-    _native.SYS_signalfd4: "signalfd4(2)",
-    _native.SYS_waitid: "waitid(2)",
-}
-
-
-@dataclass(slots=True)
-class Plan:
-    """What the native spawner takes, and what an error of it means."""
-
-    executable: StrOrBytesPath  # as the caller wrote it, for errors
-    args: Sequence[StrOrBytesPath]
-    paths: tuple[bytes, ...]
-    argv: tuple[bytes, ...]
-    env: Env | None
-    cwd: StrOrBytesPath | None
-    steps: Sequence[tuple[str, Step]]  # each with the option that asked for it
-    private_memory: bool
-    private_table: bool
-    highest: int  # the highest number of ours that a step uses and no step has put there
-    contain: bool
-    cgroup: Cgroup | None
-
-    def error(self, errno: int, step: int) -> OSError:
-        """The OSError for a start that failed at `step`, as subprocess would raise it."""
-        reason = os.strerror(errno)
-        if step == _native.FAILED_EXEC:
-            error = OSError(errno, reason, self.executable)
-            if not self.executable:
-                error.add_note("The name of the program is empty.")
-            return error
-        if step == _native.FAILED_CLONE:
-            return OSError(errno, reason) if self.cgroup is None else self.cgroup.clone_error(errno)
-        if step == _native.FAILED_GUARDIAN:
-            return OSError(errno, "its guardian was killed while it started", self.executable)
-        if step == _native.FAILED_CGROUP and self.cgroup is not None:
-            return self.cgroup.error(errno)
-        if step == _native.FAILED_LIFELINES:
-            return OSError(errno, "descriptors of aiopidfd were closed while it started a program")
-        if step == _native.FAILED_DESCRIPTORS:
-            return OSError(errno, "a descriptor for the program was closed while it was started")
-        if step < 0:
-            name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
-            return OSError(errno, f"{reason} (for {name})")
-        option, _ = self.steps[step]
-        if option == "cwd":
-            return OSError(errno, reason, self.cwd)
-        return OSError(errno, f"{reason} (for the option {option})")
 
 
 def make_plan(
@@ -209,7 +156,7 @@ def _ask(
     # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).
     if flag("contain", contain):
         check_containment()
-    steps += bond_steps(flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
+    steps += prctl_steps(flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
     # If the ids were changed while the memory is shared with us, this would make us undumpable, and
     # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
     # oom_score_adj holds for all that share the memory, if the guardian is killed just then

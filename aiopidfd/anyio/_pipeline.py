@@ -6,12 +6,12 @@ from typing import Any, Unpack, overload
 import anyio
 
 from .._asyncio.process import GRACE
-from .._spawn.call import DRAIN
-from .._spawn.capture import OnLimit
 from .._spawn.encoding import read_text
+from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
+from .._spawn.output_limit import OnLimit
 from .._spawn.pipeline import CompletedPipeline, Stages
-from .._spawn.sinks import listen
+from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from ._process import ONE_INPUT, Running, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink

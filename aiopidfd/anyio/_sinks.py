@@ -6,8 +6,9 @@ from typing import Any, Final, TypeAlias
 import anyio
 import anyio.abc
 
+from .._spawn.idle_timeout import Silence
 from .._spawn.outputs import Outputs
-from .._spawn.sinks import Decoder, Feed, Silence, Sink
+from .._spawn.sinks import Decoder, Feed, Sink
 from ._streams import OutputPipe
 
 __all__ = ["OutputStream", "Pump", "make_pumps", "stream_sink"]

@@ -10,15 +10,15 @@ import anyio
 import anyio.abc
 
 from .._asyncio.process import GRACE
-from .._spawn.call import DRAIN, read_call
-from .._spawn.capture import add_failure, raise_all
 from .._spawn.encoding import read_text
+from .._spawn.failures import add_failure, raise_all
 from .._spawn.hub import carrying
+from .._spawn.idle_timeout import Silence, listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.outputs import OnOutput
-from .._spawn.registry import Remaining
-from .._spawn.sinks import Silence, listen
+from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
+from .._spawn.weak_programs import Remaining
 from ._process import ONE_INPUT, Process, Running, make_anyio_request, start_process
 from ._sinks import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe

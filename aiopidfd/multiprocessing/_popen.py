@@ -14,7 +14,7 @@ from .. import _native
 from .._pidfd.durations import check_seconds
 from .._pidfd.no_copies import Owner
 from .._pidfd.wait import has_exited
-from .._spawn.fds import pipe_above_stdio
+from .._spawn.fds_above_stdio import pipe_above_stdio
 from .._spawn.options import Request
 from .._spawn.program import Program
 from .._spawn.start import start_blocking

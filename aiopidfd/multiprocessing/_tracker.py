@@ -16,7 +16,7 @@ from typing import Any
 from .. import _native
 from .._spawn.child import Child
 from .._spawn.child import spawn as spawn_child
-from .._spawn.fds import pipe_above_stdio
+from .._spawn.fds_above_stdio import pipe_above_stdio
 
 __all__ = ["tracker_fd"]
 

@@ -2,9 +2,11 @@
 #ifndef AIOPIDFD_AFTER_CLONE_H
 #define AIOPIDFD_AFTER_CLONE_H
 
-#include "record.h"
+#include "spawn_record.h"
 #include "syscall.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <time.h>
 
 enum { KERNEL_NSIG = 64, SIGSET_BYTES = 8 };
@@ -31,7 +33,28 @@ static inline void sleep_ms(long ms)
     SYS(__NR_ppoll, NULL, 0, &wait, NULL, SIGSET_BYTES);
 }
 
+/* Enters a new phase, and wakes all threads that sleep on `alive`. */
+static inline void enter(struct record *record, int phase)
+{
+    atomic_store(&record->phase, phase);
+    atomic_fetch_add(&record->alive, 1);
+    if (atomic_load(&record->awaited))
+        SYS(__NR_futex, &record->alive, FUTEX_WAKE, INT_MAX);
+}
+
 /* The child, from its birth to exec: before_exec.c. It takes a struct record *. */
 void aiopidfd_before_exec(void *record) __attribute__((visibility("hidden")));
+
+/* ---- stand_guard.c ---- */
+
+/* What it sleeps on, in this order. */
+enum { CHILD, LIFE, SELF, N_FDS };
+
+/* The rest of the guardian's life. */
+void aiopidfd_stand_guard(struct record *record) __attribute__((visibility("hidden"), noreturn));
+
+long aiopidfd_reap(struct record *record, int options, int *over) __attribute__((visibility("hidden")));
+long aiopidfd_compare_memory(const struct record *record, int task) __attribute__((visibility("hidden")));
+void aiopidfd_tell(const struct record *record) __attribute__((visibility("hidden")));
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef AIOPIDFD_FORK_H
 #define AIOPIDFD_FORK_H
 
-#include "record.h"
+#include "spawn_record.h"
 
 /* Returns 0 where a process can be forked here, else -errno: ENOSYS on an architecture that fork_guardian.c
  * does not know, ENOTSUP where this thread has a shadow stack. */

@@ -1,8 +1,8 @@
 /* Our side of a process without exec. fork_guardian.c has the guardian's side, and the reasons. */
 #define _GNU_SOURCE
-#include "spawned.h"
+#include "child.h"
 #include "fork.h"
-#include "life.h"
+#include "lifelines.h"
 
 #include <limits.h>
 #include <linux/futex.h>

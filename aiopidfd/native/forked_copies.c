@@ -1,8 +1,8 @@
 /* What becomes of children when this process forks: a copy of it owns none of them. And the lock, which a fork
  * must hold. */
 #define _GNU_SOURCE
-#include "spawned.h"
-#include "life.h"
+#include "child.h"
+#include "lifelines.h"
 #include "reserved_numbers.h"
 
 #include <pthread.h>

@@ -13,7 +13,7 @@
  * pointer.
  */
 #define _GNU_SOURCE
-#include "spawned.h"
+#include "child.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>

@@ -1,12 +1,12 @@
 /* aiopidfd._native: the functions that Python sees. They only convert, and call the spawner. */
 #define PY_SSIZE_T_CLEAN
 #include "from_python.h"
-#include "objects.h"
+#include "python_types.h"
 
 #include "lines_python311.h"
 #include "pidinfo.h"
 #include "probe.h"
-#include "record.h"
+#include "spawn_record.h"
 #include "syscall.h"
 #include "tree.h"
 

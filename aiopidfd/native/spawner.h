@@ -76,7 +76,7 @@ struct failure {
     const char *call;
 };
 
-struct child; /* spawned.h */
+struct child; /* child.h */
 
 /* Call this once, before anything else. Returns 0 or -errno. From then on forked copies are handled. */
 int spawner_init(void);

@@ -1,8 +1,8 @@
 /* A start: everything that it needs is prepared, a guardian is made, and then the guardian may begin. */
 #define _GNU_SOURCE
-#include "spawned.h"
+#include "child.h"
 #include "fork.h"
-#include "life.h"
+#include "lifelines.h"
 #include "reserved_numbers.h"
 
 #include <limits.h>
@@ -32,13 +32,13 @@ void start_go(struct record *record, int go)
 }
 
 /* Hazards of the clone below, and where each is handled:
- *   our TLS and memory are shared          guardian.c's contract; the record outlives it (collect.c)
+ *   our TLS and memory are shared          guardian.c's contract; the record outlives it (child_state.c)
  *   a signal handler runs in the guardian  all signals are blocked, the C library's internal ones too
  *   our descriptors are shared             leave_descriptor_table() in guardian.c
  *   a resource cannot be got afterwards    the guardian waits to begin
- *   we die or exec                         the lifelines, stand_guard() in guardian.c
+ *   we die or exec                         the lifelines, stand_guard.c
  *   we fork                                become_copy() in forked_copies.c
- *   the guardian is killed                 child_advance() in collect.c
+ *   the guardian is killed                 killed_guardian.c
  */
 static long clone_guardian(struct child *child)
 {

@@ -23,11 +23,11 @@ from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
-from .._spawn.call import BOTH_INPUTS
-from .._spawn.capture import BoundedProcess, OnLimit, check_limit
 from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
+from .._spawn.output_limit import BoundedProcess, OnLimit, check_limit
 from .._spawn.outputs import Outputs, read_choices
+from .._spawn.run_arguments import BOTH_INPUTS
 from ._communicate import Carrier, captured, end
 from ._popen import CheckOptions, Popen, RunOptions, TextCheckOptions, TextOptions, TextSinkOptions
 

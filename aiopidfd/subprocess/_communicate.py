@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._pidfd.durations import Deadline
 from .._pidfd.unpatched import EPOLLIN, read, write
-from .._spawn.capture import add_failure, raise_all
 from .._spawn.end_with_grace import warn_of_the_rest
-from .._spawn.fds import epoll_above_stdio, held
+from .._spawn.failures import add_failure, raise_all
+from .._spawn.fds_above_stdio import epoll_above_stdio, held
 from .._spawn.outputs import Output, Outputs
 from .._spawn.sinks import Sink, finish
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 from .. import _native
 from .._pidfd.durations import check_seconds
 from .._pidfd.no_copies import Owner
-from .._spawn.capture import OnLimit, check_limit
 from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingTreeHandle
 from .._spawn.keywords import refuse
@@ -26,6 +25,7 @@ from .._spawn.options import (
     StrOrBytesPath,
     make_request,
 )
+from .._spawn.output_limit import OnLimit, check_limit
 from .._spawn.outputs import Outputs
 from .._spawn.program import Program
 from .._spawn.start import start_blocking

@@ -22,7 +22,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import PTY, BoundedProcess, IdleTimeoutError, OutputLimitError, TimeoutExpired
-from aiopidfd._spawn.capture import Capture
+from aiopidfd._spawn.output_limit import Capture
 
 from .. import fresh
 from ..anyio_support import until

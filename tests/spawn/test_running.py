@@ -16,9 +16,9 @@ import aiopidfd
 import aiopidfd.anyio
 from aiopidfd._spawn.hub import current_hub
 from aiopidfd._spawn.options import Request
-from aiopidfd._spawn.registry import RUNNING
 from aiopidfd._spawn.start import start as begin
 from aiopidfd._spawn.stdio import Descriptors
+from aiopidfd._spawn.weak_programs import RUNNING
 
 from .. import fresh, starting
 from ..anyio_support import BACKENDS, Backend, until

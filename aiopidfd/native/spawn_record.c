@@ -1,6 +1,6 @@
 /* Makes and frees records. The functions may be called with or without the spawner's lock. */
 #define _GNU_SOURCE
-#include "spawned.h"
+#include "child.h"
 
 #include <stdlib.h>
 #include <string.h>

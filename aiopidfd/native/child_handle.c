@@ -1,6 +1,6 @@
 /* What may be done with an existing child: the functions of spawner.h, each under the lock. */
 #define _GNU_SOURCE
-#include "spawned.h"
+#include "child.h"
 
 static void enter(void)
 {

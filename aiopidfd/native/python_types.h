@@ -1,10 +1,10 @@
 /* The types that Python sees: a child, and a loop's hub; and how an error is raised. */
-#ifndef AIOPIDFD_OBJECTS_H
-#define AIOPIDFD_OBJECTS_H
+#ifndef AIOPIDFD_PYTHON_TYPES_H
+#define AIOPIDFD_PYTHON_TYPES_H
 
 #include <Python.h>
 
-#include "spawned.h"
+#include "child.h"
 #include "spawner.h"
 
 struct state {

@@ -3,8 +3,8 @@
  * They are made at the first spawn and then kept. All are close-on-exec. In a forked copy they are dropped at
  * once (forked_copies.c, become_copy()), so a copy neither keeps a guardian alive nor ends one.
  */
-#ifndef AIOPIDFD_LIFE_H
-#define AIOPIDFD_LIFE_H
+#ifndef AIOPIDFD_LIFELINES_H
+#define AIOPIDFD_LIFELINES_H
 
 #include "fds.h"
 

@@ -1,21 +1,16 @@
-"""Output that is kept in memory, with a limit, and the errors of programs that exceed a limit."""
+"""`output_limit`: output is kept in memory, all of it or so many bytes, and what is said then."""
 
 import codecs
 import io
 import subprocess
-from collections.abc import Iterator
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 __all__ = [
     "BoundedProcess",
     "Capture",
-    "IdleTimeoutError",
     "OnLimit",
     "OutputLimitError",
-    "add_failure",
     "check_limit",
-    "errors_in",
-    "raise_all",
 ]
 
 T = TypeVar("T")
@@ -54,20 +49,6 @@ class OutputLimitError(subprocess.SubprocessError):
     def __str__(self) -> str:
         """The command, the stream and the limit, in one sentence."""
         return f"Command {self.cmd!r} wrote more than {self.limit} bytes to its {self.stream}"
-
-
-class IdleTimeoutError(subprocess.TimeoutExpired):
-    """A program wrote nothing for `idle_timeout` seconds, and was ended because of that.
-
-    Attributes:
-        cmd: the command.
-        timeout: the seconds that it was allowed to be silent.
-        output, stdout, stderr: what was captured, always as bytes, or None.
-    """
-
-    def __str__(self) -> str:
-        """The command and the seconds, in one sentence."""
-        return f"Command {self.cmd!r} wrote nothing for {self.timeout} seconds"
 
 
 class BoundedProcess(subprocess.CompletedProcess[T]):
@@ -194,28 +175,3 @@ def _whole_characters(data: bytes, encoding: str, tail: bool) -> bytes:
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     decoder.decode(data)
     return data[: len(data) - len(decoder.getstate()[0])]
-
-
-def errors_in(exc: BaseException) -> Iterator[BaseException]:
-    """The error itself, or the errors in a group."""
-    if isinstance(exc, BaseExceptionGroup):
-        yield from exc.exceptions
-    else:
-        yield exc
-
-
-def add_failure(failures: list[BaseException], exc: BaseException) -> None:
-    """Note what went wrong. A limit that is broken while a program is ended is no second error."""
-    if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
-        failures.append(exc)
-
-
-def raise_all(failures: list[BaseException]) -> None:
-    """Raise the only error, or a group of several errors. The list is emptied."""
-    try:
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise BaseExceptionGroup("several things went wrong with a program", [*failures])
-    finally:
-        failures.clear()  # a raising frame holds the list: it would be a reference cycle

@@ -7,13 +7,13 @@ from .. import _native
 from .._pidfd.arguments import in_range
 from .options import Steps
 
-__all__ = ["bond_steps"]
+__all__ = ["prctl_steps"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
-def bond_steps(no_new_privs: bool, die_with_parent: bool | int) -> Steps:
+def prctl_steps(no_new_privs: bool, die_with_parent: bool | int) -> Steps:
     """The steps that tie a program to us, after any change of ids. Raises as `limit_steps`."""
     steps: Steps = []
     if no_new_privs:

@@ -3,10 +3,10 @@
  * It has two blocks. The first holds the guardian's stack and the record itself, and stays as long as the
  * guardian does. The second holds the child's stack, its steps and every string. It is freed when the child
  * has left our memory. Neither block is freed before the kernel has said, in `alive` and `inside`, that
- * nobody can touch it any more (record.c).
+ * nobody can touch it any more (spawn_record.c).
  */
-#ifndef AIOPIDFD_RECORD_H
-#define AIOPIDFD_RECORD_H
+#ifndef AIOPIDFD_SPAWN_RECORD_H
+#define AIOPIDFD_SPAWN_RECORD_H
 
 #include "clone.h"
 #include "fds.h"
@@ -76,7 +76,7 @@ struct record {
     int contain;        /* kill what the program has started, when the program or our process ends */
     int kill_fd;        /* for `contain`: kills a cgroup that is the program's own; or -1 */
     struct identity kill;
-    int life_fd;        /* the lifelines (life.h), which the guardian keeps */
+    int life_fd;        /* the lifelines (lifelines.h), which the guardian keeps */
     int self_fd;
     struct identity life, self;
     int starter;          /* the thread that starts the guardian */

@@ -1,6 +1,6 @@
 /* A thread waits for what becomes of a child. */
 #define _GNU_SOURCE
-#include "spawned.h"
+#include "child.h"
 
 #include <limits.h>
 #include <linux/futex.h>

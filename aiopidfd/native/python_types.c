@@ -1,6 +1,6 @@
 /* The types that Python sees: a child, and a loop's hub; and how an error is raised. */
 #define PY_SSIZE_T_CLEAN
-#include "objects.h"
+#include "python_types.h"
 
 #include <errno.h>
 #include <string.h>

@@ -5,10 +5,10 @@ from typing import Any, Final, NamedTuple
 
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
-from .capture import OnLimit, check_limit
 from .encoding import Text, input_bytes
 from .open_terminal import PTY
 from .options import Stdio
+from .output_limit import OnLimit, check_limit
 from .outputs import OnOutput, Outputs, StreamSink, read_choices
 
 __all__ = ["BOTH_INPUTS", "DRAIN", "Call", "read_call", "read_input"]

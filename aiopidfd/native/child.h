@@ -1,9 +1,9 @@
 /* A child as the spawner's own files see it. spawner.h has what all other files see. */
-#ifndef AIOPIDFD_SPAWNED_H
-#define AIOPIDFD_SPAWNED_H
+#ifndef AIOPIDFD_CHILD_H
+#define AIOPIDFD_CHILD_H
 
 #include "fds.h"
-#include "record.h"
+#include "spawn_record.h"
 #include "spawner.h"
 
 #include <time.h>
@@ -69,7 +69,7 @@ void spawner_check_copy(void);
 /* The number of starts that are under way in this process. exec() in before_exec.c reads it. */
 extern atomic_int starts_under_way;
 
-/* ---- Lists (spawned.c) ---- */
+/* ---- Lists (child.c) ---- */
 
 extern struct link all_children, children_behind; /* behind: a later start looks after them */
 
@@ -77,7 +77,7 @@ void list_init(struct link *list);
 void list_append(struct link *list, struct link *link, struct child *child); /* unless it is in a list */
 void list_remove(struct link *link);
 
-/* ---- spawned.c ---- */
+/* ---- child.c ---- */
 
 struct child *child_new(struct hub *hub);
 void child_free(struct child *child);           /* closes all that it still holds */
@@ -95,7 +95,7 @@ int child_is_readable(int fd);                  /* has no limit on descriptors; 
 void child_after_news(struct child *child);     /* puts it into the lists where it belongs; may free it */
 void child_sweep(void);                         /* looks after some of the children that are behind */
 
-/* ---- record.c ---- */
+/* ---- spawn_record.c ---- */
 
 struct record *record_new(struct child *child, const struct plan *plan); /* the child's record, or NULL */
 void record_free(struct child *child);
@@ -108,15 +108,25 @@ void start_go(struct record *record, int go);
 int start_may_be_repeated(const struct child *child);
 int start_again(struct child *child);
 
-/* ---- collect.c ---- */
+/* ---- child_state.c ---- */
 
 void child_advance(struct child *child);
-void child_reap_guardian(struct child *child); /* if it has ended */
-void child_reap_guardians_before_exec(void);
+void child_collect_start(struct child *child);
+void child_fail(struct child *child, int error, int failed_step);
+
+/* ---- killed_guardian.c ---- */
+
 int child_was_born(const struct record *record);
 int child_born_is_ours(const struct record *record, int guardian_pid, int fd);
 int child_stillborn_pidfd(const struct record *record);
-void child_collect_start(struct child *child);
+void child_close_stillborn(struct record *record);
+void child_collect_lost_start(struct child *child);
+void child_collect_orphan(struct child *child);
+
+/* ---- reap_guardian.c ---- */
+
+void child_reap_guardian(struct child *child); /* if it has ended */
+void child_reap_guardians_before_exec(void);
 
 /* ---- hub.c ---- */
 

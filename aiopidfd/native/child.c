@@ -1,7 +1,7 @@
 /* Children: the lists that they are in, their numbers and descriptors, and those that are behind. */
 #define _GNU_SOURCE
-#include "spawned.h"
-#include "life.h"
+#include "child.h"
+#include "lifelines.h"
 #include "reserved_numbers.h"
 #include "pidinfo.h"
 

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "life.h"
+#include "lifelines.h"
 #include "reserved_numbers.h"
 
 #include <errno.h>

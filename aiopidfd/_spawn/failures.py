@@ -1,0 +1,33 @@
+"""What goes wrong while a program is seen to its end: one error, or a group of them."""
+
+from collections.abc import Iterator
+
+from .idle_timeout import IdleTimeoutError
+from .output_limit import OutputLimitError
+
+__all__ = ["add_failure", "errors_in", "raise_all"]
+
+
+def errors_in(exc: BaseException) -> Iterator[BaseException]:
+    """The error itself, or the errors in a group."""
+    if isinstance(exc, BaseExceptionGroup):
+        yield from exc.exceptions
+    else:
+        yield exc
+
+
+def add_failure(failures: list[BaseException], exc: BaseException) -> None:
+    """Note what went wrong. A limit that is broken while a program is ended is no second error."""
+    if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
+        failures.append(exc)
+
+
+def raise_all(failures: list[BaseException]) -> None:
+    """Raise the only error, or a group of several errors. The list is emptied."""
+    try:
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise BaseExceptionGroup("several things went wrong with a program", [*failures])
+    finally:
+        failures.clear()  # a raising frame holds the list: it would be a reference cycle
