@@ -62,7 +62,8 @@ OLDEST: Final = "5.10"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # What the tests execute, from the machine itself; busybox boots, and is there for the rest.
-PROGRAMS: Final = ("bash", "coreutils", "dash", "util-linux")
+PROGRAMS: Final = ("bash", "coreutils", "dash", "procps", "util-linux")
+LOCALE: Final = Path("/usr/lib/locale/C.utf8")
 
 
 class Machine(NamedTuple):
@@ -98,7 +99,7 @@ MACHINES: Final = {machine.name: machine for machine in (HERE, AARCH64)}
 
 # What is not this machine's.
 SUITE: Final = "trixie"
-PACKAGES: Final = ("python3-dev", "gcc", "libc6-dev", "busybox-static", *PROGRAMS, "procps")
+PACKAGES: Final = ("python3-dev", "gcc", "libc6-dev", "busybox-static", *PROGRAMS)
 PACKAGES_OF_TESTS: Final = ("less", "strace", "systemd", "golang-github-containers-common")
 UNREAD: Final = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "*python*.a", "*san.a")
 
@@ -372,6 +373,9 @@ def fill_from_here() -> Path:
         for path in map(Path, run("dpkg", "-L", package).split()):
             if path.parent.name in {"bin", "sbin"} and path.is_file():
                 copy_file(path)
+    for path in LOCALE.rglob("*"):
+        if path.is_file():
+            copy_file(path)
     python = copy_python(make_environment())
     copy_libraries()
     return python

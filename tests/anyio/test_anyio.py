@@ -1103,6 +1103,7 @@ TO_PROCESS = """
             pass
         else:
             raise AssertionError("no BrokenWorkerProcess")
+        await anyio.to_process.run_sync(math.sqrt, 16)  # so that one is idle
         with anyio.move_on_after(0.1) as scope:
             await anyio.to_process.run_sync(time.sleep, 1000, cancellable=True)
         assert scope.cancelled_caught

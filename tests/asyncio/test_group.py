@@ -55,7 +55,10 @@ async def test_start_in_returns_the_running_program() -> None:
     async with asyncio.TaskGroup() as group:
         process = await start_in(group, ["cat"], stdin=PIPE)
         assert type(process) is Process
-        assert Path(f"/proc/{process.pid}/comm").read_text() == "cat\n"  # it was exec'd
+        name = Path(
+            f"/proc/{process.pid}/comm"
+        )  # the kernel sets it a moment after it lets us go on
+        await until(lambda: name.read_text() == "cat\n")
         assert process.returncode is None
         assert process.stdin is not None
         process.stdin.close()

@@ -463,8 +463,9 @@ async def test_the_sentinel_on_a_loop(ctx: Context) -> None:
         waiter = asyncio.ensure_future(aiopidfd.wait_pidfd(worker.sentinel))
         await asyncio.sleep(0)
         let_go()
-        expected = 9 if aiopidfd.kernel().exit_info else None
-        assert await asyncio.wait_for(waiter, LONG) == expected
+        # Before Linux 6.15 /proc tells it, as long as the guardian has not reaped the worker.
+        may_be = [9] if aiopidfd.kernel().exit_info else [9, None]
+        assert await asyncio.wait_for(waiter, LONG) in may_be
         assert worker.exitcode == 9
 
 

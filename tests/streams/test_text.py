@@ -4,6 +4,7 @@ import asyncio
 import locale
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,14 +40,16 @@ async def say(data: bytes, **options: Any) -> TextProcess:
 
 # Which options make it text
 
+OURS = "utf-8" if sys.flags.utf8_mode else locale.getencoding()
+
 
 @pytest.mark.parametrize(
     ("options", "encoding", "errors"),
     [
-        ({"text": True}, locale.getencoding(), "strict"),
-        ({"universal_newlines": True}, locale.getencoding(), "strict"),
+        ({"text": True}, OURS, "strict"),
+        ({"universal_newlines": True}, OURS, "strict"),
         ({"encoding": "latin-1"}, "latin-1", "strict"),
-        ({"errors": "replace"}, locale.getencoding(), "replace"),
+        ({"errors": "replace"}, OURS, "replace"),
         ({"text": True, "encoding": "utf-16"}, "utf-16", "strict"),
         ({"text": False, "encoding": "utf-8"}, "utf-8", "strict"),
     ],

@@ -135,6 +135,8 @@ def test_statuses_are_right_and_nothing_is_seen(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["blocking reaper", "polling reaper", "ignored", "SA_NOCLDWAIT"])
 def test_there_the_standard_one_reads_0(host: str) -> None:
+    if "reaper" in host and len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("one processor: a reaper in a thread hardly ever comes first")
     with HOSTS[host](Seen()):
         assert any(standard.run(["false"]).returncode == 0 for _ in range(3000))
 
