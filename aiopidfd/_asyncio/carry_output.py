@@ -5,7 +5,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 
-from .._spawn.failures import add_failure, raise_all
+from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
 from .._spawn.hub import carrying
 from .._spawn.idle_timeout import Silence
 from .._spawn.run_arguments import DRAIN
@@ -114,9 +114,7 @@ class _Carrier:
         except asyncio.CancelledError as exc:
             if self._stopped:
                 raise
-            error = RuntimeError("what a sink for a program's output awaited was cancelled")
-            error.__cause__ = exc
-            self.fail(error)
+            self.fail(sink_was_cancelled(exc))
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:  # pytest.fail(), for example, raises no Exception

@@ -218,6 +218,7 @@ class BaseProcess(HasTerminal, AsyncHandle):
             bounded.tell(exc)
             raise
         await self._watch.returncode()
+        bounded.check_dropped()
         return bounded.values(encoding)
 
 
@@ -432,7 +433,7 @@ async def _create(
     running_loop(f"{function.__name__}()")
     if options:
         take_fixed(options, shell=shell, bufsize=0)
-    if grace:
+    if grace is not None:
         check_seconds(grace=grace)
     encoding, errors = read_text(*text, options.pop("universal_newlines", None))
     request = make_request(function, command, shell, stdio, options)

@@ -230,7 +230,9 @@ async def run_process(
         if watch is None:
             raise subprocess.TimeoutExpired(command, timeout or 0) from exc
         await end(watch, grace)
-        out, err = _what_was_read(streams) if plain else outputs.values()
+        if not plain:
+            raise outputs.expired(timeout) from None
+        out, err = _what_was_read(streams)
         raise subprocess.TimeoutExpired(command, timeout or 0, out or None, err or None) from None
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:

@@ -200,11 +200,13 @@ def _outcome(program: Program, message: bytearray) -> Any:
         raise
     if returned:
         return value
-    if not text:
+    if text:
+        with contextlib.suppress(Exception):  # e.g. a frozen dataclass takes no notes
+            value.add_note(f"In the forked process {program.pid}:\n{text}")
+    try:
         raise value
-    with contextlib.suppress(Exception):  # e.g. a frozen dataclass takes no notes
-        value.add_note(f"In the forked process {program.pid}:\n{text}")
-    raise value
+    finally:
+        del value  # a cycle: the exception, its traceback, this frame
 
 
 # ---- The forked process -------------------------------------------------------------------------

@@ -61,7 +61,7 @@ async def supervise(
 
     Args:
         command: a sequence runs a program; a string is run by `/bin/sh -c`.
-        input: sent to the program's stdin, which must be PIPE or PTY, and is then closed.
+        input: sent to the program's stdin, which is a pipe then, unless it is PTY; and then closed.
         stdin: as in `create_subprocess_exec`; inherited (None) by default.
         stdout, stderr: as in `create_subprocess_exec`; inherited (None) by default. With PIPE you
             read the stream of the Process that `start_in` returns; it is closed at the exit, but
@@ -127,8 +127,6 @@ async def supervise(
         pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
         await carry_output([watch], pumps, grace, drain, silence=silence)
         code = await watch.returncode()
-        if check and code:
-            raise CalledProcessError(code, command)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:
             kill_now(watch.program)
@@ -143,6 +141,8 @@ async def supervise(
             await outputs.abort()
         raise
     streams.let_go()
+    if check and code:
+        raise CalledProcessError(code, command)
     return code
 
 

@@ -1,10 +1,17 @@
 """What an argument must be: the checks that all floors share."""
 
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, Protocol, TypeGuard
 
-__all__ = ["MAX_INT", "flag", "in_range", "integer", "is_number", "not_a_number"]
+__all__ = ["MAX_INT", "HasFileno", "flag", "in_range", "integer", "is_number", "not_a_number"]
 
 MAX_INT: Final = 2**31 - 1  # of C
+
+
+class HasFileno(Protocol):
+    """A file, a socket, or another object that has a descriptor."""
+
+    def fileno(self) -> int:
+        """The object's descriptor."""
 
 
 def is_number(value: object) -> TypeGuard[int]:

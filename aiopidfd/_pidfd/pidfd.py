@@ -15,7 +15,7 @@ from typing import Final, Literal, Self, TypeAlias
 
 from .. import _native
 from .any_loop import check_loop
-from .arguments import flag, is_number, not_a_number
+from .arguments import HasFileno, flag, is_number, not_a_number
 from .durations import Deadline, check_seconds, nanoseconds
 from .from_process import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
@@ -78,7 +78,7 @@ class PidFd(Owner):
         self._users = 0
         self._closed = False
         self._wake: int | None = None  # an eventfd, made when somebody first waits
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come while its thread holds it
 
     # Making a handle ----------------------------------------------------------------------------
 
@@ -143,20 +143,27 @@ class PidFd(Owner):
         return cls._owning(fd, kill_on_close)
 
     @classmethod
-    def from_peer(cls, connection: socket.socket, *, kill_on_close: bool = False) -> Self:
+    def from_peer(cls, connection: HasFileno, *, kill_on_close: bool = False) -> Self:
         """A handle to the process at the other end of a Unix socket (SO_PEERPIDFD, Linux 6.5).
 
         This is the process that connected, or listened, or made the pair. As with SO_PEERCRED, it
         may have given its end to another process since (unix(7)).
 
+        Args:
+            connection: the socket, or what a stream of asyncio or uvloop has in its place
+                (`writer.get_extra_info("socket")`).
+            kill_on_close: as for the class.
+
         Raises:
             ProcessLookupError: the process has exited and was reaped.
             OSError: ENODATA: nobody is connected; ENOPROTOOPT: the kernel is older, or it is
-                another kind of socket.
-            TypeError: not a socket.
+                another kind of socket; ENOTSOCK.
+            TypeError: it has no `fileno`.
         """
-        _check_socket(connection)
-        fd = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+        if not hasattr(connection, "fileno"):
+            _check_socket(connection)
+        with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+            fd = copy.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
         return cls._owning(fd, kill_on_close)
 
     @classmethod
@@ -269,10 +276,10 @@ class PidFd(Owner):
     @contextlib.contextmanager
     def _held(self) -> Iterator[int]:
         with self._lock:
+            self._users += 1  # first: from now on nobody closes it
+        try:
             if self._closed:
                 raise ValueError("the PidFd is closed")
-            self._users += 1
-        try:
             yield self._fd
         finally:
             with self._lock:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from .idle_timeout import IdleTimeoutError
 from .output_limit import OutputLimitError
 
-__all__ = ["add_failure", "errors_in", "raise_all"]
+__all__ = ["add_failure", "errors_in", "raise_all", "sink_was_cancelled"]
 
 
 def errors_in(exc: BaseException) -> Iterator[BaseException]:
@@ -20,6 +20,13 @@ def add_failure(failures: list[BaseException], exc: BaseException) -> None:
     """Note what went wrong. A limit that is broken while a program is ended is no second error."""
     if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
         failures.append(exc)
+
+
+def sink_was_cancelled(exc: BaseException) -> RuntimeError:
+    """The failure of a sink that something else has cancelled."""
+    error = RuntimeError("what a sink for a program's output awaited was cancelled")
+    error.__cause__ = exc
+    return error
 
 
 def raise_all(failures: list[BaseException]) -> None:

@@ -98,11 +98,17 @@ class Hub:
 
     def collect(self) -> None:
         """Take in the news and call the listeners. The loop calls this when the hub is readable."""
-        numbers, late = self.native.collect()
-        self._news.extend(numbers)
-        if late and not self._will_look:
-            self._will_look = True
+        try:
+            numbers, late = self.native.collect()
+            self._news.extend(numbers)
+            if late and not self._will_look:
+                self._later(_LOOK_AGAIN, self._look_again)
+                self._will_look = True
+        except BaseException:  # an interrupt may have come between: of whom there was news is lost
+            self._news.extend({*self._listeners, *self.programs})
+            self._soon(self._tell)
             self._later(_LOOK_AGAIN, self._look_again)
+            raise
         self._tell()
 
     def _listener(self, number: int) -> Callable[[], object] | None:
@@ -127,7 +133,11 @@ class Hub:
 
     def _look_again(self) -> None:
         self._will_look = False
-        self.native.look_again()
+        try:
+            self.native.look_again()
+        except BaseException:  # interrupted
+            self._later(_LOOK_AGAIN, self._look_again)
+            raise
         self.collect()  # it arranges the next look if some are still late
 
     async def take_turn(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
+from .._pidfd.arguments import HasFileno
+
 __all__ = [
     "Command",
     "Env",
@@ -34,14 +36,6 @@ Env: TypeAlias = Mapping[str, StrOrBytesPath] | Mapping[bytes, StrOrBytesPath]
 # What an option becomes: system calls of the child, before its exec (steps_before_exec.py).
 Step: TypeAlias = tuple[int | bytes, ...]  # the call's number, and its arguments
 Steps: TypeAlias = list[tuple[str, Step]]  # each with the option that asked for it
-
-
-class HasFileno(Protocol):
-    """A file, a socket, or another object that has a descriptor."""
-
-    def fileno(self) -> int:
-        """The object's descriptor."""
-
 
 Stdio: TypeAlias = int | IO[Any] | HasFileno | None
 

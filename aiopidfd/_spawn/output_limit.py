@@ -11,6 +11,7 @@ __all__ = [
     "OnLimit",
     "OutputLimitError",
     "check_limit",
+    "note_dropped",
 ]
 
 T = TypeVar("T")
@@ -45,6 +46,11 @@ class OutputLimitError(subprocess.SubprocessError):
         self.limit = limit
         self.stdout = stdout
         self.stderr = stderr
+
+    @property
+    def output(self) -> bytes | None:
+        """The same as `stdout`, as in the errors of subprocess."""
+        return self.stdout
 
     def __str__(self) -> str:
         """The command, the stream and the limit, in one sentence."""
@@ -85,10 +91,15 @@ class BoundedProcess(subprocess.CompletedProcess[T]):
         try:
             super().check_returncode()
         except subprocess.CalledProcessError as exc:
-            for name in ("stdout", "stderr"):
-                if dropped := getattr(self, f"{name}_dropped"):
-                    exc.add_note(f"{dropped} bytes of its {name} were not kept")
+            note_dropped(exc, self.stdout_dropped, self.stderr_dropped)
             raise
+
+
+def note_dropped(exc: BaseException, stdout: int, stderr: int) -> None:
+    """Say in an error how many bytes of each output were not kept."""
+    for name, dropped in (("stdout", stdout), ("stderr", stderr)):
+        if dropped:
+            exc.add_note(f"{dropped} bytes of its {name} were not kept")
 
 
 def check_limit(output_limit: Any, on_limit: Any) -> None:
@@ -115,12 +126,15 @@ class Capture:
     Attributes:
         limit: how many bytes are kept; None for all.
         dropped: how many bytes were not kept.
+        cut: how many bytes of what was kept are pieces of a character, so that the value that was
+            taken last is without them.
     """
 
     def __init__(self, limit: int | None = None, *, tail: bool = False) -> None:
         """Keep `limit` bytes: the first ones, or with `tail` the last ones."""
         self.limit = limit
         self.dropped = 0
+        self.cut = 0
         self._tail = tail
         self._kept = io.BytesIO()  # unlike a bytearray, it gives its value without a copy
         self._size = 0
@@ -157,7 +171,9 @@ class Capture:
             value = self._kept.getvalue()
         if encoding is None or not self.dropped:
             return value
-        return _whole_characters(value, encoding, self._tail)
+        whole = _whole_characters(value, encoding, self._tail)
+        self.cut = len(value) - len(whole)
+        return whole
 
 
 def _whole_characters(data: bytes, encoding: str, tail: bool) -> bytes:

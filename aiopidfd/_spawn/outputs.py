@@ -6,8 +6,8 @@ import io
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from subprocess import PIPE, CompletedProcess
-from typing import Any, NamedTuple, TypeAlias
+from subprocess import PIPE, CompletedProcess, TimeoutExpired
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .argument_errors import open_first
 from .encoding import BYTES, Text, decode_output
@@ -15,13 +15,14 @@ from .failures import errors_in
 from .idle_timeout import IdleTimeoutError, Silence
 from .open_terminal import PTY
 from .options import Stdio
-from .output_limit import BoundedProcess, Capture, OnLimit, OutputLimitError
+from .output_limit import BoundedProcess, Capture, OnLimit, OutputLimitError, note_dropped
 from .sinks import Decoder, Feed, FileSink, Kept, Lines, Sink, Tee, make_decoder
 
-__all__ = ["OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
+__all__ = ["NOTHING_IS_CAPTURED", "OnOutput", "Output", "Outputs", "StreamSink", "read_choices"]
 
 OnOutput: TypeAlias = Callable[[str, Any], Awaitable[object] | object]
 
+NOTHING_IS_CAPTURED: Final = "output_limit needs an output that is captured: PIPE"
 _NAMES = ("stdout", "stderr")
 
 
@@ -65,6 +66,7 @@ class Outputs:
         self.plain = limit is None and not any(choice.sinks for choice in choices)
         self._command: Any = command
         self._limit = limit
+        self._raises_at = limit if on_limit == "raise" else None
         self._text = text
         self._errors: list[BaseException] = []
         self.captures: list[Capture | None] = []
@@ -75,12 +77,17 @@ class Outputs:
             if choice.captured:
                 capture = Capture(limit, tail=on_limit == "tail")
                 error = None
-                if limit is not None and on_limit == "raise":
-                    error = OutputLimitError(command, name, limit)
+                if self._raises_at is not None:
+                    error = OutputLimitError(command, name, self._raises_at)
                     self._errors.append(error)
                 sinks.insert(0, Kept(capture, error))
             self.captures.append(capture)
             self.sinks.append(Tee(sinks) if sinks else None)
+
+    def check_limit(self) -> None:
+        """Refuse a limit if nothing is captured. Raises ValueError."""
+        if self._limit is not None and not any(self.captures):
+            raise ValueError(NOTHING_IS_CAPTURED)
 
     def check_idle(self, seconds: float | None) -> None:
         """Refuse an idle timeout if no output comes to us. Raises ValueError."""
@@ -127,8 +134,23 @@ class Outputs:
 
     def dropped(self) -> tuple[int, int]:
         """How many bytes of each output were not kept."""
-        out, err = [0 if capture is None else capture.dropped for capture in self.captures]
+        out, err = [
+            0 if capture is None else capture.dropped + capture.cut for capture in self.captures
+        ]
         return out, err
+
+    def check_dropped(self) -> None:
+        """Raise OutputLimitError if a call before has raised it, or was cancelled meanwhile."""
+        for name, capture in zip(_NAMES, self.captures, strict=True):
+            if self._raises_at is not None and capture is not None and capture.dropped:
+                raise OutputLimitError(self._command, name, self._raises_at, *self.values())
+
+    def expired(self, timeout: float | None) -> TimeoutExpired:
+        """The error for a timeout, with what was captured."""
+        out, err = self.values()
+        error = TimeoutExpired(self._command, timeout or 0, out or None, err or None)
+        note_dropped(error, *self.dropped())
+        return error
 
     def tell(self, exc: BaseException) -> None:
         """Store what was captured in our error of a limit or an idle timeout."""
@@ -137,6 +159,8 @@ class Outputs:
                 continue  # it is another program's error
             if isinstance(error, (IdleTimeoutError, OutputLimitError)):
                 error.stdout, error.stderr = self.values()
+            if isinstance(error, IdleTimeoutError):
+                note_dropped(error, *self.dropped())
         self._errors.clear()  # a raised error leads to this object: it would be a reference cycle
 
     async def abort(self) -> None:

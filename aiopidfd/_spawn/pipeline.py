@@ -159,6 +159,8 @@ class Stages:
             self.outputs.append(Outputs(command, choices, output_limit, on_limit, text=text))
         if not any(any(outputs.sinks) for outputs in self.outputs):
             self.outputs[-1].check_idle(idle_timeout)
+        if not any(any(outputs.captures) for outputs in self.outputs):
+            self.outputs[-1].check_limit()
 
     @contextlib.contextmanager
     def requests(

@@ -18,7 +18,7 @@ def prctl_steps(no_new_privs: bool, die_with_parent: bool | int) -> Steps:
     steps: Steps = []
     if no_new_privs:
         steps.append(("no_new_privs", (_native.SYS_prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
-    if die_with_parent:
+    if die_with_parent is not False:
         # The program is tied to the guardian, which ends when this process does. The end of the
         # thread that started it does not matter. (Elsewhere that thread counts as the parent:
         # prctl(2).)

@@ -68,6 +68,7 @@ def read_call(
     choices = read_choices(*stdio[1:], on_output, text, stream_sink, capturing=capturing)
     shared = on_output is not None
     outputs = Outputs(command, choices, output_limit, on_limit, shared=shared, text=text)
+    outputs.check_limit()
     outputs.check_idle(idle_timeout)
     return Call(data, (stdin, choices[0].stdio, choices[1].stdio), outputs)
 

@@ -1,13 +1,16 @@
 """What takes a program's output, chunk by chunk. It needs no loop: the caller's loop runs sinks."""
 
+import asyncio
 import codecs
 import contextlib
 import inspect
 import io
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from .._pidfd.any_loop import sleep
+from .._pidfd.durations import monotonic
 from .idle_timeout import Silence
 from .output_limit import Capture, OutputLimitError
 from .text_decoder import TextDecoder
@@ -28,6 +31,8 @@ __all__ = [
 
 LineFunction: TypeAlias = Callable[[Any], Awaitable[object] | object]
 Decoder: TypeAlias = Callable[[bytes, bool], Any]  # (data, whether this is the last chunk)
+
+_AT_A_STRETCH: Final = 0.005  # seconds; one chunk may hold tens of thousands of lines
 
 
 class Sink:
@@ -55,7 +60,10 @@ def make_decoder(encoding: str | None, errors: str | None) -> Decoder:
 
 
 class Lines(Sink):
-    """Cuts chunks into lines of any length, and passes on each line without its line end."""
+    """Cuts chunks into lines of any length, and passes on each line without its line end.
+
+    Between two lines it lets others run when it was busy for a while.
+    """
 
     def __init__(self, function: LineFunction, decode: Decoder, *, awaits: bool = True) -> None:
         """Call `function` with each line.
@@ -91,7 +99,11 @@ class Lines(Sink):
 
     async def _tell(self, lines: list[Any]) -> None:
         function = self._function
+        since = monotonic()
         for line in lines:
+            if monotonic() - since > _AT_A_STRETCH:
+                await (sleep if self._awaits else asyncio.sleep)(0)
+                since = monotonic()
             result = function(line)
             if result is not None and inspect.isawaitable(result):
                 if not self._awaits:
@@ -207,11 +219,15 @@ class Tee(Sink):
                 stack.push_async_callback(sink.abort)
 
 
-def finish(step: Coroutine[Any, Any, None]) -> None:
-    """Run one call of a sink to its end, without a loop. It must not wait for anything."""
-    with contextlib.suppress(StopIteration):
-        step.send(None)
-        raise RuntimeError("a sink waits, and there is no loop")
+def finish(step: Coroutine[Any, Any, None], let_others: Callable[[], object]) -> None:
+    """Run one call of a sink to its end, without a loop.
+
+    Where the sink lets others run, `let_others` is called; if that raises, the call ends there.
+    """
+    with contextlib.suppress(StopIteration), contextlib.closing(step):
+        while True:
+            step.send(None)
+            let_others()
 
 
 class Feed:

@@ -156,7 +156,9 @@ def _ask(
     # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).
     if flag("contain", contain):
         check_containment()
-    steps += prctl_steps(flag("no_new_privs", no_new_privs), die_with_parent or bool(contain))
+    if die_with_parent in (None, False):  # and 0
+        die_with_parent = bool(contain)
+    steps += prctl_steps(flag("no_new_privs", no_new_privs), die_with_parent)
     # If the ids were changed while the memory is shared with us, this would make us undumpable, and
     # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
     # oom_score_adj holds for all that share the memory, if the guardian is killed just then

@@ -56,7 +56,7 @@ class Ahead:
         No lines may be left from an earlier `cut`: see `settle`.
         """
         self._window = min(2 * self._window, _AT_MOST)
-        end = buffer.rfind(self._newline, start, start + min(self._window, limit)) + 1
+        end = buffer.rfind(self._newline, start, start + int(min(self._window, limit))) + 1
         if end:
             self.size = end - start
             self._all = self._split(buffer[start:end])

@@ -1,6 +1,6 @@
 """`run_process`: run a program from start to end, with its output, on any backend of anyio."""
 
-from subprocess import PIPE, CompletedProcess, TimeoutExpired
+from subprocess import PIPE, CompletedProcess
 from typing import Any, Literal, Unpack, overload
 
 import anyio
@@ -213,8 +213,7 @@ async def run_process(
                 pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
                 await carry_output([running], call.input, pumps, grace, drain, silence)
         if scope.cancelled_caught:
-            out, err = outputs.values()
-            raise TimeoutExpired(command, timeout or 0, out or None, err or None)
+            raise outputs.expired(timeout)
         code = await running.wait()
     except BaseException as exc:
         if not isinstance(exc, GeneratorExit):  # closed: nothing can be awaited any more

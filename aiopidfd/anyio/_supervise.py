@@ -11,7 +11,7 @@ import anyio.abc
 
 from .._asyncio.process import GRACE
 from .._spawn.encoding import read_text
-from .._spawn.failures import add_failure, raise_all
+from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
 from .._spawn.hub import carrying
 from .._spawn.idle_timeout import Silence, listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
@@ -56,7 +56,7 @@ async def supervise(
 
     Args:
         command: a sequence or a path runs a program; a string or bytes is run by `/bin/sh -c`.
-        input: sent to the program's stdin, which must be PIPE or PTY, and is then closed.
+        input: sent to the program's stdin, which is a pipe then, unless it is PTY; and then closed.
         stdin: as in `open_process`; inherited (None) by default.
         stdout, stderr: as in `open_process`; inherited (None) by default. With PIPE you read the
             stream of the Process yourself; it is closed at the exit, but what the program has
@@ -123,8 +123,6 @@ async def supervise(
             raise
         await carry_output([process], call.input, pumps, grace, drain, silence)
         code = await process.wait()
-        if check and code:
-            raise CalledProcessError(code, command)
     except BaseException as exc:
         if process is not None:
             process.close_pipes()
@@ -132,6 +130,8 @@ async def supervise(
             await outputs.abort()
         raise
     process.let_go_of_pipes()
+    if check and code:
+        raise CalledProcessError(code, command)
     return code
 
 
@@ -180,9 +180,7 @@ async def carry_output(
             except anyio.get_cancelled_exc_class() as exc:
                 if not shield.shield:
                     raise
-                error = RuntimeError("what a sink for a program's output awaited was cancelled")
-                error.__cause__ = exc
-                fail(error)
+                fail(sink_was_cancelled(exc))
             except BaseException as exc:  # pytest.fail(), for example, raises no Exception
                 if _ends_the_task(exc):
                     raise

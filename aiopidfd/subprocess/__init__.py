@@ -26,7 +26,7 @@ from .._pidfd.durations import check_seconds
 from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
 from .._spawn.output_limit import BoundedProcess, OnLimit, check_limit
-from .._spawn.outputs import Outputs, read_choices
+from .._spawn.outputs import NOTHING_IS_CAPTURED, Outputs, read_choices
 from .._spawn.run_arguments import BOTH_INPUTS
 from ._communicate import Carrier, captured, end
 from ._popen import CheckOptions, Popen, RunOptions, TextCheckOptions, TextOptions, TextSinkOptions
@@ -172,6 +172,10 @@ def run(
             given = options.get("stdout"), options.get("stderr")
             choices = read_choices(*given, None, text, None, capturing=True)
             options["stdout"], options["stderr"] = (choice.stdio for choice in choices)
+    if output_limit is not None:
+        given = options.get("stdout"), options.get("stderr"), *popenargs[3:5]
+        if not (any(choice.captured for choice in choices) if choices else PIPE in given):
+            raise ValueError(NOTHING_IS_CAPTURED)
     carrier: Carrier | None = None
     with Popen(args, *popenargs, **options) as process:
         try:

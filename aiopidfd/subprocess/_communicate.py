@@ -11,6 +11,7 @@ from .._spawn.end_with_grace import warn_of_the_rest
 from .._spawn.failures import add_failure, raise_all
 from .._spawn.fds_above_stdio import epoll_above_stdio, held
 from .._spawn.outputs import Output, Outputs
+from .._spawn.run_arguments import DRAIN
 from .._spawn.sinks import Sink, finish
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ __all__ = ["Carrier", "captured", "end"]
 
 _CHUNK: Final = 64 * 1024  # what a pipe holds by default (pipe(7))
 _A_WHILE: Final = 0.5  # seconds: a signal that does not interrupt a sleep is seen after it
+
+
+class _TooLateError(Exception):
+    """The call's timeout has passed, and a sink is busy still."""
 
 
 def captured(process: "Popen[Any]") -> tuple[Output, Output]:
@@ -55,6 +60,7 @@ class Carrier:
                 self._sinks[file.fileno()] = sink
         self._input = memoryview(input or b"").cast("B")
         self._failures: list[BaseException] = []
+        self._busy = Deadline(None)  # until when a sink may be busy
 
     def communicate(
         self, process: "Popen[Any]", timeout: float | None, *, ends: bool
@@ -73,6 +79,7 @@ class Carrier:
             ExceptionGroup: several of these errors.
         """
         deadline = Deadline(timeout)
+        self._busy = Deadline(None if timeout is None else timeout + DRAIN)
         try:
             in_time = self._carry(deadline)
             if self._failures:
@@ -92,8 +99,8 @@ class Carrier:
             if ends:
                 end(process)
                 self._finish()
-            out, err = self.outputs.values()
-            raise subprocess.TimeoutExpired(process.args, timeout or 0, out or None, err or None)
+            raise self.outputs.expired(timeout)
+        self.outputs.check_dropped()
         return self.outputs.result()
 
     def _carry(self, deadline: Deadline) -> bool:
@@ -155,10 +162,17 @@ class Carrier:
         if sink is None:
             return
         try:
-            finish(sink.feed(data) if data else sink.end())
+            finish(sink.feed(data) if data else sink.end(), self._check_busy)
+        except _TooLateError:
+            del self._sinks[fd]  # what it was not given yet is lost
         except Exception as exc:
             del self._sinks[fd]
             add_failure(self._failures, exc)
+
+    def _check_busy(self) -> None:
+        """A sink was busy for a while: it may not hold up for ever a call that has a timeout."""
+        if self._busy.past:
+            raise _TooLateError
 
     def _finish(self) -> None:
         """The program was killed: carry what the pipes still hold, and no more."""

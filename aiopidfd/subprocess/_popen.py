@@ -302,7 +302,8 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
             input, timeout: as in subprocess.
             output_limit, on_limit: as in `run`; `dropped` tells what was not kept. A call that
                 follows one that has timed out goes on with the same limit, and may not give
-                another.
+                another. What a file object has read ahead before is not captured, as in subprocess
+                where there are two pipes.
 
         Raises:
             subprocess.TimeoutExpired: as in subprocess; the program runs on.

@@ -153,6 +153,16 @@ def test_failure_closes_the_pipes_that_the_user_was_given(backend: Backend) -> N
     backend.run(body)
 
 
+def test_what_a_failed_program_has_said_can_still_be_received(backend: Backend) -> None:
+    async def body() -> None:
+        with pytest.raises(ExceptionGroup):
+            async with anyio.create_task_group() as tg:
+                process = await tg.start(partial(supervise, "echo oops >&2; exit 3", stderr=PIPE))
+        assert b"".join([chunk async for chunk in process.stderr]) == b"oops\n"
+
+    backend.run(body)
+
+
 def test_a_pipe_for_the_user_outlives_the_program(backend: Backend) -> None:
     async def body() -> None:
         async with anyio.create_task_group() as tg:

@@ -357,6 +357,23 @@ async def test_a_pipe_for_the_caller() -> None:
     assert await process.stdout.read() == b""
 
 
+async def test_what_a_failed_program_has_said_can_still_be_read() -> None:
+    """It may be more than our buffer and the pipe hold together."""
+    size = 300_000
+    raised: list[BaseException] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            script = f"head -c {size} /dev/zero >&2; exit 3"
+            process = await start_in(group, script, stderr=PIPE)
+            assert process.stderr is not None
+            read = len(await process.stderr.readexactly(size // 2))
+            await asyncio.sleep(600)  # until the failure cancels the group
+    except* CalledProcessError as group_of:
+        raised += group_of.exceptions
+    assert len(raised) == 1
+    assert read + len(await process.stderr.read()) == size
+
+
 async def test_one_program_s_stdin_is_another_s_sink() -> None:
     got = Collector()
     async with asyncio.TaskGroup() as group:

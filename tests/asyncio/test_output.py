@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError
@@ -196,6 +197,39 @@ def test_check_says_what_was_dropped(host: Host) -> None:
 
 
 @on_all_hosts
+@pytest.mark.parametrize("options", [{"timeout": 0.3}, {"idle_timeout": 0.3}], ids=str)
+def test_a_timeout_says_what_was_dropped(host: Host, options: dict[str, Any]) -> None:
+    async def body() -> None:
+        with pytest.raises(TimeoutExpired) as caught:
+            await host.run_process(
+                "printf 123456; exec sleep 600", output_limit=4, on_limit="head", **options
+            )
+        assert caught.value.output == b"1234"
+        assert caught.value.__notes__ == ["2 bytes of its stdout were not kept"]
+
+    host.run(body)
+
+
+@on_all_hosts
+def test_what_was_kept_and_what_was_dropped_is_all(host: Host) -> None:
+    """A piece of a character is in neither half of the text."""
+
+    async def body() -> None:
+        for on_limit in ("head", "tail"):
+            result = await host.run_process(
+                ["printf", "漢" * 7], text=True, output_limit=10, on_limit=on_limit
+            )
+            assert result.stdout == "漢" * 3
+            assert result.stdout_dropped == 4 * 3
+
+    host.run(body)
+
+
+def test_the_error_of_a_limit_has_output_too() -> None:
+    assert OutputLimitError("x", "stdout", 1, b"out", b"err").output == b"out"
+
+
+@on_all_hosts
 def test_a_limit_of_nothing(host: Host) -> None:
     async def body() -> None:
         result = await host.run_process("true", output_limit=0)
@@ -217,6 +251,11 @@ def test_a_limit_of_nothing(host: Host) -> None:
         ({"output_limit": True}, TypeError, "output_limit must be a number of bytes, not bool"),
         ({"output_limit": -1}, ValueError, "output_limit must not be negative: -1"),
         ({"on_limit": "tail"}, ValueError, "on_limit='tail' needs an output_limit"),
+        (
+            {"output_limit": 5, "stdout": print, "stderr": DEVNULL},
+            ValueError,
+            "output_limit needs an output that is captured: PIPE",
+        ),
         ({"output_limit": 5, "on_limit": "x"}, ValueError, "must be 'raise', 'head' or 'tail'"),
         ({"idle_timeout": "x"}, TypeError, "idle_timeout must be a number of seconds, not str"),
     ],
@@ -282,9 +321,9 @@ def test_text_is_cut_between_characters(host: Host) -> None:
         options: dict[str, Any] = {"encoding": "utf-8", "output_limit": 5}
         for on_limit in ("head", "tail"):
             result = await host.run_process(command, on_limit=on_limit, **options)
-            assert (result.stdout, result.stdout_dropped) == ("éé", 15)
+            assert (result.stdout, result.stdout_dropped) == ("éé", 16)
             result = await host.run_pipeline(command, on_limit=on_limit, **options)
-            assert (result.stdout, result.stdout_dropped) == ("éé", 15)
+            assert (result.stdout, result.stdout_dropped) == ("éé", 16)
         with pytest.raises(OutputLimitError) as caught:
             await host.run_process(command, **options)
         assert caught.value.stdout == ("é" * 10).encode()[:5]
@@ -329,7 +368,7 @@ async def test_communicate_with_a_limit_in_text() -> None:
     process = await aiopidfd.create_subprocess_shell("cat", stdin=PIPE, stdout=PIPE, text=True)
     said = await process.communicate("aéé", output_limit=4, on_limit="head")
     assert said == ("aé", None)
-    assert process.dropped == (1, 0)
+    assert process.dropped == (2, 0)
 
 
 async def test_communicate_beyond_the_limit_ends_it() -> None:
@@ -342,6 +381,22 @@ async def test_communicate_beyond_the_limit_ends_it() -> None:
         None,
     )
     assert process.returncode == -signal.SIGTERM
+
+
+async def test_communicate_beyond_the_limit_cancelled_and_called_again() -> None:
+    """The rest of what was written is gone: that is no success."""
+    deaf = "trap '' TERM; echo 123456; while :; do sleep 0.02; done"
+    process = await aiopidfd.create_subprocess_shell(deaf, stdout=PIPE)
+    task = asyncio.ensure_future(process.communicate(output_limit=4))
+    await until(lambda: process.dropped[0])
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await process.aclose(grace=0)
+    for _ in range(2):
+        with pytest.raises(OutputLimitError) as caught:
+            await process.communicate()
+        assert (caught.value.stdout, caught.value.limit) == (b"1234", 4)
 
 
 async def test_communicate_with_a_limit_cancelled_loses_nothing() -> None:
@@ -586,6 +641,42 @@ def test_a_slow_sink_makes_the_program_wait(host: Host, tmp_path: Path) -> None:
         await host.run_process(script, stdout=slow)
         assert len(early) == 50
         assert not early[0]
+
+    host.run(body)
+
+
+LINES_IN_A_CHUNK = 32_768  # of `yes`, in a pipe
+
+
+@on_all_hosts
+def test_a_slow_function_holds_up_neither_a_timeout_nor_the_loop(host: Host) -> None:
+    """A chunk has so many lines that a function may need minutes for it."""
+
+    async def body() -> None:
+        told: list[int] = []  # how often the loop had turned
+        turns = 0
+
+        def slow(line: bytes) -> None:
+            told.append(turns)
+            time.sleep(0.0003)
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.sleep(0)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(turn)
+            with pytest.raises(TimeoutExpired):
+                await host.run_process(["yes"], stdout=slow, timeout=0.1)
+            assert 0 < len(told) < LINES_IN_A_CHUNK / 2
+            assert len(set(told)) > 10
+            told.clear()
+            with anyio.move_on_after(0.1):
+                await host.run_process(["yes"], stdout=slow)
+            assert 0 < len(told) < LINES_IN_A_CHUNK / 2
+            group.cancel_scope.cancel()
 
     host.run(body)
 
@@ -1218,7 +1309,25 @@ async def closed_and_cancelled() -> None:
     await asyncio.wait([task])
 
 
+async def cancelled_in_a_sink() -> None:
+    async def wait(line: bytes) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    for call in (aiopidfd.run_process, aiopidfd.anyio.run_process):
+        with contextlib.suppress(RuntimeError):
+            await call("echo; exec sleep 600", stdout=wait)
+
+
+async def failed_in_a_fork() -> None:
+    with contextlib.suppress(FileNotFoundError):
+        await aiopidfd.run_in_fork(os.stat, "/nonexistent")
+
+
 ALL_CALLS = [
+    cancelled_in_a_sink,
+    failed_in_a_fork,
     over_the_limit,
     silent,
     well,
@@ -1239,7 +1348,7 @@ async def test_it_is_no_reference_cycle(call: Callable[[], Awaitable[None]]) -> 
         await asyncio.sleep(0)
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        kinds = {"Outputs", "PipeReader", "Process", "frame"}
+        kinds = {"Outputs", "PipeReader", "Process", "frame", "FileNotFoundError"}
         ours = {type(thing).__name__ for thing in gc.garbage} & kinds
     finally:
         gc.set_debug(0)

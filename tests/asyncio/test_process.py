@@ -813,3 +813,10 @@ async def test_constants_are_those_of_subprocess() -> None:
     assert (PIPE, STDOUT, DEVNULL) == (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
     assert aiopidfd.TimeoutExpired is subprocess.TimeoutExpired
     assert aiopidfd.CalledProcessError is subprocess.CalledProcessError
+
+
+@pytest.mark.parametrize("grace", [False, "", [], -1, float("nan")], ids=repr)
+async def test_a_grace_that_is_none_starts_nothing(grace: Any, tmp_path: Path) -> None:
+    with pytest.raises((TypeError, ValueError), match="grace must"):
+        await aiopidfd.create_subprocess_exec("touch", tmp_path / "started", grace=grace)
+    assert not (tmp_path / "started").exists()

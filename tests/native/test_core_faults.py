@@ -1282,6 +1282,54 @@ def test_ctrl_c_between_two_news_loses_neither() -> None:
     )
 
 
+@pytest.mark.parametrize("where", ["collect", "look_again"])
+def test_ctrl_c_between_the_news_and_us_loses_none(where: str) -> None:
+    """As a signal handler may: when the native half has told, and before we have it."""
+    fresh.run(
+        f"""
+        class Interrupted:
+            def __init__(self, native):
+                self.native, self.left = native, 1
+
+            def __getattr__(self, name):
+                def call(*args):
+                    told = getattr(self.native, name)(*args)
+                    if name == {where!r} and self.left:
+                        self.left -= 1
+                        raise KeyboardInterrupt
+                    return told
+                return call
+
+        from aiopidfd._spawn.hub import hub_of
+
+        loop = asyncio.new_event_loop()
+        processes = [
+            loop.run_until_complete(aiopidfd.create_subprocess_exec("sleep", "0.1"))
+            for _ in range(10)
+        ]
+        waits = [loop.create_task(process.wait()) for process in processes]
+        hub = hub_of(loop)
+        native, hub.native = hub.native, Interrupted(hub.native)
+        if {where!r} == "look_again":
+            loop.call_later(0.05, hub._look_again)
+        try:
+            loop.run_until_complete(asyncio.sleep(1))
+        except KeyboardInterrupt:
+            pass
+        else:
+            raise AssertionError("not interrupted")
+        hub.native = native
+
+        async def over():
+            async with asyncio.timeout(30):
+                assert await asyncio.gather(*waits) == [0] * 10
+
+        loop.run_until_complete(over())
+        loop.close()
+        """
+    )
+
+
 def test_a_cancelled_start_gives_its_turn_before_its_grace_is_over() -> None:
     fresh.run(
         """

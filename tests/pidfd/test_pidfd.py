@@ -245,6 +245,43 @@ def test_the_number_is_not_reused_under_a_caller() -> None:
             os.fstat(fd)
 
 
+def test_a_signal_handler_may_use_what_it_has_interrupted() -> None:
+    """Its thread may hold the lock at that moment."""
+    fresh.run(
+        """
+        handle = aiopidfd.PidFd.open(os.getpid())
+        seen = []
+        signal.signal(signal.SIGUSR1, lambda *_: seen.append(handle.send_signal(0)))
+        with handle._lock:
+            signal.raise_signal(signal.SIGUSR1)
+        assert seen == [None]
+
+        class Interrupted:  # as it is left for the first time
+            def __init__(self, lock):
+                self.lock, self.left = lock, 1
+
+            def __enter__(self):
+                self.lock.acquire()
+
+            def __exit__(self, *exc_info):
+                self.lock.release()
+                self.left -= 1
+                if not self.left:
+                    handle.close()
+
+        fd = handle.fileno()
+        handle._lock = Interrupted(handle._lock)
+        try:
+            with handle.hold() as held:
+                assert held == fd
+        except ValueError:
+            pass
+        assert handle.closed
+        assert not os.path.exists(f"/proc/self/fd/{fd}")
+        """
+    )
+
+
 def test_many_threads_use_and_close() -> None:
     with sleeper() as pid:
         for _ in range(100):

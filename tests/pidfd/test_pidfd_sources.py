@@ -10,11 +10,13 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import uvloop
 
 import aiopidfd
 from aiopidfd import NoHandleError, PidFd
@@ -220,6 +222,31 @@ def test_the_peer_of_a_connection(tmp_path: Path) -> None:
             connection.send(b"x")
             assert handle.wait_blocking(30) in (0, None)
         assert child.wait() == 0
+
+
+@has_peers
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_peer_of_a_stream(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def body() -> None:
+        peers: asyncio.Queue[int] = asyncio.Queue()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with PidFd.from_peer(writer.get_extra_info("socket")) as handle:
+                await peers.put(handle.getpid())
+            await reader.read()
+            writer.close()
+
+        where = str(tmp_path / "socket")
+        async with await asyncio.start_unix_server(connected, where):
+            _, writer = await asyncio.open_unix_connection(where)
+            assert await peers.get() == os.getpid()
+            writer.close()
+            await writer.wait_closed()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(body())
 
 
 @has_peers

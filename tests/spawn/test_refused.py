@@ -28,6 +28,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"process_group": 1.0}, TypeError, "process_group must be an integer, not float"),
     ({"oom_score_adj": 1001}, ValueError, "oom_score_adj must be between -1000 and 1000"),
     ({"die_with_parent": "SIGTERM"}, TypeError, "die_with_parent must be an integer, not str"),
+    ({"die_with_parent": ""}, TypeError, "die_with_parent must be an integer, not str"),
+    ({"die_with_parent": []}, TypeError, "die_with_parent must be an integer, not list"),
     ({"pipesize": "1"}, TypeError, "pipesize must be an integer"),
     ({"pipesize": True}, TypeError, "pipesize must be an integer"),
     ({"umask": True}, TypeError, "umask must be an integer, not bool"),

@@ -149,13 +149,14 @@ async def test_communicate_after_some_lines() -> None:
         assert await process.communicate() == (rest, None)
 
 
-async def test_the_limit_of_iteration_is_asyncio_s() -> None:
+@pytest.mark.parametrize("limit", [50, 50.5])
+async def test_the_limit_of_iteration_is_asyncio_s(limit: Any) -> None:
     """A line beyond it is an error also where it follows short ones; the next is read then."""
     lines = [b"x" * size + b"\n" for size in (1, 49, 50, 51, 2)]
     readers: list[Any] = []
-    process = await reader_of(b"".join(lines), limit=50)
+    process = await reader_of(b"".join(lines), limit=limit)
     readers.append(process.stdout)
-    theirs = asyncio.StreamReader(limit=50)
+    theirs = asyncio.StreamReader(limit=limit)
     theirs.feed_data(b"".join(lines))
     theirs.feed_eof()
     readers.append(theirs)

@@ -7,6 +7,7 @@ import signal
 import subprocess as standard
 import sys
 import threading
+import time
 import weakref
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_text_is_cut_between_characters() -> None:
         )
 
     for on_limit in ("head", "tail"):
-        assert (run(on_limit).stdout, run(on_limit).stdout_dropped) == ("éé", 15)
+        assert (run(on_limit).stdout, run(on_limit).stdout_dropped) == ("éé", 16)
     with pytest.raises(OutputLimitError) as caught:
         run("raise")
     assert caught.value.stdout == ("é" * 10).encode()[:5]
@@ -170,6 +171,14 @@ def test_communicate_beyond_the_limit_ends_it() -> None:
         error = caught.value
         assert (error.cmd, error.stdout, error.stderr) == (["yes"], b"y\ny\n", None)
         assert process.returncode == -signal.SIGKILL
+
+
+def test_communicate_beyond_the_limit_called_again() -> None:
+    process = subprocess.Popen("echo 123456; exec sleep 600", shell=True, stdout=PIPE)
+    for _ in range(2):
+        with pytest.raises(OutputLimitError) as caught:
+            process.communicate(output_limit=4)
+        assert caught.value.stdout == b"1234"
 
 
 def test_communicate_with_a_limit_that_timed_out_goes_on() -> None:
@@ -244,9 +253,6 @@ def test_sinks_and_a_limit() -> None:
     result = subprocess.run(["seq", "100"], stdout=[lines, PIPE], output_limit=4, on_limit="tail")
     assert [int(line) for line in lines] == [*range(1, 101)]
     assert (result.stdout, result.stdout_dropped) == (b"100\n", 288)
-    lines.clear()
-    result = subprocess.run(["seq", "3"], stdout=lines, output_limit=1)
-    assert (lines, result.stdout, result.stdout_dropped) == ([b"1", b"2", b"3"], None, 0)
 
 
 def test_check_output_with_a_sink_for_stderr() -> None:
@@ -364,6 +370,44 @@ def test_a_timeout_ends_the_tree_and_all_that_was_written_is_told() -> None:
     error = caught.value
     assert (error.cmd, error.timeout, error.stdout, error.stderr) == (script, 0.5, b"a\nb", None)
     assert lines == [b"a", b"b"]
+
+
+def test_a_slow_function_does_not_hold_up_a_timeout() -> None:
+    """A chunk has so many lines that a function may need minutes for it: 32,768 here."""
+    told = Collector()
+
+    def slow(line: bytes) -> None:
+        told(line)
+        time.sleep(0.0003)
+
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run(["yes"], stdout=slow, timeout=0.1)
+    assert 0 < len(told) < 16_000
+    told.clear()
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run("yes >&2", shell=True, stdout=[PIPE, told], stderr=slow, timeout=0.1)
+    assert 0 < len(told) < 16_000
+
+
+@pytest.mark.parametrize("where", [(), (-1, None, None, DEVNULL)])
+@pytest.mark.parametrize("options", [{}, {"stdout": print}, {"stderr": [print]}], ids=str)
+def test_a_limit_where_nothing_is_captured(
+    where: tuple[Any, ...], options: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {} if where else options
+    with pytest.raises(ValueError, match="output_limit needs an output that is captured"):
+        subprocess.run(["touch", tmp_path / "started"], *where, output_limit=5, **options)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_timeout_says_what_was_dropped() -> None:
+    script = "printf 123456; exec sleep 600"
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        subprocess.run(
+            sh(script), capture_output=True, output_limit=4, on_limit="head", timeout=0.3
+        )
+    assert caught.value.output == b"1234"
+    assert caught.value.__notes__ == ["2 bytes of its stdout were not kept"]
 
 
 def test_a_timeout_while_the_outputs_are_closed() -> None:
