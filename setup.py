@@ -116,7 +116,7 @@ setup(
                     "module.c",
                     "from_python.c",
                     "python_types.c",
-                    "child.c",
+                    "child_table.c",
                     "forked_copies.c",
                     "child_handle.c",
                     "spawn_record.c",

@@ -60,7 +60,6 @@ from ._asyncio.transport import SubprocessTransport
 from ._pidfd.info import CoreDump, Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
-from ._spawn.child import Child, spawn
 from ._spawn.fork import fork
 from ._spawn.hub import prepare
 from ._spawn.idle_timeout import IdleTimeoutError
@@ -69,6 +68,7 @@ from ._spawn.open_terminal import PTY
 from ._spawn.options import Command, Options, Stdio
 from ._spawn.output_limit import BoundedProcess, OutputLimitError
 from ._spawn.pipeline import CompletedPipeline, PipelineError
+from ._spawn.spawn import Child, spawn
 from ._streams.streams import PipeReader, PipeWriter
 from ._streams.text import TextReader, TextWriter
 

@@ -12,8 +12,8 @@ from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from .._spawn.weak_programs import Remaining
 from .end_on_loop import end_all
-from .sinks import Pump
-from .watch_program import Watch
+from .exit_on_loop import Watch
+from .pumps import Pump
 
 __all__ = ["carry_output"]
 

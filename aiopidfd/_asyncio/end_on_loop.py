@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from .._pidfd.any_loop import has_loop
 from .._spawn.end_with_grace import end_tree
 from .._spawn.tree import KILL_DEADLINE, is_held, kill_now
-from .watch_program import Watch
+from .exit_on_loop import Watch
 
 __all__ = ["end", "end_all"]
 

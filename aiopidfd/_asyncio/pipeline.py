@@ -14,11 +14,11 @@ from .._spawn.tree import kill_now
 from .carry_output import carry_output
 from .end_on_loop import end_all
 from .process import GRACE, Streams, send_input, start_process
-from .sinks import Pump, make_pumps, stream_sink
+from .pumps import Pump, make_pumps, stream_sink
 from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
-    from .watch_program import Watch
+    from .exit_on_loop import Watch
 
 __all__ = ["run_pipeline"]
 

@@ -30,9 +30,9 @@ from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .carry_output import carry_output
 from .end_on_loop import end
-from .sinks import make_pumps
+from .exit_on_loop import Watch
+from .pumps import make_pumps
 from .start_on_loop import running_loop, start_on_loop
-from .watch_program import Watch
 
 __all__ = [
     "NO_STREAMS",

@@ -31,11 +31,11 @@ from .process import (
     send_input,
     start_process,
 )
-from .sinks import make_pumps, stream_sink
+from .pumps import make_pumps, stream_sink
 from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
-    from .watch_program import Watch
+    from .exit_on_loop import Watch
 
 __all__ = ["run_process"]
 

@@ -9,7 +9,7 @@ from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio import Descriptors
 from .end_on_loop import end
-from .watch_program import Watch
+from .exit_on_loop import Watch
 
 __all__ = ["running_loop", "start_on_loop"]
 

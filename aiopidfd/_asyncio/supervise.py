@@ -22,7 +22,7 @@ from .._spawn.tree import kill_now
 from .carry_output import carry_output
 from .end_on_loop import end
 from .process import GRACE, NO_STREAMS, Process, start_process
-from .sinks import make_pumps, stream_sink
+from .pumps import make_pumps, stream_sink
 from .start_on_loop import running_loop
 
 __all__ = ["start_in", "supervise"]

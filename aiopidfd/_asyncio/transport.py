@@ -16,8 +16,8 @@ from .._spawn.program import Program
 from .._spawn.stdio import Descriptors
 from .._streams.pipe_transports import ReadPipe, WritePipe
 from .._streams.terminal import Terminal, TerminalReader, TerminalWriter
+from .exit_on_loop import Watch
 from .start_on_loop import start_on_loop
-from .watch_program import Watch
 
 __all__ = ["PopenView", "SubprocessTransport", "connect"]
 

@@ -3,11 +3,11 @@
 import sys
 
 from .. import _native
-from .child import Child
 from .clone3_or_clone import with_a_clone
 from .hub import Hub
 from .plan import Plan
 from .program import Program
+from .spawn import Child
 
 __all__ = ["fork", "fork_on"]
 

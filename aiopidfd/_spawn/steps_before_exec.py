@@ -7,7 +7,6 @@ of errors that subprocess has too, are those of subprocess.
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from signal import SIGPIPE, SIGXFSZ
 from termios import TIOCSCTTY
 from typing import Any, NamedTuple
 
@@ -17,26 +16,18 @@ from .argument_errors import encode
 from .cgroup_checks import Cgroup
 from .command import encode_arguments, list_arguments, search
 from .containment_checks import check_containment
+from .die_with_parent import die_steps
 from .fd_steps import close_steps, dup_step, is_beyond_limit
-from .ids import id_steps
+from .ids import id_steps, privilege_steps
 from .options import Command, Env, Steps, StrOrBytesPath
 from .plan import Plan
-from .prctl_steps import prctl_steps
 from .resource_limits import limit_steps
+from .restore_signals import RESTORE_SIGNALS
 
 __all__ = ["make_plan"]
 
 _SHELL = "/bin/sh"
 _MAX_MASK = 0o777  # umask(2) ignores the rest
-_DEFAULT_ACTION = bytes(64)  # struct sigaction, all zero: SIG_DFL; no kernel has a larger one
-_SIGSET_BYTES = 8
-_RESTORE_SIGNALS: Steps = [
-    (
-        "restore_signals",
-        (_native.SYS_rt_sigaction, int(number), _DEFAULT_ACTION, 0, _SIGSET_BYTES),
-    )
-    for number in (SIGPIPE, SIGXFSZ)  # CPython ignores these two
-]
 
 
 def make_plan(
@@ -106,7 +97,7 @@ class _Asked(NamedTuple):
     contain: bool
 
 
-_NOTHING_ASKED = _Asked(_RESTORE_SIGNALS, False, False)
+_NOTHING_ASKED = _Asked(RESTORE_SIGNALS, False, False)
 
 
 def _ask(
@@ -140,7 +131,7 @@ def _ask(
     if umask >= 0:
         add(("umask", (_native.SYS_umask, umask)))
     if flag("restore_signals", restore_signals):
-        steps += _RESTORE_SIGNALS
+        steps += RESTORE_SIGNALS
     if flag("start_new_session", start_new_session) or terminal is not None:
         add(("start_new_session", (_native.SYS_setsid,)))
     if terminal is not None:
@@ -158,7 +149,8 @@ def _ask(
         check_containment()
     if die_with_parent in (None, False):  # and 0
         die_with_parent = bool(contain)
-    steps += prctl_steps(flag("no_new_privs", no_new_privs), die_with_parent)
+    steps += privilege_steps(no_new_privs)
+    steps += die_steps(die_with_parent)
     # If the ids were changed while the memory is shared with us, this would make us undumpable, and
     # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
     # oom_score_adj holds for all that share the memory, if the guardian is killed just then

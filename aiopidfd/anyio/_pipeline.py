@@ -14,7 +14,7 @@ from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from ._process import ONE_INPUT, Running, start_process
-from ._sinks import OutputStream, Pump, make_pumps, stream_sink
+from ._pumps import OutputStream, Pump, make_pumps, stream_sink
 from ._supervise import carry_output, end_all, time_limit
 
 __all__ = ["run_pipeline"]

@@ -13,7 +13,7 @@ from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.outputs import OnOutput
 from .._spawn.run_arguments import DRAIN, read_call
 from ._process import ONE_INPUT, Process, make_anyio_request, start_process
-from ._sinks import OutputStream, make_pumps, stream_sink
+from ._pumps import OutputStream, make_pumps, stream_sink
 from ._supervise import carry_output, time_limit
 
 __all__ = ["run_process"]

@@ -20,7 +20,7 @@ from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .._spawn.weak_programs import Remaining
 from ._process import ONE_INPUT, Process, Running, make_anyio_request, start_process
-from ._sinks import OutputStream, Pump, make_pumps, stream_sink
+from ._pumps import OutputStream, Pump, make_pumps, stream_sink
 from ._streams import SendPipe
 
 __all__ = ["carry_output", "end_all", "supervise", "time_limit"]

@@ -14,9 +14,9 @@ from multiprocessing import resource_tracker, spawn
 from typing import Any
 
 from .. import _native
-from .._spawn.child import Child
-from .._spawn.child import spawn as spawn_child
 from .._spawn.fds_above_stdio import pipe_above_stdio
+from .._spawn.spawn import Child
+from .._spawn.spawn import spawn as spawn_child
 
 __all__ = ["tracker_fd"]
 

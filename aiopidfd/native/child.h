@@ -69,7 +69,7 @@ void spawner_check_copy(void);
 /* The number of starts that are under way in this process. exec() in before_exec.c reads it. */
 extern atomic_int starts_under_way;
 
-/* ---- Lists (child.c) ---- */
+/* ---- Lists (child_table.c) ---- */
 
 extern struct link all_children, children_behind; /* behind: a later start looks after them */
 
@@ -77,7 +77,7 @@ void list_init(struct link *list);
 void list_append(struct link *list, struct link *link, struct child *child); /* unless it is in a list */
 void list_remove(struct link *link);
 
-/* ---- child.c ---- */
+/* ---- child_table.c ---- */
 
 struct child *child_new(struct hub *hub);
 void child_free(struct child *child);           /* closes all that it still holds */
