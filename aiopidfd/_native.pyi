@@ -26,6 +26,7 @@ FAILED_LIFELINES: Final[int]
 FAILED_DESCRIPTORS: Final[int]
 FAILED_CALL: Final[int]
 
+SYS_kill: Final[int]
 SYS_ppoll: Final[int]
 SYS_signalfd4: Final[int]
 SYS_waitid: Final[int]

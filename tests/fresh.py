@@ -5,6 +5,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+dedent = textwrap.dedent
 ROOT = Path(__file__).parent.parent
 
 PRELUDE = """

@@ -48,7 +48,9 @@ class Hub:
         "__weakref__",
         "_later",
         "_listeners",
+        "_lost",
         "_news",
+        "_on_loss",
         "_queue",
         "_shutdowns",
         "_soon",
@@ -62,17 +64,26 @@ class Hub:
         "trees",
     )
 
-    def __init__(self, soon: Callable[..., object], later: Callable[..., object]) -> None:
+    def __init__(
+        self,
+        soon: Callable[..., object],
+        later: Callable[..., object],
+        on_loss: "Callable[[Hub], object]",
+    ) -> None:
         """Open the native half. Raises OSError.
 
         Args:
             soon: the loop's `call_soon`.
             later: the loop's `call_later`.
+            on_loss: calls `renew`, and has the loop watch the new descriptor. It is called when the
+                host has closed the old one.
         """
         self.native: _native.Hub = _native.hub()
         self.number: int = self.native.fd
         self._soon = soon
         self._later = later
+        self._on_loss = on_loss
+        self._lost: list[_native.Hub] = []
         self._will_look = False
         self._news: deque[int] = deque()
         self._listeners: dict[int, Callable[[], object]] = {}
@@ -101,7 +112,7 @@ class Hub:
         try:
             numbers, late = self.native.collect()
             self._news.extend(numbers)
-            if late and not self._will_look:
+            if late > 0 and not self._will_look:
                 self._later(_LOOK_AGAIN, self._look_again)
                 self._will_look = True
         except BaseException:  # an interrupt may have come between: of whom there was news is lost
@@ -109,7 +120,31 @@ class Hub:
             self._soon(self._tell)
             self._later(_LOOK_AGAIN, self._look_again)
             raise
+        if late < 0:
+            self._on_loss(self)
         self._tell()
+
+    def renew(self) -> None:
+        """Make a new native half, which hears of all programs of this loop. Raises OSError.
+
+        A guardian that is starting a program knows the old one alone, so that is still asked.
+        """
+        lost, self.native = self.native, _native.hub()
+        self.number = self.native.fd
+        self._lost.append(lost)
+        self._look_at_lost()
+        self._soon(self._tell)
+
+    def _look_at_lost(self) -> None:
+        for native in self._lost:
+            native.look_again()
+            self._news.extend(native.collect()[0])
+        for program in (*self.programs.values(), *self.known.list()):
+            self.native.adopt(program.native)
+        if self._starting:
+            self._later(_LOOK_AGAIN, self._look_again)
+        else:
+            self._lost.clear()
 
     def _listener(self, number: int) -> Callable[[], object] | None:
         """The function to call. If nobody listens, it lets the program itself take in its end."""
@@ -135,6 +170,8 @@ class Hub:
         self._will_look = False
         try:
             self.native.look_again()
+            if self._lost:
+                self._look_at_lost()
         except BaseException:  # interrupted
             self._later(_LOOK_AGAIN, self._look_again)
             raise
@@ -239,14 +276,24 @@ def current_hub() -> Hub:
         return _hub_of_trio(trio)
     loop = asyncio.get_running_loop()
     hub = hub_of(loop)
-    if hub is None or hub.native.fd < 0:
-        if hub is not None:  # the host has closed its descriptor
-            with contextlib.suppress(OSError, ValueError):
-                loop.remove_reader(hub.number)
-        hub = Hub(loop.call_soon, loop.call_later)
+    if hub is None:
+        hub = Hub(loop.call_soon, loop.call_later, functools.partial(_renew, loop))
         loop.add_reader(hub.number, hub.collect)
         _hubs[loop] = weakref.ref(hub)
+    elif hub.native.fd < 0:  # the host has closed it
+        _renew(loop, hub)
     return hub
+
+
+def _renew(loop: asyncio.AbstractEventLoop, hub: Hub) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        loop.remove_reader(hub.number)  # else the loop would spin
+    try:
+        hub.renew()
+    except OSError:
+        loop.call_later(_LOOK_AGAIN, _renew, loop, hub)
+        raise
+    loop.add_reader(hub.number, hub.collect)
 
 
 def _hub_of_trio(trio: Any) -> Hub:
@@ -274,7 +321,7 @@ class _TrioHub(Hub):
 
     def __init__(self, trio: Any) -> None:
         later = functools.partial(_call_later_on_trio, trio)  # a method would make a cycle
-        super().__init__(functools.partial(later, 0), later)
+        super().__init__(functools.partial(later, 0), later, Hub.renew)
         self._trio = trio
         self._scope: Any = None  # the cancel scope of the task that serves this hub
 

@@ -9,7 +9,9 @@ __all__ = ["start_error"]
 
 # The calls that a guardian needs, by number. An error names the call that a filter refuses.
 _CALLS = {
+    _native.SYS_kill: "kill(2)",
     _native.SYS_ppoll: "ppoll(2)",
+    _native.SYS_prctl: "prctl(2)",
     _native.SYS_signalfd4: "signalfd4(2)",
     _native.SYS_waitid: "waitid(2)",
 }

@@ -67,6 +67,8 @@ void aiopidfd_before_exec(void *opaque)
 {
     struct record *record = opaque;
 
+    if (record->call == CALL_CLONE)
+        atomic_store(&record->born, (int)SYS(__NR_getpid)); /* clone3 has the kernel store it */
     int unclaimed = CLAIM_NONE;
     if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_CHILD))
         die(127); /* the guardian was killed and the spawner has given us up */

@@ -22,6 +22,7 @@ struct hub {
     int n_starting;       /* children whose guardian is not known to hold the eventfd itself */
     int n_children;
     int released;
+    int is_lost;          /* the host has closed its descriptors */
     struct hub *next;
 };
 
@@ -87,7 +88,8 @@ int child_hold_program(struct child *child); /* 0: we hold its pidfd, or have op
 void child_close_pidfd(struct owned *pidfd, int pid);
 void child_end_start(struct child *child);      /* it is not STARTING any more, or never was */
 void child_close_handed_over(struct child *child);
-void child_wake_guardian(const struct child *child); /* for one that was stopped, perhaps with its group */
+int child_hold_guardian(struct child *child); /* the same for its guardian, which is not reaped yet */
+void child_wake_guardian(struct child *child); /* for one that was stopped, perhaps with its group */
 int child_is_over(const struct child *child);   /* nothing of it will ever change any more */
 int child_wait_readable(int fd, int64_t nanoseconds); /* 1; 0: not in that time; -errno. Negative: no limit */
 int child_is_hung_up(int fd);                   /* the other end of the pipe or terminal is closed; -errno */

@@ -146,8 +146,12 @@ int spawner_stay(struct child *child)
     int guarded = record && (child->state == CHILD_RUNNING || (child->state == CHILD_EXITED && record->stays));
     if (guarded && atomic_load(&record->alive) != 0) {
         atomic_store(&record->stay_requested, 1);
+        if (child->hub)
+            list_append(&child->hub->asked, &child->asked, child); /* it writes to the eventfd at the exit, too */
         child_wake_guardian(child);
-        result = child_pidfd_is_ours(&child->guardian, child->guardian_pid) ? fds_duplicate(child->guardian.fd) : -EBADF;
+        result = child_hold_guardian(child);
+        if (result == 0)
+            result = fds_duplicate(child->guardian.fd);
     }
     spawner_unlock();
     return result;

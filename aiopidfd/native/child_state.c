@@ -18,12 +18,15 @@ void child_collect_start(struct child *child)
     child->pidfd.fd = record->child_pidfd;
     child->pidfd.identity = record->child_identity;
     child->guardian.identity = record->guardian_identity;
-    fds_move_above_stdio(&child->pidfd.fd); /* if that fails, it stays where the kernel has put it */
-    child->pid = record->child_pid;
     /* After unshare(CLONE_NEWPID) or setns() the guardian and the program are in another pid namespace than
      * we. */
-    if (record->guardian_pid != child->guardian_pid)
-        child->pid = pidinfo_pid(child->pidfd.fd);
+    int is_numbered_elsewhere = record->guardian_pid != child->guardian_pid;
+    child->pid = is_numbered_elsewhere ? 0 : record->child_pid;
+    if (child_hold_program(child) == 0) {
+        if (is_numbered_elsewhere)
+            child->pid = pidinfo_pid(child->pidfd.fd);
+        fds_move_above_stdio(&child->pidfd.fd); /* if that fails, it stays where the kernel has put it */
+    }
     child_close_handed_over(child);
     record_free_child_block(child);
     child->state = CHILD_RUNNING;

@@ -150,16 +150,16 @@ void child_close_pidfd(struct owned *pidfd, int pid)
     pidfd->fd = -1;
 }
 
-/* If somebody has closed the pidfd, it is opened again by the pid. Since Linux 6.9 the inode tells whether
- * the new one is the same process, even if the pid was given to another process. */
-int child_hold_program(struct child *child)
+/* If somebody has closed a pidfd, it is opened again by the pid. Since Linux 6.9 the inode tells whether the
+ * new one is the same process, even if the pid was given to another process. */
+static int hold(struct owned *pidfd, int pid)
 {
-    if (child_pidfd_is_ours(&child->pidfd, child->pid))
+    if (child_pidfd_is_ours(pidfd, pid))
         return 0;
-    if (child->pid <= 0 || child->pidfd.identity.inode == 0 || !life_has_pidfs())
+    if (pid <= 0 || pidfd->identity.inode == 0 || !life_has_pidfs())
         return -EBADF;
-    struct owned anew = child->pidfd;
-    anew.fd = (int)SYS(__NR_pidfd_open, child->pid, 0);
+    struct owned anew = *pidfd;
+    anew.fd = (int)SYS(__NR_pidfd_open, pid, 0);
     if (anew.fd < 0)
         return anew.fd;
     if (fds_compare(anew.fd, &anew.identity) != SAME) {
@@ -167,9 +167,25 @@ int child_hold_program(struct child *child)
         return -ESRCH;
     }
     fds_move_above_stdio(&anew.fd);
-    child->pidfd = anew;
-    hub_watch_program(child);
-    return 0;
+    *pidfd = anew;
+    return 1;
+}
+
+int child_hold_program(struct child *child)
+{
+    int result = hold(&child->pidfd, child->pid);
+    if (result > 0)
+        hub_watch_program(child);
+    return result < 0 ? result : 0;
+}
+
+int child_hold_guardian(struct child *child)
+{
+    struct failure failure;
+    int result = child->guardian_reaped ? -ESRCH : hold(&child->guardian, child->guardian_pid);
+    if (result > 0 && child->hub)
+        hub_watch(child, child->guardian.fd, 0, &failure);
+    return result < 0 ? result : 0;
 }
 
 void child_close_handed_over(struct child *child)
@@ -187,9 +203,9 @@ void child_close_handed_over(struct child *child)
     child->n_fds = 0;
 }
 
-void child_wake_guardian(const struct child *child)
+void child_wake_guardian(struct child *child)
 {
-    if (child->guardian.fd >= 0 && !child->guardian_reaped && child_pidfd_is_ours(&child->guardian, child->guardian_pid))
+    if (child_hold_guardian(child) == 0)
         SYS(__NR_pidfd_send_signal, child->guardian.fd, SIGCONT, 0, 0);
 }
 

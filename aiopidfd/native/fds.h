@@ -19,6 +19,9 @@
 #ifndef AT_EMPTY_PATH
 #define AT_EMPTY_PATH 0x1000
 #endif
+#ifndef AT_STATX_DONT_SYNC
+#define AT_STATX_DONT_SYNC 0x4000 /* an inode never changes: a server of files is not asked, which may not answer */
+#endif
 #ifndef STATX_INO
 #define STATX_INO 0x100U
 #endif
@@ -56,7 +59,7 @@ static inline int fds_identify(int fd, struct identity *identity)
     if (fd < 0)
         return 0;
     uint64_t inode = 0;
-    long result = SYS(__NR_statx, fd, "", AT_EMPTY_PATH, STATX_INO, &stat.now);
+    long result = SYS(__NR_statx, fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &stat.now);
     if (result == 0) {
         identity->major = stat.now.stx_dev_major;
         identity->minor = stat.now.stx_dev_minor;

@@ -31,14 +31,53 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-/* The hub's eventfd is not written to: the end of our pidfd tells of the failure, and the descriptor table
- * may still be the host's. */
+/* We must neither write to a file that the host has put at one of our numbers behind our back, nor hold it
+ * open. And a descriptor that is no longer our lifeline says nothing about our parent. The table is ours by
+ * now. */
+static void drop_stranger(int *fd, const struct identity *identity)
+{
+    if (fds_is(*fd, identity))
+        return;
+    if (*fd >= 0)
+        SYS(__NR_close, *fd);
+    *fd = -1;
+}
+
+/* Leaves the descriptor table that we share with our parent. We keep only what we wait on and what we write
+ * to. Otherwise we would keep a pipe's writer or a listening socket of the parent open. Unsharing copies only
+ * the part of the table below the first closed range (close_range(2), Linux 5.9). Returns 0 or -errno. */
+static long leave_descriptor_table(struct record *record)
+{
+    int keep[] = {record->life_fd, record->self_fd, record->event_fd, record->kill_fd};
+    enum { N = sizeof keep / sizeof *keep };
+    for (int i = 1; i < N; i++) /* sorted; each -1 comes first */
+        for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
+            int higher = keep[k - 1];
+            keep[k - 1] = keep[k];
+            keep[k] = higher;
+        }
+    long result = SYS(__NR_close_range, keep[N - 1] + 1, ~0U, CLOSE_RANGE_UNSHARE);
+    if (result < 0)
+        return result;
+    for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
+        if (keep[i] > next)
+            SYS(__NR_close_range, next, keep[i] - 1, 0);
+    drop_stranger(&record->event_fd, &record->event);
+    drop_stranger(&record->kill_fd, &record->kill);
+    drop_stranger(&record->life_fd, &record->life);
+    drop_stranger(&record->self_fd, &record->self);
+    return 0;
+}
+
+/* The end of our pidfd tells of the failure. But the host may have closed that, so the hub is told as well. */
 static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
 {
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* by this we are reaped if our parent execs now */
     record->failed_step = step;
     record->error = (int)-result;
     enter(record, PHASE_FAILED);
+    if (record->event_fd >= 0 && leave_descriptor_table(record) == 0) /* until then it may be a file of the host's */
+        aiopidfd_tell(record);
     die(1);
 }
 
@@ -108,44 +147,6 @@ static long start_child(struct record *record)
     SYS(__NR_waitid, P_PID, pid, NULL, WEXITED | __WALL, NULL);
     record->enter_cgroup = 1;
     return clone_child(record);
-}
-
-/* We must neither write to a file that the host has put at one of our numbers behind our back, nor hold it
- * open. And a descriptor that is no longer our lifeline says nothing about our parent. The table is ours by
- * now. */
-static void drop_stranger(int *fd, const struct identity *identity)
-{
-    if (fds_is(*fd, identity))
-        return;
-    if (*fd >= 0)
-        SYS(__NR_close, *fd);
-    *fd = -1;
-}
-
-/* Leaves the descriptor table that we share with our parent. We keep only what we wait on and what we write
- * to. Otherwise we would keep a pipe's writer or a listening socket of the parent open. Unsharing copies only
- * the part of the table below the first closed range (close_range(2), Linux 5.9). Returns 0 or -errno. */
-static long leave_descriptor_table(struct record *record)
-{
-    int keep[] = {record->life_fd, record->self_fd, record->event_fd, record->kill_fd};
-    enum { N = sizeof keep / sizeof *keep };
-    for (int i = 1; i < N; i++) /* sorted; each -1 comes first */
-        for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
-            int higher = keep[k - 1];
-            keep[k - 1] = keep[k];
-            keep[k] = higher;
-        }
-    long result = SYS(__NR_close_range, keep[N - 1] + 1, ~0U, CLOSE_RANGE_UNSHARE);
-    if (result < 0)
-        return result;
-    for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
-        if (keep[i] > next)
-            SYS(__NR_close_range, next, keep[i] - 1, 0);
-    drop_stranger(&record->event_fd, &record->event);
-    drop_stranger(&record->kill_fd, &record->kill);
-    drop_stranger(&record->life_fd, &record->life);
-    drop_stranger(&record->self_fd, &record->self);
-    return 0;
 }
 
 /* Whether the parent is gone while we still share its descriptor table. That table holds the life pipe's
@@ -225,6 +226,27 @@ static void check_calls(struct record *record)
     check_waits(record);
 }
 
+/* Without these a tree would outlive its program unnoticed. */
+static void check_that_we_can_contain(struct record *record, long subreaper)
+{
+    if (subreaper < 0)
+        guardian_fails(record, FAILED_CALL - __NR_prctl, subreaper);
+    long result = SYS(__NR_kill, record->guardian_pid, 0);
+    if (result < 0)
+        guardian_fails(record, FAILED_CALL - __NR_kill, result);
+}
+
+/* At the number in the host's table there may be a file of the host's by now. The child is not reaped, so its
+ * pid is its own still. */
+static void note_identity(struct record *record)
+{
+    int own = (int)SYS(__NR_pidfd_open, record->child_pid, 0);
+    if (own < 0)
+        return; /* the pid has to do */
+    fds_identify(own, &record->child_identity);
+    SYS(__NR_close, own);
+}
+
 /* The program runs already, but the start is not reported yet. The program cannot be called back. */
 static void leave_descriptor_table_at_last(struct record *record)
 {
@@ -250,17 +272,17 @@ void aiopidfd_guardian(void *opaque)
     record->parent_pid = (int)SYS(__NR_getppid);
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: see guardian_fails() */
     wait_to_begin(record);
-    fds_identify(record->guardian_fd, &record->guardian_identity);
-    SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
+    long subreaper = SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
     reset_signal_handlers(record);
     check_calls(record);
+    if (record->contain)
+        check_that_we_can_contain(record, subreaper);
 
     atomic_store(&record->cloning, 1);
     long pid = start_child(record);
     if (pid < 0)
         guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
-    fds_identify(record->child_pidfd, &record->child_identity);
     if (record->error) {
         int over = 0;
         aiopidfd_reap(record, 0, &over);
@@ -268,6 +290,7 @@ void aiopidfd_guardian(void *opaque)
     }
 
     leave_descriptor_table_at_last(record);
+    note_identity(record);
     SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
     /* Pairs with spawner_kill(): whichever store comes second, its side sees the other. So a kill is never
      * lost. */

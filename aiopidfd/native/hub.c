@@ -61,6 +61,7 @@ static int hub_is_ours(struct hub *hub)
     if (added)
         epoll_ctl(hub->epoll.fd, EPOLL_CTL_DEL, hub->event.fd, &event);
     hub->epoll.fd = hub->event.fd = -1; /* forget the numbers: the next hub may get them */
+    hub->is_lost = 1;
     return 0;
 }
 
@@ -103,6 +104,8 @@ struct hub *hub_new(struct failure *failure)
     spawner_lock();
     spawner_check_copy();
     spawner_prepare(failure); /* the low numbers are taken before our descriptors */
+    for (struct hub *other = hubs; other; other = other->next)
+        hub_is_ours(other); /* forgets the numbers of one that was closed: we may get them now */
     if (failure->error == 0)
         failure->error = open_both(hub, &failure->call);
     if (failure->error < 0) {
@@ -152,11 +155,13 @@ static void watch_without_event(struct child *child)
         eventfd_write(child->hub->event.fd, 1);
 }
 
-/* The pidfd cannot be watched if there is no memory, or the user watches too much. */
+/* The pidfd cannot be watched if there is no memory, or the user watches too much, or if the host has closed it. */
 void hub_watch_program(struct child *child)
 {
     struct failure failure;
-    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
+    if (!child->hub)
+        return;
+    if (!child_pidfd_is_ours(&child->pidfd, child->pid) || hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
         watch_without_event(child);
 }
 
@@ -255,6 +260,8 @@ static void look_at_event(uint64_t data)
  * program. The loop looks again after a while. */
 static int is_late(const struct child *child)
 {
+    if (child->state == CHILD_RUNNING && child->record && !atomic_load(&child->record->tell_requested))
+        return 0; /* its guardian stays, and tells unasked: see spawner_stay() */
     return !child_is_final(child->state) && (child->state != CHILD_STARTING || child->lost_since.tv_sec);
 }
 
@@ -272,7 +279,7 @@ int hub_look_again(struct hub *hub)
     spawner_check_copy();
     for (struct link *link = hub->asked.next, *next; link != &hub->asked; link = next) {
         next = link->next;
-        if (link->child->state == CHILD_RUNNING)
+        if (link->child->state == CHILD_RUNNING && is_late(link->child))
             child_wake_guardian(link->child);
         look_at(link->child);
     }
@@ -305,7 +312,7 @@ size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late)
         child->told = child->state;
         ids[found++] = child->id;
     }
-    *late = count_late(hub);
+    *late = hub->is_lost ? -1 : count_late(hub);
     spawner_unlock();
     return found;
 }
@@ -340,6 +347,6 @@ void hubs_drop(int close)
         if (close)
             close_both(hub);
         hub->epoll.fd = hub->event.fd = -1;
-        hub->n_starting = 0;
+        hub->n_starting = hub->is_lost = 0; /* a copy has its own */
     }
 }

@@ -22,8 +22,8 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
         if (same != NOT_TOLD)
             return same == SAME;
     }
-    if (record->call != CALL_CLONE3 || record->guardian_pid != guardian_pid)
-        return 1; /* we do not know its pid */
+    if (record->guardian_pid != guardian_pid)
+        return 1; /* it is in another pid namespace: we do not know its pid */
     int pid = pidinfo_pid(fd);
     return pid == 0 || pid == atomic_load(&record->born);
 }

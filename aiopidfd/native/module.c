@@ -412,6 +412,7 @@ static const struct {
     {"FAILED_LIFELINES", FAILED_LIFELINES},
     {"FAILED_DESCRIPTORS", FAILED_DESCRIPTORS},
     {"FAILED_CALL", FAILED_CALL},
+    {"SYS_kill", __NR_kill},
     {"SYS_ppoll", __NR_ppoll},
     {"SYS_signalfd4", __NR_signalfd4},
     {"SYS_waitid", __NR_waitid},

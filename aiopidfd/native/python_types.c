@@ -301,7 +301,7 @@ static PyObject *get_hub_fd(PyObject *self, void *unused)
 static PyMethodDef hub_methods[] = {
     {"adopt", hub_adopt_method, METH_O, "adopt(child): hears of it from now on, and no other hub does."},
     {"collect", hub_collect_method, METH_NOARGS,
-     "collect() -> (ids, late): moves on all children of which there is news. late: of so many no event may tell."},
+     "collect() -> (ids, late): moves on all children of which there is news. late: of so many no event may tell; -1: it is lost."},
     {"look_again", hub_look_again_method, METH_NOARGS, "Looks at those that are late; how many are left."},
     {NULL, NULL, 0, NULL},
 };

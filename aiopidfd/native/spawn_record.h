@@ -115,9 +115,9 @@ struct record {
     atomic_int alive;  /* 0: the guardian has left our memory, however it died (CLONE_CHILD_CLEARTID). Before
                           that, the number changes with each phase */
     atomic_int inside; /* 0: the child has left our memory, by exec or by its death (CLONE_CHILD_CLEARTID) */
-    atomic_int born;   /* clone3: the child's pid. The kernel stores it at the child's birth, even if the
+    atomic_int born;   /* the child's pid. With clone3 the kernel stores it at the child's birth, even if the
                           guardian is being killed at that moment. Once it is stored, child_pidfd is
-                          installed */
+                          installed. With clone(2) the child stores it, before it takes the claim */
     int guardian_fd;   /* in the spawner's descriptor table, like child_pidfd */
 
     /* Written by the guardian and the child. */

@@ -163,7 +163,8 @@ int hub_fd(struct hub *hub);
 /* Moves on all children that have news. Stores the ids of up to `room` of them, and returns how many it has
  * stored. If that is `room`, call it again. *late is the number of children that may have more news of which
  * no event will tell. For these call hub_look_again() after some hundredths of a second. It returns how many
- * such children there are then; hub_collect() reports what it has found. */
+ * such children there are then; hub_collect() reports what it has found. *late is -1 if the host has closed the
+ * hub's descriptors: then make a new hub, which adopts the children. */
 size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late);
 int hub_look_again(struct hub *hub);
 

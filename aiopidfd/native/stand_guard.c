@@ -85,7 +85,8 @@ enum {
     KILL_DEADLINE_MS = 5000, /* a process in uninterruptible sleep dies only when it wakes */
 };
 
-/* Opens what we wait on, and then locks us in. If memory or descriptors run out, this is tried again later. A
+/* Opens what we wait on, and then locks us in. If memory or descriptors run out, this is tried again later.
+ * But a limit of our own on descriptors stays, and so we look at the program from time to time. A
  * filter costs the kernel some 30 us of a processor, for the guardian of a program that is over by then. So
  * the program may end first, for a moment. But where a thread of the host is blocked until the exit, with no
  * pipe to read before, its processor has nothing else to do; and a guardian that sleeps at once is slower to
@@ -96,6 +97,8 @@ static void settle(struct guard *guard, const struct record *record)
         return;
     if (guard->fds[CHILD].fd < 0)
         guard->fds[CHILD].fd = open_sigchld();
+    if (guard->fds[CHILD].fd == -ENFILE || guard->fds[CHILD].fd == -ENOMEM)
+        return;
     if (guard->contain && guard->children_fd < 0) {
         guard->children_fd = aiopidfd_children_open();
         if (guard->children_fd == -EMFILE || guard->children_fd == -ENFILE || guard->children_fd == -ENOMEM)
@@ -156,11 +159,12 @@ static void kill_cgroup(const struct record *record)
 }
 
 /* A loop hears of the program's exit by the program's own pidfd, and usually finds the status here. If the
- * loop was faster than we were, it has asked to be told. One of the two always sees the other's store. */
+ * loop was faster than we were, it has asked to be told. One of the two always sees the other's store. If we
+ * stay, our end does not tell a loop whose pidfd the host has closed. */
 static void say_exited(struct record *record)
 {
     enter(record, PHASE_EXITED);
-    if (atomic_load(&record->tell_requested))
+    if (record->stays || atomic_load(&record->tell_requested))
         aiopidfd_tell(record);
 }
 

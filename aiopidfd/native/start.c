@@ -109,9 +109,10 @@ int start_guardian(struct child *child, struct failure *failure)
         failure->call = record->call == CALL_CLONE3 ? "clone3(2)" : "clone(2)";
         return failure->error = (int)pid;
     }
-    child->guardian.fd = record->guardian_fd;
     child->guardian_pid = (int)pid;
     child->guardian_reaped = 0;
+    fds_own(&child->guardian, record->guardian_fd); /* at once: later it may be a file of the host's */
+    record->guardian_identity = child->guardian.identity;
     failure->error = fds_move_above_stdio(&child->guardian.fd);
     record->guardian_fd = child->guardian.fd;
     if (failure->error == 0 && child->hub)

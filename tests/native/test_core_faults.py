@@ -68,6 +68,26 @@ def test_a_filter_that_kills_at_seccomp() -> None:
     )
 
 
+@pytest.mark.parametrize("call", ["prctl(2)", "kill(2)"])
+def test_a_filter_that_refuses_what_contain_needs(call: str) -> None:
+    """Nothing is started that would not be contained."""
+    fresh.run(
+        f"""
+        if {call!r} == "kill(2)":
+            seccomp.install((aiopidfd._native.SYS_kill, errno.EPERM))
+        else:
+            seccomp.refuse_with(aiopidfd._native.SYS_prctl, 0, 36, errno.EPERM)  # subreaper
+        try:
+            aiopidfd.spawn(["sleep", "1000"], contain=True)
+        except PermissionError as exc:
+            assert exc.strerror == "Operation not permitted (for {call})", exc
+        else:
+            raise AssertionError
+        assert aiopidfd.spawn(["true"]).wait() == 0  # without it
+        """
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "how"),
     [

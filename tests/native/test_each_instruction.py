@@ -59,7 +59,7 @@ TRACER = """
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("which", [1, 4], ids=["its own pidfd", "the program's"])
+@pytest.mark.parametrize("which", [3, 5], ids=["a lifeline's", "the program's pidfd's"])
 def test_while_it_notes_an_identity(which: int) -> None:
     """Nothing runs on that nobody knows of, and no descriptor stays open."""
     fresh.run(
