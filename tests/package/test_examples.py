@@ -24,6 +24,7 @@ import pytest
 from ..spawn.test_cgroup import directory_of_ours
 from ..spawn.test_trees import Marked
 from ..spawn.test_trees import marked as marked
+from ..support import KERNEL
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -214,6 +215,7 @@ def test_contain(tmp_path: Path) -> None:
     assert result.stdout == "not contained: 1 left\ncontained: 0 left\n"
 
 
+@pytest.mark.skipif(KERNEL < (5, 14), reason="cgroup.kill came with Linux 5.14")
 def test_in_cgroup(tmp_path: Path) -> None:
     result = run("in_cgroup.py", cwd=tmp_path)
     if result.returncode == 2:
