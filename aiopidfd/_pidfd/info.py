@@ -37,10 +37,14 @@ class CoreDump(enum.IntFlag):
     For a process that runs: with whose rights a dump of it would be made.
     """
 
-    DUMPED = 1  # it has crashed, and a dump was written or handed to a dump program
-    SKIPPED = 2  # it has crashed, and no dump was made
+    #: It has crashed, and a dump was written or handed to a dump program.
+    DUMPED = 1
+    #: It has crashed, and no dump was made.
+    SKIPPED = 2
+    #: The dump is the user's.
     AS_USER = 4
-    AS_ROOT = 8  # then only root may read the dump
+    #: Only root may read the dump.
+    AS_ROOT = 8
 
 
 @dataclass(frozen=True)
