@@ -163,7 +163,7 @@ def test_all_marks_are_known() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
-    listed = {*re.findall(r"^\.\. auto\w+:: (\S+)$", text, re.MULTILINE)}
+    listed = {*re.findall(r"^\.\. (?:auto\w+|py:data):: (\S+)$", text, re.MULTILINE)}
     listed |= {f"aiopidfd.{name}" for name in re.findall(r"`(\w+)`", text)}
     modules = (aiopidfd, aiopidfd.anyio, aiopidfd.multiprocessing, aiopidfd.subprocess)
     names = {
