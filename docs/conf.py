@@ -76,7 +76,7 @@ def read_docstring(
             in_code = True
             read += [".. code-block:: python", ""]
         if not in_code:
-            line = re.sub(r"docs/(\w+)\.md", r":doc:`/\1`", line)
+            line = re.sub(r"[Tt]he manual's page (\w+)", r":doc:`/\1`", line)
         read.append(line)
     lines[:] = read
 

@@ -130,7 +130,7 @@ class BaseProcess(HasTerminal, AsyncHandle):
 
         If the program has exited by itself, what it has left behind is ended too, provided that its
         guardian has stayed for the tree: because the program was contained, or because a call dealt
-        with its tree before (docs/trees.md).
+        with its tree before (the manual's page trees).
 
         Nobody reads a PIPE for you meanwhile. If the program writes more on SIGTERM than the pipe
         and its reader have room for, it waits in vain until SIGKILL: read on in a task of yours.

@@ -61,8 +61,8 @@ async def run_in_fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     This works on any asyncio loop and on trio. The function starts with a copy of everything in
     this process, so the function and its arguments are not pickled. What it returns or raises is
     pickled. Then sys.stdout and sys.stderr are flushed and the process ends by `os._exit`: no
-    atexit function runs, and threads that the function has left behind end. docs/fork.md says what
-    is safe in such a process.
+    atexit function runs, and threads that the function has left behind end. The manual's page fork
+    says what is safe in such a process.
 
     The loop that runs here does not run in the new process; `asyncio.run` works in it. Signals that
     had a handler in Python have their default actions in it, and SIGINT has Python's default

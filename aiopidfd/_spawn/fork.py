@@ -34,7 +34,7 @@ def fork() -> Child | None:
     The new process is a guardian's child: there is no SIGCHLD, a foreign `waitpid(-1)` does not
     find it, and an ignored SIGCHLD loses no status. The C library's own fork() makes it, so the
     at-fork handlers of C and of Python have run in it, and it owns the locks of malloc, of stdio
-    and of the interpreter. docs/fork.md says what is safe in it, and what is not.
+    and of the interpreter. The manual's page fork says what is safe in it, and what is not.
 
     In the new process `os.getppid()` is the guardian. End the new process with `os._exit`: else it
     goes on with what this process was about to do. The audit event is `os.fork`.

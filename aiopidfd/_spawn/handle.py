@@ -69,7 +69,7 @@ class TreeHandle:
         Raises:
             ProcessLookupError: the program has exited, and nobody has kept track of its tree.
             ChildProcessError: this process is a forked copy of the one that started the program.
-            OSError: EMFILE; ENOTSUP, ENOSYS: /proc does not tell (see docs/trees.md).
+            OSError: EMFILE; ENOTSUP, ENOSYS: /proc does not tell (see the manual's page trees).
         """
         handles: list[PidFd] = []
         with Tree(self._program) as tree:

@@ -59,8 +59,8 @@ class Options(TypedDict, total=False):
 
     Where `subprocess.Popen` has an option of the same name, the meaning is the same. An option that
     the kernel refuses raises OSError with the option's name in its text; bad values raise TypeError
-    or ValueError before anything is started. See docs/options.md for the order in which they are
-    applied.
+    or ValueError before anything is started. The manual's page options has the order in which they
+    are applied.
 
     Attributes:
         executable: The file that is executed, if it is not the first argument; with a shell, the

@@ -6,7 +6,7 @@
 
 It is for code without a loop: plugins, worker threads, synchronous web workers. Pipes, text,
 timeouts and errors are the standard library's own code. What there is more is `output_limit`, and
-functions and lists for `stdout` and `stderr`. docs/subprocess.md lists the differences.
+functions and lists for `stdout` and `stderr`. The manual's page subprocess lists the differences.
 """
 
 from subprocess import (
