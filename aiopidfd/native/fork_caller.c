@@ -144,7 +144,6 @@ static int collect_fork(struct child *child, struct failure *failure)
         return pidfd;
     record->child_pidfd = pidfd;
     fds_identify(pidfd, &record->child_identity);
-    fds_identify(child->guardian.fd, &record->guardian_identity);
     /* While the guardian lived, the pid was the child's own. So the pidfd is the child's. */
     if (atomic_load(&record->alive) == 0) {
         SYS(__NR_close, pidfd);
@@ -156,13 +155,14 @@ static int collect_fork(struct child *child, struct failure *failure)
     return atomic_load(&record->held) == HELD_LET_GO ? 0 : -ECHILD; /* it saw that the guardian is dead */
 }
 
-/* There is no such child: the forked process leaves, if there is one, and so does the guardian. */
+/* There is no such child: the forked process leaves, if there is one, and so does the guardian. We do not wait for
+ * the forked process, which may be in somebody's at-fork handler. A later start reaps the guardian. */
 static void call_off(struct child *child)
 {
     struct record *record = child->record;
     decide(record, HELD_LEAVES);
     child_wake_guardian(child);
-    while (atomic_load(&record->alive) != 0)
+    while (atomic_load(&record->alive) != 0 && atomic_load(&record->phase) != PHASE_RUNNING)
         wait_for_guardian(record, atomic_load(&record->alive));
     child->abandoned = 1;
     child->state = CHILD_FAILED;

@@ -243,6 +243,39 @@ def test_a_guardian_that_is_killed_inside_fork(first: str) -> None:
     assert result.stderr.startswith("aiopidfd: a guardian was killed inside fork()")
 
 
+def test_a_fork_that_is_called_off_does_not_wait_for_the_forked_process() -> None:
+    """That may be in another library's at-fork handler, for ever here."""
+    fresh.run("""
+        pause = ctypes.cast(ctypes.CDLL(None).pause, ctypes.c_void_p)
+        if hasattr(libc, "__register_atfork"):
+            assert libc.__register_atfork(None, None, pause, None) == 0
+        else:
+            assert libc.pthread_atfork(None, None, pause) == 0
+        aiopidfd.spawn(["true"]).wait()
+        hard = 1024
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_fds()) + 2, hard))
+        filling = []
+        with contextlib.suppress(OSError):
+            while True:
+                filling.append(os.dup(0))
+        os.close(filling.pop())  # room for the guardian's pidfd alone
+        try:
+            aiopidfd.fork()
+        except OSError as exc:
+            assert exc.errno == errno.EMFILE
+        else:
+            raise AssertionError
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        (guardian,) = child_pids()
+        (forked,) = map(int, read(f"/proc/{guardian}/task/{guardian}/children").split())
+        os.kill(forked, 9)
+        while _native.sweep():
+            time.sleep(0.001)
+        while child_pids():
+            time.sleep(0.001)
+    """)
+
+
 def test_in_another_pid_namespace() -> None:
     if os.geteuid():
         pytest.skip("unshare(2) is root's")
