@@ -22,11 +22,12 @@ void child_collect_start(struct child *child)
      * we. */
     int is_numbered_elsewhere = record->guardian_pid != child->guardian_pid;
     child->pid = is_numbered_elsewhere ? 0 : record->child_pid;
-    if (child_hold_program(child) == 0) {
-        if (is_numbered_elsewhere)
-            child->pid = pidinfo_pid(child->pidfd.fd);
-        fds_move_above_stdio(&child->pidfd.fd); /* if that fails, it stays where the kernel has put it */
-    }
+    if (is_numbered_elsewhere && child_pidfd_is_ours(&child->pidfd, 0))
+        child->pid = pidinfo_pid(child->pidfd.fd);
+    /* By now the host may have opened its own 0, 1 and 2. If the move fails, it stays where the kernel has put
+     * it. */
+    if (child->pidfd.fd <= 2 && child_pidfd_is_ours(&child->pidfd, child->pid))
+        fds_move_above_stdio(&child->pidfd.fd);
     child_close_handed_over(child);
     record_free_child_block(child);
     child->state = CHILD_RUNNING;

@@ -236,14 +236,14 @@ static void check_that_we_can_contain(struct record *record, long subreaper)
         guardian_fails(record, FAILED_CALL - __NR_kill, result);
 }
 
-/* At the number in the host's table there may be a file of the host's by now. The child is not reaped, so its
- * pid is its own still. */
-static void note_identity(struct record *record)
+/* At the number in the host's table there may be a file of the host's by now. Our child is not reaped, so its
+ * pid is its own still, as ours is. */
+static void note_identity(int pid, struct identity *identity)
 {
-    int own = (int)SYS(__NR_pidfd_open, record->child_pid, 0);
+    int own = (int)SYS(__NR_pidfd_open, pid, 0);
     if (own < 0)
         return; /* the pid has to do */
-    fds_identify(own, &record->child_identity);
+    fds_identify(own, identity);
     SYS(__NR_close, own);
 }
 
@@ -290,7 +290,8 @@ void aiopidfd_guardian(void *opaque)
     }
 
     leave_descriptor_table_at_last(record);
-    note_identity(record);
+    note_identity(record->child_pid, &record->child_identity);
+    note_identity(record->guardian_pid, &record->guardian_identity);
     SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
     /* Pairs with spawner_kill(): whichever store comes second, its side sees the other. So a kill is never
      * lost. */

@@ -155,13 +155,11 @@ static void watch_without_event(struct child *child)
         eventfd_write(child->hub->event.fd, 1);
 }
 
-/* The pidfd cannot be watched if there is no memory, or the user watches too much, or if the host has closed it. */
+/* The pidfd cannot be watched if there is no memory, or the user watches too much, or if there is none. */
 void hub_watch_program(struct child *child)
 {
     struct failure failure;
-    if (!child->hub)
-        return;
-    if (!child_pidfd_is_ours(&child->pidfd, child->pid) || hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
+    if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
         watch_without_event(child);
 }
 

@@ -111,8 +111,11 @@ int start_guardian(struct child *child, struct failure *failure)
     }
     child->guardian_pid = (int)pid;
     child->guardian_reaped = 0;
-    fds_own(&child->guardian, record->guardian_fd); /* at once: later it may be a file of the host's */
-    record->guardian_identity = child->guardian.identity;
+    child->guardian.fd = record->guardian_fd;
+    record->guardian_identity.inode = 0; /* the guardian notes it, off this thread; but here, if it is to fork */
+    if (record->fork_stack)
+        fds_identify(record->guardian_fd, &record->guardian_identity);
+    child->guardian.identity = record->guardian_identity;
     failure->error = fds_move_above_stdio(&child->guardian.fd);
     record->guardian_fd = child->guardian.fd;
     if (failure->error == 0 && child->hub)
