@@ -10,6 +10,7 @@ import pytest
 import aiopidfd
 
 from .. import fresh
+from ..stuck import stuck_file
 
 NUMBERS = """
 def numbers(what, pid=None):
@@ -321,14 +322,10 @@ def test_an_exit_is_told_though_its_pidfd_is_gone_and_the_tree_is_waited_for(reu
 
 def test_a_file_whose_server_does_not_answer(tmp_path: Path) -> None:
     """A start asks it nothing (statx(2), AT_STATX_DONT_SYNC): it would hold up every thread."""
-    run(
-        f"""
-        from tests.stuck import stuck_file
-
-        aiopidfd.spawn(["true"]).wait()
-        with stuck_file(pathlib.Path({str(tmp_path)!r})):
+    with stuck_file(tmp_path):
+        run(
+            f"""
             file = os.open({str(tmp_path)!r}, os.O_PATH)
             assert aiopidfd.spawn(["true"], pass_fds=[file]).wait() == 0
-            os.close(file)
-        """
-    )
+            """
+        )
