@@ -57,7 +57,7 @@ def test_a_start_and_an_exit(backend: Backend, records: list[logging.LogRecord])
         command = ["/bin/sh", "-c", "sleep 0.05; exit 3", "sh", "a b", "\udcff"]
         assert fields(start) == {"event": "start", "pid": process.pid, "command": command}
         found = fields(end)
-        assert found.pop("seconds") >= 0.05
+        assert found.pop("seconds") > 0
         usage = found.pop("rusage")
         assert isinstance(usage, resource.struct_rusage)
         assert usage.ru_maxrss > 0
