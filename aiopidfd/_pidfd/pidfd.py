@@ -157,7 +157,8 @@ class PidFd(Owner):
         Raises:
             ProcessLookupError: the process has exited and was reaped.
             OSError: ENODATA: nobody is connected; ENOPROTOOPT: the kernel is older, or it is
-                another kind of socket; ENOTSOCK.
+                another kind of socket; ENOTSOCK: the descriptor is no socket's; EBADF: it is
+                closed.
             TypeError: it has no `fileno`.
         """
         if not hasattr(connection, "fileno"):
