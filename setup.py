@@ -36,7 +36,7 @@ HEADERS = [
         "after_clone.h",
         "kill_children.h",
         "clone.h",
-        "fds.h",
+        "fd_identity.h",
         "fork.h",
         "from_python.h",
         "jail.h",
@@ -51,12 +51,14 @@ HEADERS = [
         "spawner.h",
         "syscall.h",
         "tree.h",
+        "wait_readable.h",
     )
 ]
 AFTER_CLONE = [
     NATIVE + name
     for name in (
         "guardian.c",
+        "leave_table.c",
         "stand_guard.c",
         "before_exec.c",
         "kill_children.c",
@@ -117,10 +119,14 @@ setup(
                     "from_python.c",
                     "python_types.c",
                     "child_table.c",
+                    "children_behind.c",
+                    "owned_pidfds.c",
+                    "wait_readable.c",
                     "forked_copies.c",
                     "child_handle.c",
                     "spawn_record.c",
                     "start.c",
+                    "start_again.c",
                     "child_state.c",
                     "killed_guardian.c",
                     "reap_guardian.c",

@@ -69,7 +69,8 @@ from ._spawn.options import Command, Options, Stdio
 from ._spawn.output_limit import BoundedProcess, OutputLimitError
 from ._spawn.pipeline import CompletedPipeline, PipelineError
 from ._spawn.spawn import Child, spawn
-from ._streams.streams import PipeReader, PipeWriter
+from ._streams.pipe_reader import PipeReader
+from ._streams.pipe_writer import PipeWriter
 from ._streams.text import TextReader, TextWriter
 
 if TYPE_CHECKING:

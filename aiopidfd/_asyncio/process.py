@@ -25,7 +25,8 @@ from .._spawn.outputs import Output, Outputs
 from .._spawn.program import Program
 from .._spawn.run_arguments import DRAIN
 from .._spawn.stdio import Descriptors
-from .._streams.streams import OutputReader, PipeReader, PipeWriter, open_writer
+from .._streams.pipe_reader import OutputReader, PipeReader
+from .._streams.pipe_writer import PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .carry_output import carry_output

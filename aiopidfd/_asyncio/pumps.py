@@ -6,7 +6,7 @@ from typing import Any, Final
 from .._spawn.idle_timeout import Silence
 from .._spawn.outputs import Outputs
 from .._spawn.sinks import Decoder, Feed, Sink
-from .._streams.streams import OutputReader
+from .._streams.pipe_reader import OutputReader
 from .._streams.text import TextWriter
 
 __all__ = ["Pump", "make_pumps", "stream_sink"]

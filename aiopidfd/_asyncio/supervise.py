@@ -180,7 +180,7 @@ async def start_in(
         )
     running_loop("start_in()")
     if not options.keys() <= _TAKEN:
-        from .._spawn.keywords import refuse  # only an error needs this module
+        from .._spawn.refused_keywords import refuse  # only an error needs this module
 
         refuse(start_in, {**options}, _TAKEN)
     begun: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()

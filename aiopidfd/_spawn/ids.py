@@ -1,4 +1,4 @@
-"""Options that change whose program it is, and what it may become: ids, and no_new_privs."""
+"""The options user, group and extra_groups: whose program it is."""
 
 import grp
 import pwd
@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from .. import _native
-from .._pidfd.arguments import flag, is_number
+from .._pidfd.arguments import is_number
 from .argument_errors import named
 from .options import Steps
 
-__all__ = ["id_steps", "privilege_steps"]
+__all__ = ["id_steps"]
 
 _MAX_ID: Final = 2**32 - 2  # to the kernel (uid_t)-1 means "leave it"
-_PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def id_steps(
@@ -54,13 +53,6 @@ def id_steps(
             raise OverflowError("uid is greater than maximum (for the option user)")
         steps.append(("user", (_native.SYS_setreuid, uid, uid)))
     return steps
-
-
-def privilege_steps(no_new_privs: bool) -> Steps:
-    """The step after which no exec gives more privileges (prctl(2)). Raises TypeError."""
-    if not flag("no_new_privs", no_new_privs):
-        return []
-    return [("no_new_privs", (_native.SYS_prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))]
 
 
 def _group_id(option: str, group: Any) -> int:

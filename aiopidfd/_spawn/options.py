@@ -258,7 +258,7 @@ def make_request(
         kind = type(shell).__name__
         raise TypeError(f"shell must be True or False, not {kind}; `executable` names the shell")
     if not options.keys() <= _NAMES:
-        from .keywords import refuse  # only an error needs this module
+        from .refused_keywords import refuse  # only an error needs this module
 
         options = refuse(function, options, _NAMES)
     return Request(command, shell, *stdio, options)

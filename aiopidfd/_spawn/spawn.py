@@ -4,7 +4,7 @@ import subprocess
 from types import TracebackType
 from typing import Self, Unpack
 
-from .handle import BlockingTreeHandle, Handle
+from .handle import BlockingHandle, Handle
 from .open_terminal import PTY
 from .options import Command, Options, Stdio, make_request
 from .program import Program
@@ -14,7 +14,7 @@ from .stdio import Descriptors
 __all__ = ["Child", "spawn"]
 
 
-class Child(BlockingTreeHandle, Handle):
+class Child(BlockingHandle, Handle):
     """A program that was started by `spawn`, or a process that was made by `fork`.
 
     If it is dropped while the program runs, the program goes on, and a later start of this process

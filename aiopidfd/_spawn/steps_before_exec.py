@@ -1,13 +1,13 @@
 """A command and its options, checked and turned into the system calls that the child makes.
 
 Between clone and exec the child makes only system calls, which are a list: an option is a step or
-two in it, and if a step fails, its index tells the option. The order of the steps, and the messages
-of errors that subprocess has too, are those of subprocess.
+two in it (cwd and umask here, the others in files of their own), and if a step fails, its index
+tells the option. The order of the steps, and the messages of errors that subprocess has too, are
+those of subprocess.
 """
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from termios import TIOCSCTTY
 from typing import Any, NamedTuple
 
 from .. import _native
@@ -18,11 +18,13 @@ from .command import encode_arguments, list_arguments, search
 from .containment_checks import check_containment
 from .die_with_parent import die_steps
 from .fd_steps import close_steps, dup_step, is_beyond_limit
-from .ids import id_steps, privilege_steps
+from .ids import id_steps
+from .no_new_privs import no_new_privs_steps
 from .options import Command, Env, Steps, StrOrBytesPath
 from .plan import Plan
 from .resource_limits import limit_steps
 from .restore_signals import RESTORE_SIGNALS
+from .session_and_group import session_steps
 
 __all__ = ["make_plan"]
 
@@ -123,23 +125,15 @@ def _ask(
 ) -> _Asked:
     """Handle the options of Popen, and of resource_limits.py. Raises TypeError and ValueError."""
     steps: Steps = []
-    add = steps.append
     if cwd is not None:
-        add(("cwd", (_native.SYS_chdir, encode(cwd, "the option cwd"))))
+        steps.append(("cwd", (_native.SYS_chdir, encode(cwd, "the option cwd"))))
     if integer("umask", umask) > _MAX_MASK:
         raise ValueError(f"umask must be at most 0o777, not {umask:#o}")
     if umask >= 0:
-        add(("umask", (_native.SYS_umask, umask)))
+        steps.append(("umask", (_native.SYS_umask, umask)))
     if flag("restore_signals", restore_signals):
         steps += RESTORE_SIGNALS
-    if flag("start_new_session", start_new_session) or terminal is not None:
-        add(("start_new_session", (_native.SYS_setsid,)))
-    if terminal is not None:
-        add(("PTY", (_native.SYS_ioctl, terminal, TIOCSCTTY, 0)))
-    if process_group is not None and integer("process_group", process_group) >= 0:
-        if terminal is not None:
-            raise ValueError("process_group cannot go with PTY, which makes a session of its own")
-        add(("process_group", (_native.SYS_setpgid, 0, process_group)))
+    steps += session_steps(start_new_session, terminal, process_group)
     # These steps come before the change of ids, because they may need what the present ids allow.
     steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
     ids = id_steps(user, group, extra_groups)
@@ -149,7 +143,7 @@ def _ask(
         check_containment()
     if die_with_parent in (None, False):  # and 0
         die_with_parent = bool(contain)
-    steps += privilege_steps(no_new_privs)
+    steps += no_new_privs_steps(no_new_privs)
     steps += die_steps(die_with_parent)
     # If the ids were changed while the memory is shared with us, this would make us undumpable, and
     # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from .._pidfd.unpatched import read, write
 from .._spawn.fds_above_stdio import held
-from .pipe_end import PipeEnd
+from .pipe_fd import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]
 

@@ -17,7 +17,7 @@ from .. import _native
 from .._pidfd.unpatched import EPOLLET, EPOLLIN, epoll, read
 from .._spawn.fds_above_stdio import epoll_above_stdio
 from .._spawn.open_terminal import check_window_size, get_window_size, set_window_size
-from .pipe_end import PipeEnd
+from .pipe_fd import PipeEnd
 from .pipe_transports import Bytes, ReadPipe, WritePipe
 
 __all__ = [

@@ -11,7 +11,9 @@ from typing import Final
 from .._pidfd.no_copies import Owner
 from .._spawn.text_decoder import TextDecoder
 from .cut_lines import Ahead
-from .streams import PipeReader, PipeWriter, iterate
+from .iterate_lines import iterate
+from .pipe_reader import PipeReader
+from .pipe_writer import PipeWriter
 
 __all__ = ["TextOutputReader", "TextReader", "TextWriter"]
 

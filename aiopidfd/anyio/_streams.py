@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from .._pidfd.unpatched import read, write
 from .._spawn.fds_above_stdio import held
-from .._streams.pipe_end import PipeEnd
+from .._streams.pipe_fd import PipeEnd
 
 __all__ = ["OutputPipe", "ReceivePipe", "SendPipe"]
 

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from .._spawn.handle import BlockingTreeHandle
+from .._spawn.handle import BlockingHandle
 from .._spawn.program import Program
 from ._popen import Popen
 from ._tracker import tracker_fd
@@ -22,7 +22,7 @@ from ._tracker import tracker_fd
 __all__ = ["Context", "Process", "get_context"]
 
 
-class Process(SpawnProcess, BlockingTreeHandle):
+class Process(SpawnProcess, BlockingHandle):
     """A worker: a `multiprocessing.Process` that also has what our other handles have.
 
     `with` starts it and waits for its exit. The additions (`handle`, `children`, `kill_tree` and so

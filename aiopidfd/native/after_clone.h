@@ -45,6 +45,9 @@ static inline void enter(struct record *record, int phase)
 /* The child, from its birth to exec: before_exec.c. It takes a struct record *. */
 void aiopidfd_before_exec(void *record) __attribute__((visibility("hidden")));
 
+/* Leaves the descriptor table that we share with our parent: leave_table.c. Returns 0 or -errno. */
+long aiopidfd_leave_table(struct record *record) __attribute__((visibility("hidden")));
+
 /* ---- stand_guard.c ---- */
 
 /* What it sleeps on, in this order. */

@@ -1,7 +1,7 @@
 /* The child, from its birth to exec. What the options ask for is a list that _spawn/steps_before_exec.py has laid
  * out. The contract of guardian.c holds here. */
 #include "after_clone.h"
-#include "fds.h"
+#include "fd_identity.h"
 
 #include <errno.h>
 #include <fcntl.h>

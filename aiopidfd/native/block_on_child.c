@@ -96,7 +96,7 @@ int spawner_block(struct child *child, enum child_state from, int64_t nanosecond
         }
         result = (int)sleep_on(child, left < SIGNAL_CHECK_NS ? left : SIGNAL_CHECK_NS);
         /* A guardian that somebody has stopped would not report an exit. */
-        if (result == -ETIMEDOUT && child->state == CHILD_RUNNING && child_is_readable(child->pidfd.fd))
+        if (result == -ETIMEDOUT && child->state == CHILD_RUNNING && fd_is_readable(child->pidfd.fd))
             child_wake_guardian(child);
         if (result == -ETIMEDOUT && child->state == CHILD_STARTING)
             child_reap_guardian(child); /* see has_left_memory() */

@@ -2,9 +2,10 @@
 #ifndef AIOPIDFD_CHILD_H
 #define AIOPIDFD_CHILD_H
 
-#include "fds.h"
+#include "fd_identity.h"
 #include "spawn_record.h"
 #include "spawner.h"
+#include "wait_readable.h"
 
 #include <time.h>
 
@@ -81,21 +82,25 @@ void list_remove(struct link *link);
 /* ---- child_table.c ---- */
 
 struct child *child_new(struct hub *hub);
-void child_free(struct child *child);           /* closes all that it still holds */
-struct child *child_find(uint64_t id);          /* or NULL */
-int child_pidfd_is_ours(const struct owned *pidfd, int pid);
-int child_hold_program(struct child *child); /* 0: we hold its pidfd, or have opened it again; or -errno */
-void child_close_pidfd(struct owned *pidfd, int pid);
-void child_end_start(struct child *child);      /* it is not STARTING any more, or never was */
+void child_free(struct child *child);      /* closes all that it still holds */
+struct child *child_find(uint64_t id);     /* or NULL */
+void child_end_start(struct child *child); /* it is not STARTING any more, or never was */
 void child_close_handed_over(struct child *child);
-int child_hold_guardian(struct child *child); /* the same for its guardian, which is not reaped yet */
+
+/* ---- owned_pidfds.c ---- */
+
+int child_pidfd_is_ours(const struct owned *pidfd, int pid);
+int child_born_is_ours(const struct record *record, int guardian_pid, int fd);
+void child_close_pidfd(struct owned *pidfd, int pid);
+int child_hold_program(struct child *child);   /* 0: we hold its pidfd, or have opened it again; or -errno */
+int child_hold_guardian(struct child *child);  /* the same for its guardian, which is not reaped yet */
 void child_wake_guardian(struct child *child); /* for one that was stopped, perhaps with its group */
-int child_is_over(const struct child *child);   /* nothing of it will ever change any more */
-int child_wait_readable(int fd, int64_t nanoseconds); /* 1; 0: not in that time; -errno. Negative: no limit */
-int child_is_hung_up(int fd);                   /* the other end of the pipe or terminal is closed; -errno */
-int child_is_readable(int fd);                  /* has no limit on descriptors; poll(2) has one */
-void child_after_news(struct child *child);     /* puts it into the lists where it belongs; may free it */
-void child_sweep(void);                         /* looks after some of the children that are behind */
+
+/* ---- children_behind.c ---- */
+
+int child_is_over(const struct child *child); /* nothing of it will ever change any more */
+void child_after_news(struct child *child);   /* puts it into the lists where it belongs; may free it */
+void child_sweep(void);                       /* looks after some of the children that are behind */
 
 /* ---- spawn_record.c ---- */
 
@@ -107,6 +112,9 @@ void record_free_child_block(struct child *child);
 
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);
+
+/* ---- start_again.c ---- */
+
 int start_may_be_repeated(const struct child *child);
 int start_again(struct child *child);
 
@@ -119,7 +127,6 @@ void child_fail(struct child *child, int error, int failed_step);
 /* ---- killed_guardian.c ---- */
 
 int child_was_born(const struct record *record);
-int child_born_is_ours(const struct record *record, int guardian_pid, int fd);
 int child_stillborn_pidfd(const struct record *record);
 void child_close_stillborn(struct record *record);
 void child_collect_lost_start(struct child *child);

@@ -18,11 +18,9 @@
  *     first call on, with only what it needs. So neither holds anything of the host's open.
  */
 #include "after_clone.h"
-#include "fds.h"
+#include "fd_identity.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/kcmp.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
@@ -31,44 +29,6 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-/* We must neither write to a file that the host has put at one of our numbers behind our back, nor hold it
- * open. And a descriptor that is no longer our lifeline says nothing about our parent. The table is ours by
- * now. */
-static void drop_stranger(int *fd, const struct identity *identity)
-{
-    if (fds_is(*fd, identity))
-        return;
-    if (*fd >= 0)
-        SYS(__NR_close, *fd);
-    *fd = -1;
-}
-
-/* Leaves the descriptor table that we share with our parent. We keep only what we wait on and what we write
- * to. Otherwise we would keep a pipe's writer or a listening socket of the parent open. Unsharing copies only
- * the part of the table below the first closed range (close_range(2), Linux 5.9). Returns 0 or -errno. */
-static long leave_descriptor_table(struct record *record)
-{
-    int keep[] = {record->life_fd, record->self_fd, record->event_fd, record->kill_fd};
-    enum { N = sizeof keep / sizeof *keep };
-    for (int i = 1; i < N; i++) /* sorted; each -1 comes first */
-        for (int k = i; k > 0 && keep[k - 1] > keep[k]; k--) {
-            int higher = keep[k - 1];
-            keep[k - 1] = keep[k];
-            keep[k] = higher;
-        }
-    long result = SYS(__NR_close_range, keep[N - 1] + 1, ~0U, CLOSE_RANGE_UNSHARE);
-    if (result < 0)
-        return result;
-    for (int i = 0, next = 0; i < N; next = keep[i++] + 1)
-        if (keep[i] > next)
-            SYS(__NR_close_range, next, keep[i] - 1, 0);
-    drop_stranger(&record->event_fd, &record->event);
-    drop_stranger(&record->kill_fd, &record->kill);
-    drop_stranger(&record->life_fd, &record->life);
-    drop_stranger(&record->self_fd, &record->self);
-    return 0;
-}
-
 /* The end of our pidfd tells of the failure. But the host may have closed that, so the hub is told as well. */
 static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
 {
@@ -76,7 +36,7 @@ static __attribute__((noreturn)) void guardian_fails(struct record *record, int 
     record->failed_step = step;
     record->error = (int)-result;
     enter(record, PHASE_FAILED);
-    if (record->event_fd >= 0 && leave_descriptor_table(record) == 0) /* until then it may be a file of the host's */
+    if (record->event_fd >= 0 && aiopidfd_leave_table(record) == 0) /* until then it may be a file of the host's */
         aiopidfd_tell(record);
     die(1);
 }
@@ -248,13 +208,13 @@ static void note_identity(int pid, struct identity *identity)
 }
 
 /* The program runs already, but the start is not reported yet. The program cannot be called back. */
-static void leave_descriptor_table_at_last(struct record *record)
+static void leave_table_at_last(struct record *record)
 {
     enum { TRIES = 100, PAUSE_MS = 10 };
-    long result = leave_descriptor_table(record);
+    long result = aiopidfd_leave_table(record);
     for (int i = 0; i < TRIES && result < 0; i++) {
         sleep_ms(PAUSE_MS);
-        result = leave_descriptor_table(record);
+        result = aiopidfd_leave_table(record);
     }
     if (result == 0)
         return;
@@ -289,7 +249,7 @@ void aiopidfd_guardian(void *opaque)
         guardian_fails(record, record->failed_step, -record->error);
     }
 
-    leave_descriptor_table_at_last(record);
+    leave_table_at_last(record);
     note_identity(record->child_pid, &record->child_identity);
     note_identity(record->guardian_pid, &record->guardian_identity);
     SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
@@ -365,7 +325,7 @@ void aiopidfd_forked(struct record *record, long pid)
     enter(record, PHASE_RUNNING); /* from here on the caller may continue, and its TLS may be gone */
     wait_until_child_is_let_go(record);
     enum { PAUSE_MS = 100 };
-    while (leave_descriptor_table(record) < 0)
+    while (aiopidfd_leave_table(record) < 0)
         sleep_ms(PAUSE_MS);
     SYS(__NR_chdir, "/");
     aiopidfd_stand_guard(record);

@@ -1,7 +1,6 @@
 /* What becomes of a child whose guardian was killed: while it started the program, or later. */
 #define _GNU_SOURCE
 #include "child.h"
-#include "lifelines.h"
 #include "pidinfo.h"
 
 #include <sys/wait.h>
@@ -10,22 +9,6 @@
 int child_was_born(const struct record *record)
 {
     return record->call == CALL_CLONE3 ? atomic_load(&record->born) != 0 : atomic_load(&record->claim) == CLAIM_CHILD;
-}
-
-/* Whether a number that the kernel stored at a child's birth still means that child, alive or dead. */
-int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
-{
-    if (fd < 0 || SYS(__NR_pidfd_send_signal, fd, 0, 0, 0) == -EBADF)
-        return 0;
-    if (record->child_identity.inode && life_has_pidfs()) {
-        enum same same = fds_compare(fd, &record->child_identity);
-        if (same != NOT_TOLD)
-            return same == SAME;
-    }
-    if (record->guardian_pid != guardian_pid)
-        return 1; /* it is in another pid namespace: we do not know its pid */
-    int pid = pidinfo_pid(fd);
-    return pid == 0 || pid == atomic_load(&record->born);
 }
 
 /* The descriptor of a child that was killed at birth, or -1. A guardian that was killed between two of its
@@ -97,7 +80,7 @@ void child_collect_orphan(struct child *child)
         return;
     }
     int fd = child->pidfd.fd;
-    if (!child_is_readable(fd))
+    if (!fd_is_readable(fd))
         return;
     siginfo_t info = {.si_pid = 0};
     int ours = waitid((idtype_t)WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG | __WALL) == 0 && info.si_pid != 0;

@@ -6,7 +6,7 @@
 #ifndef AIOPIDFD_LIFELINES_H
 #define AIOPIDFD_LIFELINES_H
 
-#include "fds.h"
+#include "fd_identity.h"
 
 struct life {
     struct owned read;  /* a pipe that nobody ever writes to: it hangs up when the writer closes */

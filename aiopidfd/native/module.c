@@ -314,7 +314,7 @@ static PyObject *native_is_readable(PyObject *module, PyObject *arg)
 {
     (void)module;
     int fd = PyObject_AsFileDescriptor(arg);
-    return fd < 0 ? NULL : PyBool_FromLong(child_is_readable(fd));
+    return fd < 0 ? NULL : PyBool_FromLong(fd_is_readable(fd));
 }
 
 static PyObject *native_is_hung_up(PyObject *module, PyObject *arg)
@@ -323,7 +323,7 @@ static PyObject *native_is_hung_up(PyObject *module, PyObject *arg)
     int fd = PyObject_AsFileDescriptor(arg);
     if (fd < 0)
         return NULL;
-    int result = child_is_hung_up(fd);
+    int result = fd_is_hung_up(fd);
     if (result < 0) {
         errno = -result;
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -345,7 +345,7 @@ static PyObject *native_wait_readable(PyObject *module, PyObject *args)
     /* A signal that came just before the sleep, or to another thread, has not interrupted it. */
     long long slice = nanoseconds < 0 || nanoseconds > SIGNAL_CHECK_NS ? SIGNAL_CHECK_NS : nanoseconds;
     Py_BEGIN_ALLOW_THREADS
-    result = child_wait_readable(fd, slice);
+    result = fd_wait_readable(fd, slice);
     Py_END_ALLOW_THREADS
     if (result == -EINTR || (result == 0 && slice != nanoseconds))
         return PyErr_CheckSignals() < 0 ? NULL : PyBool_FromLong(0);

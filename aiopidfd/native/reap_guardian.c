@@ -13,7 +13,7 @@ static int guardian_has_ended(const struct child *child)
 {
     if (!child->record || atomic_load(&child->record->alive) == 0)
         return 1;
-    return child_pidfd_is_ours(&child->guardian, child->guardian_pid) && child_is_readable(child->guardian.fd);
+    return child_pidfd_is_ours(&child->guardian, child->guardian_pid) && fd_is_readable(child->guardian.fd);
 }
 
 /* Reaps the guardian by its pid, because a pid cannot be changed by anybody, unlike a descriptor. Looks only

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "reserved_numbers.h"
-#include "fds.h"
+#include "fd_identity.h"
 
 #include <stddef.h>
 

@@ -10,7 +10,7 @@
 #ifndef AIOPIDFD_RESERVED_NUMBERS_H
 #define AIOPIDFD_RESERVED_NUMBERS_H
 
-#include "fds.h"
+#include "fd_identity.h"
 
 enum {
     LOW_PLACES = 9,  /* three programs with three pipes each can be under way at once */

@@ -9,7 +9,7 @@
 #define AIOPIDFD_SPAWN_RECORD_H
 
 #include "clone.h"
-#include "fds.h"
+#include "fd_identity.h"
 
 #include <signal.h>
 #include <stdatomic.h>

@@ -34,7 +34,7 @@ void start_go(struct record *record, int go)
 /* Hazards of the clone below, and where each is handled:
  *   our TLS and memory are shared          guardian.c's contract; the record outlives it (child_state.c)
  *   a signal handler runs in the guardian  all signals are blocked, the C library's internal ones too
- *   our descriptors are shared             leave_descriptor_table() in guardian.c
+ *   our descriptors are shared             leave_table.c
  *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard.c
  *   we fork                                become_copy() in forked_copies.c
@@ -184,39 +184,6 @@ static void give_back(struct child *child, const struct plan *plan)
     for (size_t i = 0; i < child->n_fds; i++)
         if (child->fds[i].fd == plan->fds[i])
             child->fds[i].fd = -1;
-}
-
-/* Nothing has run, and the caller has done nothing wrong. So start once more, with lifelines that are
- * ours. */
-int start_may_be_repeated(const struct child *child)
-{
-    if (child->record->failed_step != FAILED_LIFELINES || child->restarted)
-        return 0;
-    if (child->abandoned || atomic_load(&child->record->kill_requested))
-        return 0; /* nobody wants it any more */
-    for (size_t i = 0; i < child->record->n_fds; i++)
-        if (!fds_are_ours(&child->record->fds[i]))
-            return 0; /* the descriptors for the program are gone as well */
-    return 1;
-}
-
-int start_again(struct child *child)
-{
-    struct record *record = child->record;
-    child->restarted = 1;
-    life_forget();
-    record->error = record->failed_step = 0;
-    atomic_store(&record->phase, PHASE_STARTING);
-    atomic_store(&record->go, GO_NOT_YET);
-    struct failure failure;
-    if (start_guardian(child, &failure) < 0) {
-        start_go(record, GO_HOME);
-        record->error = -failure.error;
-        record->failed_step = FAILED_CLONE;
-        return 0;
-    }
-    start_go(record, GO_ON);
-    return 1;
 }
 
 struct child *spawner_spawn(const struct plan *plan, struct failure *failure)

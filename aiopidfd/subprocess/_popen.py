@@ -13,8 +13,7 @@ from .. import _native
 from .._pidfd.durations import check_seconds
 from .._pidfd.no_copies import Owner
 from .._spawn.encoding import Text, input_bytes
-from .._spawn.handle import BlockingTreeHandle
-from .._spawn.keywords import refuse
+from .._spawn.handle import BlockingHandle
 from .._spawn.open_terminal import PTY
 from .._spawn.options import (
     Command,
@@ -28,6 +27,7 @@ from .._spawn.options import (
 from .._spawn.output_limit import OnLimit, check_limit
 from .._spawn.outputs import Outputs
 from .._spawn.program import Program
+from .._spawn.refused_keywords import refuse
 from .._spawn.start import start_blocking
 from .._spawn.stdio import Descriptors, descriptor_of
 from ._communicate import Carrier, captured
@@ -158,7 +158,7 @@ class TextCheckOptions(CommonOptions, total=False):
     universal_newlines: bool | None
 
 
-class Popen(_StandardPopen[AnyStr], Owner, BlockingTreeHandle):
+class Popen(_StandardPopen[AnyStr], Owner, BlockingHandle):
     """A program that was started invisibly. This is a subclass of `subprocess.Popen`; see there.
 
     All methods may be called from any thread. Waiting releases the GIL and starts no thread.

@@ -14,7 +14,7 @@ import pytest
 import aiopidfd
 from aiopidfd import PIPE, PipeReader, Process
 from aiopidfd._asyncio.process import DRAIN
-from aiopidfd._streams.streams import OutputReader
+from aiopidfd._streams.pipe_reader import OutputReader
 
 from ..support import (
     HOLD_STDOUT,

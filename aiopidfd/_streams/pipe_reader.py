@@ -1,4 +1,4 @@
-"""The streams of a `Process`: asyncio's StreamReader and StreamWriter on our pipes, extended."""
+"""The output of a `Process`: asyncio's StreamReader on our pipes, extended."""
 
 import asyncio
 import contextlib
@@ -7,47 +7,20 @@ import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import index
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, cast
 
-from .. import _native
 from .._pidfd.no_copies import Owner
-from .._pidfd.unpatched import epoll
 from .cut_lines import Ahead
-from .pipe_transports import ReadPipe, WritePipe
-from .terminal import Terminal, TerminalReader, TerminalWriter
+from .iterate_lines import iterate
+from .pipe_transports import ReadPipe
+from .terminal import Terminal, TerminalReader
 
-__all__ = ["OutputReader", "PipeReader", "PipeWriter", "iterate", "open_writer"]
-
-T = TypeVar("T")  # bytes or str
+__all__ = ["OutputReader", "PipeReader"]
 
 # What holds several separators for readuntil(): since Python 3.13.
 _SEPARATORS: Final = (tuple,) if sys.version_info >= (3, 13) else ()
 
 _MANY: Final = 64 * 1024  # bytes of lines handed out in a row; then other tasks have a turn
-
-
-def iterate(ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
-    """Iterate over lines: first those that were cut already, then those that `next_line` returns.
-
-    This is an iterator, not a generator: it may be left at any time, and needs no closing.
-    """
-    lines = _Lines(ahead, next_line)
-    # Before Python 3.12 a coroutine for each line is most of what a line costs, so we use an
-    # awaitable in C. Since 3.12 such an awaitable has to raise StopIteration, which costs more.
-    return lines if sys.version_info >= (3, 12) else _native.Lines(ahead, lines.__anext__)
-
-
-class _Lines(AsyncIterator[T]):
-    def __init__(self, ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> None:
-        self._ahead = ahead
-        self._next_line = next_line
-
-    async def __anext__(self) -> T:
-        for line in self._ahead.lines:
-            return line  # type: ignore[no-any-return]
-        if line := await self._next_line():
-            return line
-        raise StopAsyncIteration
 
 
 class PipeReader(Owner, asyncio.StreamReader):
@@ -345,22 +318,6 @@ class OutputReader:
         self.reader.close()
 
 
-class PipeWriter(Owner, asyncio.StreamWriter):
-    """A program's stdin: an `asyncio.StreamWriter` that any thread may let go of."""
-
-    # The attributes of asyncio.StreamWriter that this class uses, the same in Python 3.11 to 3.15.
-    _protocol: asyncio.BaseProtocol
-
-    def __del__(self, *_: object) -> None:
-        """Close the pipe when what was written is: nobody writes to it any more."""
-        if (pipe := getattr(self, "_transport", None)) is not None:
-            pipe.let_go(self._protocol)
-
-    async def start_tls(self, *_: object, **__: object) -> NoReturn:
-        """Raise TypeError: a pipe cannot be encrypted."""
-        raise TypeError("start_tls() is for sockets, and a program's stdin is none")
-
-
 class _ReaderProtocol(asyncio.Protocol):
     """Feeds a reader as long as somebody has it.
 
@@ -393,68 +350,3 @@ class _ReaderProtocol(asyncio.Protocol):
             reader.set_exception(exc)
         else:
             reader.feed_eof()
-
-
-class _WriterProtocol(asyncio.Protocol):
-    """What `StreamWriter.drain` and `wait_closed` require of their protocol."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._paused = False
-        self._lost = False
-        self._exc: Exception | None = None
-        self._drains: list[asyncio.Future[None]] = []
-        self._closers: list[asyncio.Future[None]] = []
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        _wake(self._drains)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._exc = exc
-        _wake(self._drains)
-        _wake(self._closers)
-
-    async def _drain_helper(self) -> None:
-        if not self._lost and self._paused:
-            await self._wait(self._drains)
-        if self._lost:
-            raise self._exc or ConnectionResetError("Connection lost")
-
-    def _get_close_waiter(self, stream: asyncio.StreamWriter) -> Any:
-        del stream
-        return self._closed()
-
-    async def _closed(self) -> None:
-        if not self._lost:
-            await self._wait(self._closers)
-        if self._exc is not None:
-            raise self._exc
-
-    async def _wait(self, waiters: list[asyncio.Future[None]]) -> None:
-        waiter = self._loop.create_future()
-        waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in waiters:
-                waiters.remove(waiter)
-
-
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    woken, waiters[:] = [*waiters], []
-    for waiter in woken:
-        if not waiter.done():
-            waiter.set_result(None)
-
-
-def open_writer(loop: asyncio.AbstractEventLoop, fd: int, watch: epoll | None = None) -> PipeWriter:
-    """A writer to our end of a pipe or terminal, with an epoll set for the latter. It owns both."""
-    protocol = _WriterProtocol(loop)
-    if watch is None:
-        return PipeWriter(WritePipe(loop, fd, protocol), protocol, None, loop)
-    return PipeWriter(TerminalWriter(loop, fd, protocol, watch), protocol, None, loop)

@@ -6,8 +6,8 @@
  *
  * Only raw system calls are made here: the guardian uses this file too.
  */
-#ifndef AIOPIDFD_FDS_H
-#define AIOPIDFD_FDS_H
+#ifndef AIOPIDFD_FD_IDENTITY_H
+#define AIOPIDFD_FD_IDENTITY_H
 
 #include "syscall.h"
 
