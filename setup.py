@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -69,6 +70,21 @@ AFTER_CLONE = [
 ]
 
 
+def description():
+    """The README for a package index: a file is named where a link would lead nowhere."""
+
+    def named(link):
+        label, path = link[1], link[2]
+        names = {path, os.path.basename(path), os.path.splitext(os.path.basename(path))[0]}
+        return f"`{path}`" if label.strip("`/") in names else f"{label} (`{path}`)"
+
+    with open("README.md", encoding="utf-8") as readme:
+        text = readme.read()
+    text = re.sub(r"^!\[[^]]*\]\([^)]*\)\n\n", "", text, flags=re.MULTILINE)  # a picture
+    text = re.sub(r"\[([^]]+)\]\(([^):#]+)(?:#[^)]*)?\)", named, text)
+    return f"{text}\nThe files that are named here are in the source distribution.\n"
+
+
 class BuildAfterClone(build_clib):
     """The first step that compiles: it says in one line what is missing, before a compiler does."""
 
@@ -98,6 +114,8 @@ class BuildAfterClone(build_clib):
 
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     cmdclass={"build_clib": BuildAfterClone},
     libraries=[
         (
