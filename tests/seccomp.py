@@ -29,6 +29,8 @@ PIPE2: Final = 59 if _AARCH64 else 293
 KCMP: Final = 272 if _AARCH64 else 312
 STATX: Final = 291 if _AARCH64 else 332
 FSTAT: Final = 80 if _AARCH64 else 5
+OPENAT: Final = 56 if _AARCH64 else 257
+READLINKAT: Final = 78 if _AARCH64 else 267
 
 PIDFD_GET_INFO: Final = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes)
 

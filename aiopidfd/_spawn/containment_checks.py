@@ -13,22 +13,28 @@ def check_containment() -> None:
         OSError: ENOTSUP, ENOSYS: it cannot.
     """
     try:
-        ours = os.readlink("/proc/self") == str(os.getpid())
+        # By readlinkat(2), which the guardian uses; the path is absolute, so no descriptor counts.
+        ours = os.readlink("/proc/self", dir_fd=0) == str(os.getpid())
         names = [f"/proc/thread-self/ns/{name}" for name in ("pid", "pid_for_children")]
         same = os.readlink(names[0]) == os.readlink(names[1])
     except OSError:
         ours = same = False
     if not (ours and same):
         raise explained(OSError(errno.ENOTSUP, ""))
-    if not os.path.exists("/proc/thread-self/children"):
-        raise explained(OSError(errno.ENOSYS, ""))
+    try:  # the guardian opens it too, when the program runs already
+        os.close(os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise explained(OSError(errno.ENOSYS, "")) from None
+    except PermissionError:  # a filter, or Landlock
+        raise explained(OSError(errno.ENOTSUP, "")) from None
 
 
 def explained(exc: OSError) -> OSError:
     """The error of the native walk through a tree, explained in words."""
     if exc.errno == errno.ENOTSUP:
         return OSError(
-            exc.errno, "a tree is found in /proc, which must be there and of our pid namespace"
+            exc.errno,
+            "a tree is found in /proc, which must be there, readable, and of our pid namespace",
         )
     if exc.errno == errno.EACCES:
         return OSError(

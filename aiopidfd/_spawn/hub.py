@@ -39,6 +39,7 @@ class Hub:
         native: the native half, which the native module needs for a start.
         number: the number of the native half's descriptor, even after somebody has closed that.
         carriers: how many calls carry the output of programs of this loop to sinks.
+        reader: what an asyncio loop calls when the native half is readable, as long as it does so.
         known: the programs of this loop that it does not keep: above all those being started.
         programs: the running programs of this loop, by number.
         trees: the programs whose guardian stays for their tree, perhaps after their own exit.
@@ -50,17 +51,20 @@ class Hub:
         "_listeners",
         "_lost",
         "_news",
-        "_on_loss",
         "_queue",
         "_shutdowns",
         "_soon",
         "_starting",
+        "_unwatch",
+        "_watch",
         "_will_look",
+        "_will_renew",
         "carriers",
         "known",
         "native",
         "number",
         "programs",
+        "reader",
         "trees",
     )
 
@@ -68,23 +72,27 @@ class Hub:
         self,
         soon: Callable[..., object],
         later: Callable[..., object],
-        on_loss: "Callable[[Hub], object]",
+        watch: "Callable[[Hub, int], object]",
+        unwatch: "Callable[[Hub, int], object]",
     ) -> None:
         """Open the native half. Raises OSError.
 
         Args:
             soon: the loop's `call_soon`.
             later: the loop's `call_later`.
-            on_loss: calls `renew`, and has the loop watch the new descriptor. It is called when the
-                host has closed the old one.
+            watch: from now on the loop calls `collect` when that descriptor, a new one of this
+                hub's, is readable.
+            unwatch: the host has closed that number, and perhaps has its own there.
         """
         self.native: _native.Hub = _native.hub()
         self.number: int = self.native.fd
         self._soon = soon
         self._later = later
-        self._on_loss = on_loss
+        self._watch = watch
+        self._unwatch = unwatch
         self._lost: list[_native.Hub] = []
         self._will_look = False
+        self._will_renew = False
         self._news: deque[int] = deque()
         self._listeners: dict[int, Callable[[], object]] = {}
         self._starting = 0
@@ -93,6 +101,7 @@ class Hub:
         self.carriers: int = 0
         self.known: WeakPrograms = WeakPrograms()
         self.programs: dict[int, Program] = {}
+        self.reader: weakref.ref[Callable[[], object]] | None = None
         self.trees: WeakPrograms = WeakPrograms()
 
     def listen(self, child: _native.Child, listener: Callable[[], object]) -> None:
@@ -112,28 +121,53 @@ class Hub:
         try:
             numbers, late = self.native.collect()
             self._news.extend(numbers)
-            if late > 0 and not self._will_look:
-                self._later(_LOOK_AGAIN, self._look_again)
-                self._will_look = True
+            if late > 0:
+                self._arrange_look()
         except BaseException:  # an interrupt may have come between: of whom there was news is lost
             self._news.extend({*self._listeners, *self.programs})
             self._soon(self._tell)
-            self._later(_LOOK_AGAIN, self._look_again)
+            self._arrange_look()
             raise
         if late < 0:
-            self._on_loss(self)
+            with contextlib.suppress(OSError):  # it is tried again
+                self.renew()
         self._tell()
 
     def renew(self) -> None:
-        """Make a new native half, which hears of all programs of this loop. Raises OSError.
+        """If the host has closed the native half, make a new one, which hears of all programs.
 
         A guardian that is starting a program knows the old one alone, so that is still asked.
+
+        Raises:
+            OSError: EMFILE; or the kernel refuses a call. It is tried again later.
         """
-        lost, self.native = self.native, _native.hub()
-        self.number = self.native.fd
+        if self.native.fd >= 0:
+            return
+        self._unwatch(self, self.number)  # else the loop would spin, if the file is held elsewhere
+        try:
+            native = _native.hub()
+        except OSError:
+            if not self._will_renew:
+                self._later(_LOOK_AGAIN, self._renew_later)
+                self._will_renew = True
+            raise
+        lost, self.native = self.native, native
+        self.number = native.fd
         self._lost.append(lost)
+        self._watch(self, self.number)
         self._look_at_lost()
         self._soon(self._tell)
+
+    def _renew_later(self) -> None:
+        self._will_renew = False
+        with contextlib.suppress(OSError):
+            self.renew()
+
+    def _arrange_look(self) -> None:
+        """Look again after a while: one such look, however often it is asked for."""
+        if not self._will_look:
+            self._later(_LOOK_AGAIN, self._look_again)
+            self._will_look = True
 
     def _look_at_lost(self) -> None:
         for native in self._lost:
@@ -142,7 +176,7 @@ class Hub:
         for program in (*self.programs.values(), *self.known.list()):
             self.native.adopt(program.native)
         if self._starting:
-            self._later(_LOOK_AGAIN, self._look_again)
+            self._arrange_look()
         else:
             self._lost.clear()
 
@@ -173,7 +207,7 @@ class Hub:
             if self._lost:
                 self._look_at_lost()
         except BaseException:  # interrupted
-            self._later(_LOOK_AGAIN, self._look_again)
+            self._arrange_look()
             raise
         self.collect()  # it arranges the next look if some are still late
 
@@ -182,6 +216,7 @@ class Hub:
 
         Raises:
             RuntimeError: the programs of this loop are being shut down.
+            OSError: as `renew`: the host has closed the hub meanwhile.
         """
         self.check_open()
         if self._starting < AT_ONCE:
@@ -197,9 +232,12 @@ class Hub:
             else:
                 self.give_turn()
             raise
-        if self._shutdowns:
-            self.give_turn()
+        try:
             self.check_open()
+            self.renew()
+        except BaseException:
+            self.give_turn()
+            raise
 
     def give_turn(self) -> None:
         """Give a turn back. The caller that has waited longest gets it, if any caller waits."""
@@ -277,23 +315,26 @@ def current_hub() -> Hub:
     loop = asyncio.get_running_loop()
     hub = hub_of(loop)
     if hub is None:
-        hub = Hub(loop.call_soon, loop.call_later, functools.partial(_renew, loop))
-        loop.add_reader(hub.number, hub.collect)
+        watch, unwatch = functools.partial(_watch, loop), functools.partial(_unwatch, loop)
+        hub = Hub(loop.call_soon, loop.call_later, watch, unwatch)
+        _watch(loop, hub, hub.number)
         _hubs[loop] = weakref.ref(hub)
-    elif hub.native.fd < 0:  # the host has closed it
-        _renew(loop, hub)
+    else:
+        hub.renew()
     return hub
 
 
-def _renew(loop: asyncio.AbstractEventLoop, hub: Hub) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        loop.remove_reader(hub.number)  # else the loop would spin
-    try:
-        hub.renew()
-    except OSError:
-        loop.call_later(_LOOK_AGAIN, _renew, loop, hub)
-        raise
-    loop.add_reader(hub.number, hub.collect)
+def _watch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
+    reader = functools.partial(hub.collect)  # an object that the loop alone holds
+    loop.add_reader(number, reader)
+    hub.reader = weakref.ref(reader)
+
+
+def _unwatch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
+    """Take our reader away, unless the host has one there by now, for a file of its own."""
+    if hub.reader is not None and hub.reader() is not None:
+        with contextlib.suppress(OSError, ValueError):
+            loop.remove_reader(number)
 
 
 def _hub_of_trio(trio: Any) -> Hub:
@@ -301,9 +342,11 @@ def _hub_of_trio(trio: Any) -> Hub:
     if _trio_hub is None:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
     hub = known_hub()
-    if hub is None or hub.native.fd < 0:
+    if hub is None:
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
+    else:
+        hub.renew()
     assert isinstance(hub, _TrioHub)
     hub.be_served()
     return hub
@@ -321,7 +364,7 @@ class _TrioHub(Hub):
 
     def __init__(self, trio: Any) -> None:
         later = functools.partial(_call_later_on_trio, trio)  # a method would make a cycle
-        super().__init__(functools.partial(later, 0), later, Hub.renew)
+        super().__init__(functools.partial(later, 0), later, _serve_anew, _do_nothing)
         self._trio = trio
         self._scope: Any = None  # the cancel scope of the task that serves this hub
 
@@ -337,6 +380,12 @@ class _TrioHub(Hub):
             self._scope = scope
         self._scope.shield = bool(self._listeners)
 
+    def stop_serving(self) -> None:
+        """End the task, if it runs."""
+        if self._scope is not None:
+            scope, self._scope = self._scope, None
+            scope.cancel()
+
     def forget(self, child: _native.Child) -> None:
         super().forget(child)
         if self._scope is not None and not self._listeners:
@@ -345,17 +394,33 @@ class _TrioHub(Hub):
     async def _serve(self, scope: Any) -> None:
         try:
             with scope:
-                while self.native.fd >= 0:  # else the host has closed it, or has its own there
+                while self._scope is scope and self.native.fd >= 0:  # else the host has closed it
                     await self._trio.lowlevel.wait_readable(self.number)
                     self.collect()
         finally:
-            self._scope = None
-            if self._listeners and self.native.fd >= 0:
-                self.be_served()  # they came when this task was already cancelled
-            else:  # objects of trio may outlive the run, but `shutdown` may come before its end
-                for program in self.programs.values():
-                    self.known.add(program)
-                self.programs.clear()
+            if self._scope is scope:  # else another task serves by now
+                self._scope = None
+                self._after_serving()
+
+    def _after_serving(self) -> None:
+        if self._listeners and self.native.fd >= 0:
+            self.be_served()  # they came when the task was already cancelled
+        else:  # objects of trio may outlive the run, but `shutdown` may come before its end
+            for program in self.programs.values():
+                self.known.add(program)
+            self.programs.clear()
+
+
+def _serve_anew(hub: Hub, number: int) -> None:
+    """Have another task serve: this one sleeps on a number that the host has closed."""
+    del number
+    assert isinstance(hub, _TrioHub)
+    hub.stop_serving()
+    hub.be_served()
+
+
+def _do_nothing(hub: Hub, number: int) -> None:
+    pass
 
 
 def _call_later_on_trio(trio: Any, seconds: float, function: Callable[[], object]) -> None:

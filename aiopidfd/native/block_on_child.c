@@ -79,6 +79,11 @@ static long sleep_on(struct child *child, int64_t ns)
     return result;
 }
 
+static int is_over(const struct child *child)
+{
+    return child->state == CHILD_RUNNING && fd_is_readable(child->pidfd.fd);
+}
+
 int spawner_block(struct child *child, enum child_state from, int64_t nanoseconds)
 {
     int64_t now = now_ns(), deadline = nanoseconds > INT64_MAX - now ? INT64_MAX : now + nanoseconds;
@@ -95,8 +100,8 @@ int spawner_block(struct child *child, enum child_state from, int64_t nanosecond
             break;
         }
         result = (int)sleep_on(child, left < SIGNAL_CHECK_NS ? left : SIGNAL_CHECK_NS);
-        /* A guardian that somebody has stopped would not report an exit. */
-        if (result == -ETIMEDOUT && child->state == CHILD_RUNNING && fd_is_readable(child->pidfd.fd))
+        /* A guardian that somebody has stopped would report neither a start nor an exit. */
+        if (result == -ETIMEDOUT && (child->state == CHILD_STARTING || is_over(child)))
             child_wake_guardian(child);
         if (result == -ETIMEDOUT && child->state == CHILD_STARTING)
             child_reap_guardian(child); /* see has_left_memory() */

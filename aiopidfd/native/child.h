@@ -48,6 +48,7 @@ struct child {
     int restarted;       /* the start was repeated, with new lifelines; that is done once */
     int n_blocked;       /* threads that sleep on the record */
     int starts;          /* counted in starts_under_way */
+    int is_unwatched;    /* the hub cannot watch its pidfd: the loop looks again and again */
     struct timespec lost_since; /* when we found the guardian dead, without knowing whether the child was
                                    born */
     struct link all;     /* of all children */
@@ -94,6 +95,7 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd);
 void child_close_pidfd(struct owned *pidfd, int pid);
 int child_hold_program(struct child *child);   /* 0: we hold its pidfd, or have opened it again; or -errno */
 int child_hold_guardian(struct child *child);  /* the same for its guardian, which is not reaped yet */
+void child_look_after_pidfds(void);            /* opens some again, if the host has closed them */
 void child_wake_guardian(struct child *child); /* for one that was stopped, perhaps with its group */
 
 /* ---- children_behind.c ---- */
@@ -141,6 +143,7 @@ void child_reap_guardians_before_exec(void);
 
 int hub_watch(struct child *child, int fd, int is_program, struct failure *failure);
 void hub_watch_program(struct child *child);
+void hub_watch_without_event(struct child *child);
 void hub_add_news(struct child *child);
 void hub_leave(struct child *child);
 void hub_after_start(struct child *child);

@@ -50,6 +50,8 @@ enum child_state spawner_poll(struct child *child)
     enter();
     child_advance(child);
     enum child_state state = child->state;
+    if (state == CHILD_RUNNING && fd_is_readable(child->pidfd.fd))
+        child_wake_guardian(child); /* it may have been stopped, and would not report the exit */
     child_after_news(child);
     spawner_unlock();
     return state;

@@ -24,6 +24,8 @@ void child_collect_start(struct child *child)
     child->pid = is_numbered_elsewhere ? 0 : record->child_pid;
     if (is_numbered_elsewhere && child_pidfd_is_ours(&child->pidfd, 0))
         child->pid = pidinfo_pid(child->pidfd.fd);
+    if (child->pid < 0)
+        child->pid = 0; /* it is over already */
     /* By now the host may have opened its own 0, 1 and 2. If the move fails, it stays where the kernel has put
      * it. */
     if (child->pidfd.fd <= 2 && child_pidfd_is_ours(&child->pidfd, child->pid))
@@ -109,7 +111,9 @@ void child_advance(struct child *child)
         child_reap_guardian(child);
     if (child->state == CHILD_ORPHANED || child->state == CHILD_DYING)
         child_collect_orphan(child);
-    if (child_is_final(child->state))
+    int is_new_orphan = child->state == CHILD_ORPHANED && before != CHILD_ORPHANED;
+    int is_told_by_its_pidfd = is_new_orphan && !child->is_unwatched && !fd_is_readable(child->pidfd.fd);
+    if (child_is_final(child->state) || is_told_by_its_pidfd)
         list_remove(&child->asked);
     if (child->state != before)
         hub_add_news(child);

@@ -52,6 +52,8 @@ static void disown(struct child *child, int close)
                 SYS(__NR_close, born);
             child_close_pidfd(&stillborn, 0);
         }
+        if (record && !child->guardian_reaped)
+            child->guardian.identity = record->guardian_identity;
         child_close_pidfd(&child->pidfd, child->pid);
         child_close_pidfd(&child->guardian, child->guardian_pid);
         for (size_t i = 0; i < child->n_fds; i++)

@@ -29,14 +29,29 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-/* The end of our pidfd tells of the failure. But the host may have closed that, so the hub is told as well. */
+/* At the number in the host's table there may be a file of the host's by now. Our child is not reaped, so its
+ * pid is its own still, as ours is. Our table is our own by now. */
+static void note_identity(int pid, struct identity *identity)
+{
+    int own = (int)SYS(__NR_pidfd_open, pid, 0);
+    if (own < 0)
+        return; /* the pid has to do */
+    fds_identify(own, identity);
+    SYS(__NR_close, own);
+}
+
+/* The end of our pidfd tells of the failure. But the host may have closed that, so the hub is told as well. In the
+ * table that we share our numbers may be files of the host's. */
 static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
 {
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* by this we are reaped if our parent execs now */
     record->failed_step = step;
     record->error = (int)-result;
+    int is_apart = aiopidfd_leave_table(record) == 0;
+    if (is_apart)
+        note_identity(record->guardian_pid, &record->guardian_identity);
     enter(record, PHASE_FAILED);
-    if (record->event_fd >= 0 && aiopidfd_leave_table(record) == 0) /* until then it may be a file of the host's */
+    if (is_apart)
         aiopidfd_tell(record);
     die(1);
 }
@@ -156,7 +171,7 @@ static void wait_to_begin(struct record *record)
     }
 }
 
-static void check_waits(struct record *record)
+static void check_other_calls(struct record *record)
 {
     long result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL means that the call is allowed */
     if (result != -EINVAL)
@@ -164,6 +179,9 @@ static void check_waits(struct record *record)
     result = SYS(__NR_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL, NULL); /* there is no child */
     if (result != -ECHILD)
         guardian_fails(record, FAILED_CALL - __NR_waitid, result);
+    result = SYS(__NR_close_range, ~0U, ~0U, 0); /* no such number: nothing is closed */
+    if (result < 0)
+        guardian_fails(record, FAILED_CALL - __NR_close_range, result);
 }
 
 /* Finds out before there is a program which calls a filter or a limit refuses to us. Also checks the
@@ -183,7 +201,7 @@ static void check_calls(struct record *record)
         guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
     if (result > 0 || !fds_is(record->life_fd, &record->life) || !fds_is(record->self_fd, &record->self))
         guardian_fails(record, FAILED_LIFELINES, -EBADF);
-    check_waits(record);
+    check_other_calls(record);
 }
 
 /* Without these a tree would outlive its program unnoticed. */
@@ -194,17 +212,6 @@ static void check_that_we_can_contain(struct record *record, long subreaper)
     long result = SYS(__NR_kill, record->guardian_pid, 0);
     if (result < 0)
         guardian_fails(record, FAILED_CALL - __NR_kill, result);
-}
-
-/* At the number in the host's table there may be a file of the host's by now. Our child is not reaped, so its
- * pid is its own still, as ours is. */
-static void note_identity(int pid, struct identity *identity)
-{
-    int own = (int)SYS(__NR_pidfd_open, pid, 0);
-    if (own < 0)
-        return; /* the pid has to do */
-    fds_identify(own, identity);
-    SYS(__NR_close, own);
 }
 
 /* The program runs already, but the start is not reported yet. The program cannot be called back. */
@@ -218,9 +225,8 @@ static void leave_table_at_last(struct record *record)
     }
     if (result == 0)
         return;
-    int over = 0;
     SYS(__NR_kill, record->child_pid, SIGKILL);
-    aiopidfd_reap(record, 0, &over);
+    SYS(__NR_waitid, P_PID, record->child_pid, NULL, WEXITED | __WALL, NULL); /* not what it has started */
     guardian_fails(record, FAILED_TABLE, result);
 }
 
@@ -245,6 +251,8 @@ void aiopidfd_guardian(void *opaque)
     record->child_pid = (int)pid;
     if (record->error) {
         int over = 0;
+        if (aiopidfd_leave_table(record) == 0)
+            note_identity(record->child_pid, &record->child_identity);
         aiopidfd_reap(record, 0, &over);
         guardian_fails(record, record->failed_step, -record->error);
     }
@@ -285,11 +293,7 @@ void aiopidfd_check_calls_to_fork(struct record *record)
     long result = SYS(__NR_ppoll, NULL, 0, &at_once, NULL, SIGSET_BYTES);
     if (result < 0)
         guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
-    /* No such number: nothing is closed. */
-    result = SYS(__NR_close_range, ~0U, ~0U, 0);
-    if (result < 0)
-        guardian_fails(record, FAILED_CALL - __NR_close_range, result);
-    check_waits(record);
+    check_other_calls(record);
 }
 
 /* The spawner opens the pidfd itself, because a guardian that is killed while it does so would leave a

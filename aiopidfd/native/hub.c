@@ -46,7 +46,13 @@ static int open_both(struct hub *hub, const char **call)
     return epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) < 0 ? -errno : 0;
 }
 
-/* All eventfds and epoll sets share one inode, so the inode does not identify ours. Instead the two prove
+static void forget(struct hub *hub)
+{
+    hub->epoll.fd = hub->event.fd = -1; /* the next hub may get these numbers */
+    hub->is_lost = 1;
+}
+
+/* All eventfds and epoll sets share one inode, so the inode alone does not identify ours. But the two prove
  * each other. Either the kernel finds this file under this number in this set (EEXIST). Or it does not, and
  * then nothing in a stranger's set stays changed. EPOLL_CTL_MOD would answer too, but it would report the
  * eventfd to the loop once more, as the eventfd is never read. That costs two turns of the loop. */
@@ -55,13 +61,16 @@ static int hub_is_ours(struct hub *hub)
     struct epoll_event event = {.events = 0};
     if (hub->epoll.fd < 0)
         return 0;
+    if (!fds_are_ours(&hub->event)) { /* a pipe or a socket, say: what a set would watch */
+        forget(hub);
+        return 0;
+    }
     int added = epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) == 0;
     if (!added && errno == EEXIST)
         return 1;
     if (added)
         epoll_ctl(hub->epoll.fd, EPOLL_CTL_DEL, hub->event.fd, &event);
-    hub->epoll.fd = hub->event.fd = -1; /* forget the numbers: the next hub may get them */
-    hub->is_lost = 1;
+    forget(hub);
     return 0;
 }
 
@@ -146,8 +155,9 @@ int hub_watch(struct child *child, int fd, int is_program, struct failure *failu
 }
 
 /* The guardian tells of the exit, and the loop looks again and again. It is woken to learn that. */
-static void watch_without_event(struct child *child)
+void hub_watch_without_event(struct child *child)
 {
+    child->is_unwatched = 1;
     if (child->record)
         atomic_store(&child->record->tell_requested, 1);
     list_append(&child->hub->asked, &child->asked, child);
@@ -159,8 +169,9 @@ static void watch_without_event(struct child *child)
 void hub_watch_program(struct child *child)
 {
     struct failure failure;
+    child->is_unwatched = 0;
     if (child->hub && hub_watch(child, child->pidfd.fd, 1, &failure) < 0)
-        watch_without_event(child);
+        hub_watch_without_event(child);
 }
 
 void hub_add_news(struct child *child)
@@ -207,7 +218,7 @@ void hub_adopt(struct hub *hub, struct child *child)
         if (child_hold_program(child) == 0)
             hub_watch_program(child);
         else
-            watch_without_event(child);
+            hub_watch_without_event(child);
     }
     spawner_unlock();
 }
@@ -260,7 +271,9 @@ static int is_late(const struct child *child)
 {
     if (child->state == CHILD_RUNNING && child->record && !atomic_load(&child->record->tell_requested))
         return 0; /* its guardian stays, and tells unasked: see spawner_stay() */
-    return !child_is_final(child->state) && (child->state != CHILD_STARTING || child->lost_since.tv_sec);
+    if (child->state == CHILD_STARTING) /* or its guardian is about to leave, before start_again() */
+        return child->lost_since.tv_sec || atomic_load(&child->record->phase) == PHASE_FAILED;
+    return !child_is_final(child->state);
 }
 
 static int count_late(const struct hub *hub)

@@ -16,7 +16,7 @@ int child_pidfd_is_ours(const struct owned *pidfd, int pid)
     if (pidfd->fd < 0 || SYS(__NR_pidfd_send_signal, pidfd->fd, 0, 0, 0) == -EBADF)
         return 0;
     int now = pidinfo_pid(pidfd->fd);
-    return now == 0 || now == pid || pid == 0;
+    return now <= 0 || now == pid || pid == 0; /* one of a reaped process has no pid any more */
 }
 
 void child_close_pidfd(struct owned *pidfd, int pid)
@@ -55,6 +55,21 @@ int child_hold_program(struct child *child)
     return result < 0 ? result : 0;
 }
 
+/* A host may close both pidfds of a program and leave the hub whole. Then no event tells of the program's exit.
+ * So each start looks at some, in turn: all are looked at in time, and a start costs the same. */
+void child_look_after_pidfds(void)
+{
+    enum { SOME = 2 };
+    for (int n = SOME; n && life_has_pidfs() && all_children.next != &all_children; n--) {
+        struct child *child = all_children.next->child;
+        list_remove(&child->all);
+        list_append(&all_children, &child->all, child);
+        int is_watched = child->state == CHILD_RUNNING && child->hub && !child->is_unwatched;
+        if (is_watched && child_hold_program(child) < 0)
+            hub_watch_without_event(child);
+    }
+}
+
 int child_hold_guardian(struct child *child)
 {
     struct failure failure;
@@ -77,7 +92,7 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
     if (record->guardian_pid != guardian_pid)
         return 1; /* it is in another pid namespace: we do not know its pid */
     int pid = pidinfo_pid(fd);
-    return pid == 0 || pid == atomic_load(&record->born);
+    return pid <= 0 || pid == atomic_load(&record->born);
 }
 
 void child_wake_guardian(struct child *child)

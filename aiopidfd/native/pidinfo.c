@@ -88,7 +88,7 @@ int pidinfo_pid(int pidfd)
         return 0;
     const char *pid = strstr(text, "\nPid:");
     int number = pid ? atoi(pid + strlen("\nPid:")) : 0;
-    return number > 0 ? number : 0;
+    return number;
 }
 
 int pidinfo_is_named(int pid, const char *name)

@@ -14,7 +14,8 @@ int pidinfo_exit(int pidfd, int pid, int *code, int *status); /* uses whichever 
 int pidinfo_reaped(int pidfd, int *code, int *status);
 int pidinfo_zombie(int pidfd, int pid, int *code, int *status);
 
-/* The pid of a pidfd's process in our own pid namespace. 0 if it has none there, or is gone. */
+/* The pid of a pidfd's process in our own pid namespace. 0 if it has none there, or /proc does not tell;
+ * negative if the process is reaped. */
 int pidinfo_pid(int pidfd);
 
 /* Whether a process has this name, at most 15 characters (proc_pid_comm(5)). */

@@ -1,6 +1,7 @@
 /* A guardian that has ended is reaped, and so are those that an exec of this process has left. */
 #define _GNU_SOURCE
 #include "child.h"
+#include "lifelines.h"
 #include "pidinfo.h"
 #include "tree.h"
 
@@ -16,25 +17,29 @@ static int guardian_has_ended(const struct child *child)
     return child_pidfd_is_ours(&child->guardian, child->guardian_pid) && fd_is_readable(child->guardian.fd);
 }
 
-/* Reaps the guardian by its pid, because a pid cannot be changed by anybody, unlike a descriptor. Looks only
- * among children that send no SIGCHLD (__WCLONE), so that it cannot hit an ordinary child of the host.
- * ECHILD: somebody else who passes __WALL has reaped the guardian. That does no harm, because all that the
- * guardian had to say is in the record. */
+/* Reaps the guardian by its pidfd; or by its pid, where the pidfd was closed or has no identity. Looks only
+ * among children that send no SIGCHLD (__WCLONE), so that even a pid that was given away since cannot hit an
+ * ordinary child of the host. ECHILD: somebody else who passes __WALL has reaped the guardian. That does no harm,
+ * because all that the guardian had to say is in the record. */
 void child_reap_guardian(struct child *child)
 {
     if (child->guardian_reaped || !child->guardian_pid)
         return;
+    struct owned *guardian = &child->guardian;
+    if (child->record)
+        guardian->identity = child->record->guardian_identity;
+    int is_known = life_has_pidfs() && guardian->identity.inode;
+    int by_pidfd = is_known && fds_compare(guardian->fd, &guardian->identity) == SAME;
+    int type = by_pidfd ? WAIT_PIDFD : P_PID, number = by_pidfd ? guardian->fd : child->guardian_pid;
     siginfo_t info = {.si_pid = 0};
-    long result = SYS(__NR_waitid, P_PID, child->guardian_pid, &info, WEXITED | WNOHANG | __WCLONE, NULL);
+    long result = SYS(__NR_waitid, type, number, &info, WEXITED | WNOHANG | __WCLONE, NULL);
     if (result == -ECHILD || (result == 0 && info.si_pid != 0))
         child->guardian_reaped = 1;
     else if (result < 0 && result != -EINTR) /* the host has since installed a filter */
         child->guardian_reaped = guardian_has_ended(child);
     if (!child->guardian_reaped)
         return;
-    if (child->record)
-        child->guardian.identity = child->record->guardian_identity;
-    child_close_pidfd(&child->guardian, child->guardian_pid);
+    child_close_pidfd(guardian, child->guardian_pid);
 }
 
 /* Finds a child that has exited and sends no SIGCHLD: `pid`, or the first one. Returns its pid, or 0. */

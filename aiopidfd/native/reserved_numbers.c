@@ -31,11 +31,13 @@ void reserve_hold(int placeholder)
     have = 1;
 }
 
-int reserve_take(int fd)
+int reserve_take(int fd, int (*is_wanted)(const void *, int), const void *opaque)
 {
     for (int i = 0; have && i < LOW_PLACES; i++) {
         struct place *place = &places[i];
         if (place->taken || place->held.fd < 0 || place->held.fd > fd)
+            continue;
+        if (is_wanted(opaque, place->held.fd))
             continue;
         if (!is_surely_ours(&place->held)) {
             place->held.fd = -1; /* the number is the host's by now */

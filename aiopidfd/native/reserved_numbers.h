@@ -21,8 +21,9 @@ enum {
  * the numbers occupied. */
 void reserve_hold(int placeholder);
 
-/* Puts a duplicate of `fd` at a free place and returns its number, or -1 if no place is free. */
-int reserve_take(int fd);
+/* Puts a duplicate of `fd` at a free place and returns its number, or -1 if no place is free. A number that
+ * is_wanted() for something else is not taken. */
+int reserve_take(int fd, int (*is_wanted)(const void *opaque, int number), const void *opaque);
 
 /* Frees the place again, and closes what was put there. If the number is not one of ours, nothing happens. */
 void reserve_give(int number, const struct owned *placeholder);

@@ -118,9 +118,20 @@ int start_guardian(struct child *child, struct failure *failure)
     child->guardian.identity = record->guardian_identity;
     failure->error = fds_move_above_stdio(&child->guardian.fd);
     record->guardian_fd = child->guardian.fd;
-    if (failure->error == 0 && child->hub)
-        hub_watch(child, child->guardian.fd, 0, failure);
+    if (failure->error == 0 && child->hub && hub_watch(child, child->guardian.fd, 0, failure) < 0 &&
+        child->restarted && child->hub->is_lost)
+        failure->error = 0; /* a loop looks again and again at a hub that it has lost */
     return failure->error;
+}
+
+/* Whether the child will put something else at this number, perhaps before it has copied what is there now. */
+static int is_a_target(const void *opaque, int number)
+{
+    const struct record *record = opaque;
+    for (unsigned long n = 0; n < record->n_steps; n++)
+        if (record->steps[n].nr == __NR_dup3 && record->steps[n].arg[1] == number)
+            return 1;
+    return 0;
 }
 
 /* Moves descriptors with high numbers down for the time of the start: see reserved_numbers.h. */
@@ -129,7 +140,7 @@ static void move_down(struct child *child)
     struct record *record = child->record;
     for (size_t i = 0; i < child->n_fds; i++) {
         int from = child->fds[i].fd;
-        int to = from > LOW_ENOUGH ? reserve_take(from) : -1;
+        int to = from > LOW_ENOUGH ? reserve_take(from, is_a_target, record) : -1;
         if (to < 0)
             continue;
         for (unsigned long n = 0; n < record->n_steps; n++)
@@ -193,6 +204,7 @@ struct child *spawner_spawn(const struct plan *plan, struct failure *failure)
     spawner_lock();
     spawner_check_copy();
     child_sweep();
+    child_look_after_pidfds();
     child_reap_guardians_before_exec();
     struct child *child = child_new(plan->hub);
     if (!child) {

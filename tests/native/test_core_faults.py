@@ -4,9 +4,11 @@ What is in the name of a test is what the host, or somebody else, does to it.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
+import operator
 import os
 import select
 import signal
@@ -86,6 +88,41 @@ def test_a_filter_that_refuses_what_contain_needs(call: str) -> None:
         assert aiopidfd.spawn(["true"]).wait() == 0  # without it
         """
     )
+
+
+@pytest.mark.parametrize("call", ["OPENAT", "READLINKAT"])
+def test_a_filter_that_hides_the_children_in_proc_from_contain(call: str) -> None:
+    """Neither is a start begun that would end at once, without a word."""
+    fresh.run(
+        f"""
+        aiopidfd.spawn(["true"], contain=True).wait()
+        seccomp.install((seccomp.{call}, errno.EACCES))
+        try:
+            aiopidfd.spawn(["sleep", "1000"], contain=True)
+        except OSError as exc:
+            assert exc.errno == errno.ENOTSUP, exc
+        else:
+            raise AssertionError
+        """
+    )
+
+
+def test_a_filter_on_close_range_and_a_program_that_inherits_all(tmp_path: Path) -> None:
+    """The guardian needs it too. The start raises, and nothing has run."""
+    marker = tmp_path / "marker"
+    fresh.run(
+        f"""
+        aiopidfd.spawn(["true"]).wait()
+        seccomp.install((seccomp.CLOSE_RANGE, errno.EPERM))
+        try:
+            aiopidfd.spawn(["touch", {str(marker)!r}], close_fds=False)
+        except PermissionError as exc:
+            assert exc.strerror == "Operation not permitted (for close_range(2))", exc
+        else:
+            raise AssertionError
+        """
+    )
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(
@@ -598,6 +635,26 @@ def test_a_stopped_guardian_does_not_hide_an_exit_from_a_thread() -> None:
     child = aiopidfd.spawn("sleep 0.2; exit 5", shell=True)
     os.kill(child.guardian_pid, signal.SIGSTOP)
     assert child.wait(30) == 5
+
+
+@pytest.mark.parametrize("module", ["spawn", "subprocess.Popen"])
+def test_a_stopped_guardian_does_not_hide_an_exit_from_poll(module: str) -> None:
+    child = operator.attrgetter(module)(aiopidfd)(["sh", "-c", "sleep 0.1; exit 5"])
+    os.kill(child.guardian_pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert child.returncode == 5
+
+
+@root_only
+def test_a_guardian_that_is_stopped_in_a_start_goes_on(tmp_path: Path) -> None:
+    with held_exec(tmp_path) as held, concurrent.futures.ThreadPoolExecutor() as pool:
+        start = pool.submit(aiopidfd.spawn, [held.path, "-c", "exit 5"])
+        status = Path(f"/proc/{held.wait_until_held()}/status").read_text()
+        os.kill(int(status.split("PPid:")[1].split()[0]), signal.SIGSTOP)
+        held.let_go()
+        assert start.result(30).wait() == 5
 
 
 def test_a_guardian_killed_while_oom_score_adj_is_written() -> None:
