@@ -24,6 +24,7 @@ struct hub {
     int n_children;
     int released;
     int is_lost;          /* the host has closed its descriptors */
+    int was_checked;      /* a moment ago: it is not checked again */
     struct hub *next;
 };
 

@@ -61,10 +61,8 @@ static int hub_is_ours(struct hub *hub)
     struct epoll_event event = {.events = 0};
     if (hub->epoll.fd < 0)
         return 0;
-    if (!fds_are_ours(&hub->event)) { /* a pipe or a socket, say: what a set would watch */
-        forget(hub);
-        return 0;
-    }
+    if (hub->was_checked)
+        return 1;
     int added = epoll_ctl(hub->epoll.fd, EPOLL_CTL_ADD, hub->event.fd, &event) == 0;
     if (!added && errno == EEXIST)
         return 1;
@@ -74,9 +72,17 @@ static int hub_is_ours(struct hub *hub)
     return 0;
 }
 
+/* A stranger's set may well watch a stranger's file at that number: a pipe, say, or a socket. */
+static int hub_is_surely_ours(struct hub *hub)
+{
+    if (hub->epoll.fd >= 0 && !fds_are_ours(&hub->event))
+        forget(hub);
+    return hub_is_ours(hub);
+}
+
 static void close_both(struct hub *hub)
 {
-    if (hub_is_ours(hub)) {
+    if (hub_is_surely_ours(hub)) {
         SYS(__NR_close, hub->epoll.fd);
         SYS(__NR_close, hub->event.fd);
     }
@@ -114,7 +120,7 @@ struct hub *hub_new(struct failure *failure)
     spawner_check_copy();
     spawner_prepare(failure); /* the low numbers are taken before our descriptors */
     for (struct hub *other = hubs; other; other = other->next)
-        hub_is_ours(other); /* forgets the numbers of one that was closed: we may get them now */
+        hub_is_surely_ours(other); /* forgets the numbers of one that was closed: we may get them now */
     if (failure->error == 0)
         failure->error = open_both(hub, &failure->call);
     if (failure->error < 0) {
@@ -134,7 +140,7 @@ int hub_fd(struct hub *hub)
 {
     spawner_lock();
     spawner_check_copy();
-    int fd = hub_is_ours(hub) ? hub->epoll.fd : -1;
+    int fd = hub_is_surely_ours(hub) ? hub->epoll.fd : -1;
     spawner_unlock();
     return fd;
 }
@@ -305,7 +311,8 @@ size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late)
     struct epoll_event events[EVENTS];
     spawner_lock();
     spawner_check_copy();
-    int n = !hub->released && hub_is_ours(hub) ? EVENTS : 0; /* we must not take the events of a stranger's set */
+    hub->was_checked = !hub->released && hub_is_ours(hub); /* we must not take the events of a stranger's set */
+    int n = hub->was_checked ? EVENTS : 0;
     while (n == EVENTS) {
         n = epoll_wait(hub->epoll.fd, events, EVENTS, 0);
         int told = 0;
@@ -316,6 +323,7 @@ size_t hub_collect(struct hub *hub, uint64_t *ids, size_t room, int *late)
         if (told)
             look_at_asked(hub);
     }
+    hub->was_checked = 0;
     size_t found = 0;
     while (found < room && hub->news.next != &hub->news) {
         struct child *child = hub->news.next->child;
@@ -358,6 +366,6 @@ void hubs_drop(int close)
         if (close)
             close_both(hub);
         hub->epoll.fd = hub->event.fd = -1;
-        hub->n_starting = hub->is_lost = 0; /* a copy has its own */
+        hub->n_starting = hub->is_lost = hub->was_checked = 0; /* a copy has its own */
     }
 }

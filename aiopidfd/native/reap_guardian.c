@@ -39,7 +39,11 @@ void child_reap_guardian(struct child *child)
         child->guardian_reaped = guardian_has_ended(child);
     if (!child->guardian_reaped)
         return;
-    child_close_pidfd(guardian, child->guardian_pid);
+    if (by_pidfd)
+        SYS(__NR_close, guardian->fd);
+    else
+        child_close_pidfd(guardian, child->guardian_pid);
+    guardian->fd = -1;
 }
 
 /* Finds a child that has exited and sends no SIGCHLD: `pid`, or the first one. Returns its pid, or 0. */
