@@ -21,7 +21,7 @@ from .._spawn.options import (
     take_fixed,
 )
 from .._spawn.output_limit import OnLimit, check_limit
-from .._spawn.outputs import Output, Outputs
+from .._spawn.outputs import NOTHING_IS_CAPTURED, Output, Outputs
 from .._spawn.program import Program
 from .._spawn.run_arguments import DRAIN
 from .._spawn.stdio import Descriptors
@@ -191,6 +191,8 @@ class BaseProcess(HasTerminal, AsyncHandle):
     ) -> tuple[bytes | None, bytes | None]:
         check_seconds(drain=drain)
         check_limit(output_limit, on_limit)
+        if output_limit is not None and not self._streams.readers():
+            raise ValueError(NOTHING_IS_CAPTURED)
         if input is not None:
             if self._streams.stdin is None:
                 raise ValueError("input was given, but stdin is neither PIPE nor PTY")
@@ -316,7 +318,8 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
             (stdout, stderr), each of which is None unless it is PIPE or PTY.
 
         Raises:
-            ValueError: input was given without a pipe for it, or for the second time.
+            ValueError: input was given without a pipe for it, or for the second time; or a limit
+                where no output is captured.
             OutputLimitError: the program wrote more than `output_limit`, and was ended; see
                 `aclose`.
         """

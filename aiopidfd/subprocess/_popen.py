@@ -25,7 +25,7 @@ from .._spawn.options import (
     make_request,
 )
 from .._spawn.output_limit import OnLimit, check_limit
-from .._spawn.outputs import Outputs
+from .._spawn.outputs import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.program import Program
 from .._spawn.refused_keywords import refuse
 from .._spawn.start import start_blocking
@@ -307,11 +307,14 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingHandle):
 
         Raises:
             subprocess.TimeoutExpired: as in subprocess; the program runs on.
+            ValueError: a limit, and no output is captured.
             OutputLimitError: the program wrote more than `output_limit`. It, and all that it has
                 started, was killed.
         """
         check_seconds(timeout=timeout)
         check_limit(output_limit, on_limit)
+        if output_limit is not None and self.stdout is None and self.stderr is None:
+            raise ValueError(NOTHING_IS_CAPTURED)
         if output_limit is not None or self._carrier is not None:
             return self._communicate_bounded(input, timeout, output_limit, on_limit)
         limit = None if timeout is None or timeout > _LONGEST else timeout

@@ -399,6 +399,13 @@ async def test_communicate_beyond_the_limit_cancelled_and_called_again() -> None
         assert (caught.value.stdout, caught.value.limit) == (b"1234", 4)
 
 
+async def test_communicate_with_a_limit_of_what_is_not_captured() -> None:
+    process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE)
+    with pytest.raises(ValueError, match="output_limit needs an output that is captured"):
+        await process.communicate(output_limit=10)
+    assert await process.communicate() == (None, None)
+
+
 async def test_communicate_with_a_limit_cancelled_loses_nothing() -> None:
     """And leaves the program alone; the next call goes on, with the same limit."""
     script = "printf 12; read x; printf 3456; exit 7"

@@ -164,6 +164,14 @@ def test_communicate_with_a_limit() -> None:
         assert text.communicate("aéé", output_limit=4, on_limit="head") == ("aé", "")
 
 
+def test_communicate_with_a_limit_of_what_is_not_captured() -> None:
+    with (
+        subprocess.Popen("cat", stdin=subprocess.PIPE, text=True) as process,
+        pytest.raises(ValueError, match="output_limit needs an output that is captured"),
+    ):
+        process.communicate("", output_limit=10)
+
+
 def test_communicate_beyond_the_limit_ends_it() -> None:
     with subprocess.Popen(["yes"], stdout=PIPE) as process:
         with pytest.raises(OutputLimitError) as caught:
