@@ -5,6 +5,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 
+from .._pidfd.although_cancelled import done_although_cancelled
 from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
 from .._spawn.hub import carrying
 from .._spawn.idle_timeout import Silence
@@ -75,17 +76,7 @@ class _Carrier:
     async def stop(self) -> None:
         """Stop carrying the output. A cancellation is raised once the pumps have stopped."""
         self.stop_now()
-        cancelled: asyncio.CancelledError | None = None
-        while any(not task.done() for task in self._tasks):
-            try:
-                await self._wait(None)
-            except asyncio.CancelledError as exc:
-                cancelled = exc
-        if cancelled is not None:
-            try:
-                raise cancelled
-            finally:
-                del cancelled  # a cycle: the exception, its traceback, this frame
+        await done_although_cancelled(self._tasks)
 
     def stop_now(self) -> None:
         """Stop carrying the output, for a caller who cannot await the end of the pumps."""

@@ -1,8 +1,10 @@
 """How a program is ended on an asyncio loop, whatever happens to the caller."""
 
 import asyncio
+import functools
 from collections.abc import Iterable
 
+from .._pidfd.although_cancelled import done_although_cancelled
 from .._pidfd.any_loop import has_loop
 from .._spawn.end_with_grace import end_tree
 from .._spawn.tree import KILL_DEADLINE, is_held, kill_now
@@ -39,24 +41,12 @@ async def end_all(watches: Iterable[Watch], grace: float) -> None:
         return
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(_end(watch, grace)) for watch in held]
-    cancelled: asyncio.CancelledError | None = None
-    while waiting := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(waiting)
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-            _kill_all(held)
-        except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
-            _kill_all(held)
-            raise
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # now asyncio does not report it: a cancellation goes first
-    if cancelled is not None:
-        try:
-            raise cancelled
-        finally:
-            del cancelled  # a cycle: the exception, its traceback, this frame
+    try:
+        await done_although_cancelled(tasks, functools.partial(_kill_all, held))
+    finally:
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # now asyncio does not report it: a cancellation goes first
     for task in tasks:
         task.result()
 

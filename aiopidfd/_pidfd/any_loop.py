@@ -7,6 +7,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .although_cancelled import done_although_cancelled
+
 __all__ = [
     "Flag",
     "check_loop",
@@ -122,17 +124,8 @@ async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> Non
                 await wait()
 
     task = asyncio.get_running_loop().create_task(bounded())
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if cancelled is not None:
-        try:
-            raise cancelled
-        finally:
-            del cancelled  # a cycle: the exception, its traceback, this frame
+    await done_although_cancelled([task])
+    task.result()
 
 
 def running_trio() -> Any:
