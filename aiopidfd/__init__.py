@@ -165,6 +165,7 @@ _LATER = {
     "running": "_spawn.running",
     "shutdown": "_spawn.shutdown",
 }
+_OF_SUBPROCESS = ("Popen", "call", "check_call", "check_output", "getoutput", "run")
 _EXTRAS = {"UvloopEventLoop": "uvloop", "UvloopEventLoopPolicy": "uvloop", "anyio": "anyio"}
 
 
@@ -203,7 +204,8 @@ if not TYPE_CHECKING:  # A type checker would conclude from this that every name
         if name == "__all__":
             return _names_here()
         if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            hint = f": {__name__}.subprocess has one" if name in _OF_SUBPROCESS else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
         value = _get_later(name)
         globals()[name] = value
         return value

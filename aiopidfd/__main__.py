@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m aiopidfd",
         description="Tell what this kernel offers, and which way programs will be started. "
         "The exit status is 0 where they can be, 1 where they cannot, 2 for a wrong argument.",
+        epilog="python -m aiopidfd ps [PID] [--json] lists the guardians that run now.",
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")

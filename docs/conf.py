@@ -22,6 +22,7 @@ exclude_patterns = ["conf.py"]
 
 myst_heading_anchors = 3
 
+smartquotes = False  # they would change Python and file names
 default_role = "py:obj"  # docstrings have single backticks: a link, if it is a name that is here
 highlight_language = "none"  # where a block does not name its language
 maximum_signature_line_length = 80
@@ -67,6 +68,7 @@ def read_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Show what is indented, outside of a section, as Python, and link to a page that is named."""
+    lines[:] = [line.replace("\\", r"\\") for line in lines]  # what is shown is what stands there
     read: list[str] = []
     in_section = in_code = False
     for line in lines:

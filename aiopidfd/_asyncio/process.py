@@ -523,8 +523,8 @@ async def create_subprocess_exec(
         stdin, stdout, stderr: None to inherit ours, `subprocess.PIPE`, DEVNULL, a descriptor, or an
             object with a `fileno()`; for stderr also STDOUT. Pipes are real pipes, never sockets.
             Those that are `aiopidfd.PTY` are one terminal, the program's controlling one.
-        limit: the size of a reader's buffer in bytes. A reader that holds twice as many stops
-            reading. See `PipeReader`.
+        limit: the size of a reader's buffer in bytes, 64 KiB by default. A reader that holds twice
+            as many stops reading. See `PipeReader`.
         grace: seconds between SIGTERM and SIGKILL when the program is ended for you: by
             `async with`, by `aclose()`, and when this call is cancelled while the program runs.
             None: 5 seconds, but 0 for a cancelled call.

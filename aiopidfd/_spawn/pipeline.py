@@ -134,6 +134,8 @@ class Stages:
         self.input, self._stdin = read_input(input, stdio[0], text, (None,), both)
         if not commands:
             raise ValueError("a pipeline needs a command")
+        if len(commands) == 1 and _is_many(commands[0]):
+            raise TypeError("a pipeline takes its commands one by one, as *commands")
         if any(
             choice == PTY or (isinstance(choice, (list, tuple)) and PTY in choice)
             for choice in stdio
@@ -255,3 +257,9 @@ def _refuse(stream_sink: StreamSink) -> StreamSink:
         return None
 
     return refuse
+
+
+def _is_many(command: Any) -> bool:
+    """Whether it is a list of commands, and not one."""
+    is_list = isinstance(command, (list, tuple)) and len(command) > 1
+    return is_list and all(isinstance(each, (list, tuple)) for each in command)

@@ -50,7 +50,7 @@ _ELSEWHERE: Final = {
     "universal_newlines": f"it is the older name of `text`; {_TEXT}",
     "encoding": _TEXT,
     "errors": _TEXT,
-    "bufsize": "nothing is buffered on the program's side of a pipe, and all on ours",
+    "bufsize": "leave it out: nothing is buffered on the program's side, and all on ours",
     "limit": "aiopidfd.create_subprocess_exec() and create_subprocess_shell() take it",
     "output_limit": "communicate(), run_process(), run_pipeline() and aiopidfd.subprocess take it",
     "on_limit": "communicate(), run_process(), run_pipeline() and aiopidfd.subprocess take it",

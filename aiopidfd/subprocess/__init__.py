@@ -27,9 +27,18 @@ from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.options import Command
 from .._spawn.output_limit import BoundedProcess, OnLimit, check_limit
 from .._spawn.outputs import NOTHING_IS_CAPTURED, Outputs, read_choices
+from .._spawn.refused_keywords import refuse
 from .._spawn.run_arguments import BOTH_INPUTS
 from ._communicate import Carrier, captured, end
-from ._popen import CheckOptions, Popen, RunOptions, TextCheckOptions, TextOptions, TextSinkOptions
+from ._popen import (
+    KNOWN,
+    CheckOptions,
+    Popen,
+    RunOptions,
+    TextCheckOptions,
+    TextOptions,
+    TextSinkOptions,
+)
 
 __all__ = [
     "DEVNULL",
@@ -146,6 +155,8 @@ def run(
         ExceptionGroup: several of these errors.
         OSError, TypeError, ValueError: as `Popen`.
     """
+    if not options.keys() <= KNOWN:
+        refuse(run, options, KNOWN)
     for name, value in (("capture_output", capture_output), ("check", check)):
         if value is not None:
             flag(name, value)

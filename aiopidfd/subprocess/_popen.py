@@ -77,7 +77,7 @@ _STANDARD: Final[dict[str, object]] = {
 }
 _DEFAULTS: Final = tuple(_STANDARD.values())
 _OURS: Final = Options.__annotations__.keys() - _STANDARD.keys() - {"pipesize"}
-_KNOWN: Final = frozenset(inspect.signature(_StandardPopen.__init__).parameters) | _OURS
+KNOWN: Final = frozenset(inspect.signature(_StandardPopen.__init__).parameters) | _OURS
 
 
 class CommonOptions(Options, total=False):
@@ -222,8 +222,8 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingHandle):
             TypeError, ValueError: bad arguments; raised before anything is started. This includes
                 PTY, and `preexec_fn`: no Python code can run safely between clone and exec.
         """
-        if not options.keys() <= _KNOWN:
-            refuse(Popen, options, _KNOWN, "Popen.__init__")
+        if not options.keys() <= KNOWN:
+            refuse(Popen, options, KNOWN, "Popen.__init__")
         self._ours = {name: options.pop(name) for name in _OURS & options.keys()}
         super().__init__(args, *popenargs, **options)
 

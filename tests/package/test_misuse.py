@@ -226,6 +226,27 @@ async def test_a_list_in_the_place_of_a_program() -> None:
         await aiopidfd.create_subprocess_exec(["ls", "-l"])  # type: ignore[call-overload]
 
 
+async def test_a_list_of_commands_in_the_place_of_commands() -> None:
+    for run_pipeline in (aiopidfd.run_pipeline, aiopidfd.anyio.run_pipeline):
+        with hang_guard(), pytest.raises(TypeError, match=r"commands one by one, as \*commands$"):
+            await run_pipeline([["echo", "x"], ["cat"]])  # type: ignore[list-item]
+
+
+def test_run_knows_its_own_keywords() -> None:
+    """Not only those of `Popen`."""
+    for slip, meant in (("timout", "timeout"), ("chek", "check"), ("output_limt", "output_limit")):
+        with pytest.raises(TypeError, match=rf"^run\(\) got .* {slip!r}: did you mean {meant!r}\?"):
+            subprocess.run([NOT], **{slip: 1})  # type: ignore[call-overload]
+
+
+def test_names_that_only_the_module_subprocess_has() -> None:
+    for name in ("run", "Popen", "check_output"):
+        with pytest.raises(AttributeError, match=rf"{name!r}: aiopidfd\.subprocess has one$"):
+            getattr(aiopidfd, name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+        getattr(aiopidfd, "nothing")  # noqa: B009
+
+
 async def test_a_pipeline_whose_last_command_is_wrong_starts_nothing(tmp_path: Path) -> None:
     made = tmp_path / "made"
     for wrong in ({"stdout": io.StringIO()}, {"pipesize": "x"}, {"pipesize": 2**40}):
@@ -328,8 +349,10 @@ async def test_hints_for_keywords_of_subprocess() -> None:
 
 def test_hints_of_popen() -> None:
     """The standard class says nothing of what others take."""
-    begin = r"^Popen\.__init__\(\) got an unexpected keyword argument"
-    for function in (subprocess.Popen, subprocess.run, subprocess.call):
+    of_popen = r"Popen\.__init__"
+    named = {subprocess.Popen: of_popen, subprocess.run: "run", subprocess.call: of_popen}
+    for function, name in named.items():
+        begin = rf"^{name}\(\) got an unexpected keyword argument"
         with pytest.raises(TypeError, match=rf"{begin} 'grace': aiopidfd\.create_subprocess_exec"):
             function([NOT], grace=5)  # type: ignore[call-overload]
         with pytest.raises(TypeError, match=f"{begin} 'rlimit': did you mean 'rlimits'"):

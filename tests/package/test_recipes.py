@@ -199,7 +199,6 @@ def test_jupyter(tmp_path: Path) -> None:
     need("ipykernel", "nbclient")
     (block,) = blocks_of("Jupyter")
     cells = [
-        "import aiopidfd",
         block.code,
         "aiopidfd.install()",
         """import asyncio
