@@ -52,6 +52,7 @@ class Hub:
         "_lost",
         "_news",
         "_queue",
+        "_renewing",
         "_shutdowns",
         "_soon",
         "_starting",
@@ -93,6 +94,7 @@ class Hub:
         self._lost: list[_native.Hub] = []
         self._will_look = False
         self._will_renew = False
+        self._renewing = False
         self._news: deque[int] = deque()
         self._listeners: dict[int, Callable[[], object]] = {}
         self._starting = 0
@@ -136,27 +138,34 @@ class Hub:
     def renew(self) -> None:
         """If the host has closed the native half, make a new one, which hears of all programs.
 
-        A guardian that is starting a program knows the old one alone, so that is still asked.
+        A guardian that is starting a program knows the old one alone, so that is still asked. What
+        fails, or is interrupted, is done again, by a timer if something is to be heard.
 
         Raises:
-            OSError: EMFILE; or the kernel refuses a call. It is tried again later.
+            OSError: EMFILE; or the kernel refuses a call.
         """
-        if self.native.fd >= 0:
+        if self.native.fd >= 0 and not self._renewing:
             return
+        self._renewing = True
+        if (self._listeners or self.programs) and not self._will_renew:
+            self._later(_LOOK_AGAIN, self._renew_later)
+            self._will_renew = True
         self._unwatch(self, self.number)  # else the loop would spin, if the file is held elsewhere
-        try:
+        if self.native.fd < 0:
             native = _native.hub()
-        except OSError:
-            if not self._will_renew:
-                self._later(_LOOK_AGAIN, self._renew_later)
-                self._will_renew = True
-            raise
-        lost, self.native = self.native, native
-        self.number = native.fd
-        self._lost.append(lost)
+            self._lost.append(self.native)
+            self.native = native
+        self.number = self.native.fd
         self._watch(self, self.number)
         self._look_at_lost()
+        self._news.extend({*self._listeners, *self.programs})
         self._soon(self._tell)
+        self._renewing = False
+
+    def watch_again(self) -> None:
+        """The loop does not watch the native half any more: the host has its own there."""
+        self._renewing = True
+        self._renew_later()
 
     def _renew_later(self) -> None:
         self._will_renew = False
@@ -326,13 +335,25 @@ def current_hub() -> Hub:
 
 def _watch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
     reader = functools.partial(hub.collect)  # an object that the loop alone holds
+    weak = weakref.ref(hub)
+
+    def gone(_: object) -> None:
+        """The host has put a reader of its own in the place of ours, or has taken ours away."""
+        hub = weak()
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and has dropped it for that
+            if hub is not None and not loop.is_closed():
+                loop.call_soon(hub.watch_again)
+
     loop.add_reader(number, reader)
-    hub.reader = weakref.ref(reader)
+    hub.reader = weakref.ref(reader, gone)
 
 
 def _unwatch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
     """Take our reader away, unless the host has one there by now, for a file of its own."""
-    if hub.reader is not None and hub.reader() is not None:
+    reader, hub.reader = hub.reader, None  # so it is not missed
+    is_ours = reader is not None and reader() is not None
+    del reader
+    if is_ours:
         with contextlib.suppress(OSError, ValueError):
             loop.remove_reader(number)
 
@@ -395,8 +416,12 @@ class _TrioHub(Hub):
         try:
             with scope:
                 while self._scope is scope and self.native.fd >= 0:  # else the host has closed it
-                    await self._trio.lowlevel.wait_readable(self.number)
-                    self.collect()
+                    try:
+                        await self._trio.lowlevel.wait_readable(self.number)
+                    except (self._trio.ClosedResourceError, self._trio.BusyResourceError):
+                        self.watch_again()  # the host has, or had, its own there
+                    else:
+                        self.collect()
         finally:
             if self._scope is scope:  # else another task serves by now
                 self._scope = None

@@ -167,7 +167,7 @@ void hub_watch_without_event(struct child *child)
     if (child->record)
         atomic_store(&child->record->tell_requested, 1);
     list_append(&child->hub->asked, &child->asked, child);
-    if (hub_is_ours(child->hub))
+    if (hub_is_surely_ours(child->hub))
         eventfd_write(child->hub->event.fd, 1);
 }
 
@@ -345,7 +345,7 @@ void hub_put_back(struct hub *hub, const uint64_t *ids, size_t n)
         if (child && child->hub == hub)
             list_append(&hub->news, &child->news, child);
     }
-    if (hub_is_ours(hub))
+    if (hub_is_surely_ours(hub))
         eventfd_write(hub->event.fd, 1);
     spawner_unlock();
 }

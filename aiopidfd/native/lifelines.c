@@ -39,16 +39,25 @@ static int take(struct owned *owned, int fd)
     return error;
 }
 
-static int make(const char **call)
+static int make_pipe(void)
 {
     int ends[2];
-    *call = "pipe2(2)";
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     int error = take(&current.read, ends[0]);
     int other = take(&current.write, ends[1]);
-    if (error < 0 || other < 0)
-        return error < 0 ? error : other;
+    return error < 0 ? error : other;
+}
+
+/* Makes those that we do not have. */
+static int make(const char **call)
+{
+    *call = "pipe2(2)";
+    int error = current.read.fd < 0 || current.write.fd < 0 ? make_pipe() : 0;
+    if (error < 0)
+        return error;
+    if (current.self.fd >= 0)
+        return 0;
     *call = "pidfd_open(2)";
     long self = SYS(__NR_pidfd_open, getpid(), 0); /* a pidfd is always close-on-exec; Linux 5.3 */
     if (self < 0)
@@ -62,12 +71,15 @@ const struct life *life_get(int *error, const char **call)
 {
     *error = 0;
     if (!have) {
+        int is_first = current.read.fd < 0 && current.self.fd < 0;
         *error = make(call);
         if (*error < 0) {
-            life_drop();
+            if (is_first) /* else guardians live by what is left */
+                life_drop();
             return NULL;
         }
         have = 1;
+        current.generation++;
         reserve_hold(current.read.fd);
     }
     return &current;
@@ -81,7 +93,12 @@ static int is_pidfd(int fd)
 
 void life_check(void)
 {
-    if (have && !(fds_are_ours(&current.read) && fds_are_ours(&current.write) && fds_are_ours(&current.self) &&
-                  is_pidfd(current.self.fd)))
-        life_forget();
+    if (!have)
+        return;
+    /* An end that is left is not closed: guardians live by it. */
+    if (!fds_are_ours(&current.read) || !fds_are_ours(&current.write))
+        current.read.fd = current.write.fd = -1;
+    if (!fds_are_ours(&current.self) || !is_pidfd(current.self.fd))
+        current.self.fd = -1;
+    have = current.read.fd >= 0 && current.self.fd >= 0;
 }

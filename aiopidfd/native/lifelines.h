@@ -12,6 +12,7 @@ struct life {
     struct owned read;  /* a pipe that nobody ever writes to: it hangs up when the writer closes */
     struct owned write; /* its only writer: closed by our death, and by our exec */
     struct owned self;  /* our pidfd: it shows our death even if some raw fork kept the writer */
+    unsigned generation; /* another number each time that some of them are made */
 };
 
 /* All functions: call with the spawner's lock held. */

@@ -64,7 +64,8 @@ void child_look_after_pidfds(void)
         struct child *child = all_children.next->child;
         list_remove(&child->all);
         list_append(&all_children, &child->all, child);
-        int is_watched = child->state == CHILD_RUNNING && child->hub && !child->is_unwatched;
+        int runs = child->state == CHILD_RUNNING || child->state == CHILD_ORPHANED;
+        int is_watched = runs && child->hub && !child->is_unwatched;
         if (is_watched && child_hold_program(child) < 0)
             hub_watch_without_event(child);
     }

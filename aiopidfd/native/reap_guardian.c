@@ -30,20 +30,27 @@ void child_reap_guardian(struct child *child)
         guardian->identity = child->record->guardian_identity;
     int is_known = life_has_pidfs() && guardian->identity.inode;
     int by_pidfd = is_known && fds_compare(guardian->fd, &guardian->identity) == SAME;
-    int type = by_pidfd ? WAIT_PIDFD : P_PID, number = by_pidfd ? guardian->fd : child->guardian_pid;
     siginfo_t info = {.si_pid = 0};
-    long result = SYS(__NR_waitid, type, number, &info, WEXITED | WNOHANG | __WCLONE, NULL);
+    long result = -EBADF;
+    if (by_pidfd)
+        result = SYS(__NR_waitid, WAIT_PIDFD, guardian->fd, &info, WEXITED | WNOHANG | __WCLONE, NULL);
+    int is_it = result == 0 && info.si_pid != 0;
+    if (result == -ECHILD && fds_compare(guardian->fd, &guardian->identity) != SAME)
+        result = -EBADF; /* the host has just put another pidfd there */
+    if (result == -EBADF)
+        result = SYS(__NR_waitid, P_PID, child->guardian_pid, &info, WEXITED | WNOHANG | __WCLONE, NULL);
     if (result == -ECHILD || (result == 0 && info.si_pid != 0))
         child->guardian_reaped = 1;
     else if (result < 0 && result != -EINTR) /* the host has since installed a filter */
         child->guardian_reaped = guardian_has_ended(child);
     if (!child->guardian_reaped)
         return;
-    if (by_pidfd)
+    if (is_it) { /* the kernel has just told that it is its pidfd */
         SYS(__NR_close, guardian->fd);
-    else
+        guardian->fd = -1;
+    } else {
         child_close_pidfd(guardian, child->guardian_pid);
-    guardian->fd = -1;
+    }
 }
 
 /* Finds a child that has exited and sends no SIGCHLD: `pid`, or the first one. Returns its pid, or 0. */

@@ -79,6 +79,7 @@ struct record {
     int life_fd;        /* the lifelines (lifelines.h), which the guardian keeps */
     int self_fd;
     struct identity life, self;
+    unsigned life_generation;
     int starter;          /* the thread that starts the guardian */
     int event_fd;         /* the hub's eventfd, which tells a loop; -1 where there is no hub */
     struct identity event;

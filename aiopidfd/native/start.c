@@ -94,6 +94,7 @@ int start_guardian(struct child *child, struct failure *failure)
     record->life_fd = life->read.fd;
     record->self_fd = life->self.fd;
     record->life = life->read.identity;
+    record->life_generation = life->generation;
     record->self = life->self.identity;
     if (child->hub && !record->fork_stack) { /* for a forked process the guardian's pidfd tells everything */
         record->event_fd = child->hub->event.fd;

@@ -20,7 +20,12 @@ int start_again(struct child *child)
 {
     struct record *record = child->record;
     child->restarted = 1;
-    life_forget();
+    int error;
+    const char *call;
+    life_check();
+    const struct life *life = life_get(&error, &call);
+    if (life && life->generation == record->life_generation) /* else new ones were made since */
+        life_forget();                                       /* whatever is wrong with these */
     record->error = record->failed_step = 0;
     atomic_store(&record->phase, PHASE_STARTING);
     atomic_store(&record->go, GO_NOT_YET);

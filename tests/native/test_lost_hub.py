@@ -166,6 +166,103 @@ def test_on_trio_a_lost_hub_s_programs_are_told_of() -> None:
     )
 
 
+TRIO = """
+        import socket, trio
+        import aiopidfd.anyio
+
+"""
+
+
+def test_on_trio_the_host_closes_a_socket_where_the_hub_was() -> None:
+    """trio tells our task of it, which still sleeps on that number."""
+    run(
+        f"""{TRIO}
+        async def main():
+            process = await aiopidfd.anyio.open_process(["sleep", "0.3"])
+            number = current_hub().number
+            await trio.sleep(0.05)
+            os.close(number)
+            ours, other = socket.socketpair()
+            put(ours.detach(), number)
+            theirs = trio.socket.from_stdlib_socket(socket.socket(fileno=number))
+            with trio.fail_after(30):
+                theirs.close()
+                other.close()
+                assert await process.wait() == 0
+                await process.aclose()
+
+        trio.run(main)
+        """
+    )
+
+
+def test_a_run_of_trio_ends_where_no_hub_can_be_made_any_more() -> None:
+    run(
+        f"""{TRIO}
+        async def main():
+            await aiopidfd.anyio.run_process(["true"])
+            os.close(current_hub().number)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(7)[1]))
+            with contextlib.suppress(OSError):
+                await aiopidfd.anyio.run_process(["true"])
+                raise AssertionError
+
+        trio.run(main)
+        """
+    )
+
+
+@pytest.mark.heavy
+def test_an_interrupt_at_each_line_of_a_renewal_loses_no_program() -> None:
+    run(
+        """
+        from aiopidfd._spawn import hub as module
+
+        class Interrupt(BaseException):
+            pass
+
+        def tracer(line, lines):
+            def local(frame, event, arg):
+                if event == "line":
+                    lines.append(frame.f_lineno)
+                    if len(lines) == line:
+                        raise Interrupt
+                return local
+
+            names = {"renew", "_watch", "_unwatch", "_look_at_lost"}
+            return lambda frame, event, arg: (
+                local
+                if frame.f_code.co_filename == module.__file__ and frame.f_code.co_name in names
+                else None
+            )
+
+        async def main(line):
+            running = asyncio.create_task((await start("sh", "-c", "sleep 0.1; exit 7")).wait())
+            await asyncio.sleep(0)
+            os.close(current_hub().number)
+            lines = []
+            sys.settrace(tracer(line, lines))
+            try:
+                interrupted = await start("true")
+            except Interrupt:
+                interrupted = None
+            finally:
+                sys.settrace(None)
+            async with asyncio.timeout(30):
+                if interrupted is not None:  # it came elsewhere
+                    assert await interrupted.wait() == 0, line
+                assert await (await start("false")).wait() == 1, line
+                assert await running == 7, line
+            return len(lines) == line
+
+        line = 1
+        while asyncio.run(main(line)):
+            line += 1
+        assert line > 20
+        """
+    )
+
+
 @both_loops
 def test_no_descriptor_for_another_hub_for_a_while(loop: str) -> None:
     """It is made once, however many starts have failed before."""
@@ -197,15 +294,21 @@ def test_no_descriptor_for_another_hub_for_a_while(loop: str) -> None:
 
 
 @both_loops
-def test_the_host_s_reader_is_not_taken_away(loop: str) -> None:
-    """For a file of its own, at the number where our set was."""
+@pytest.mark.parametrize("removes", [False, True])
+def test_the_host_s_reader_is_not_taken_away(loop: str, removes: bool) -> None:
+    """For a file of its own, at the number where our set was. What runs is told of all the same.
+
+    The number is watched for the host only if it has removed our reader before.
+    """
     run(
         f"""
         async def main():
             loop, number = asyncio.get_running_loop(), of_hub()[0]
+            running = asyncio.create_task((await start("sh", "-c", "sleep 0.2; exit 7")).wait())
             seen = []
             os.close(number)
-            loop.remove_reader(number)
+            if {removes}:
+                loop.remove_reader(number)
             read_end, write_end = os.pipe()
             write_end = fcntl.fcntl(write_end, fcntl.F_DUPFD_CLOEXEC, 100)
             put(read_end, number)
@@ -213,9 +316,10 @@ def test_the_host_s_reader_is_not_taken_away(loop: str) -> None:
             async with asyncio.timeout(30):
                 assert await (await start("true")).wait() == 0
                 os.write(write_end, b"x")
-                while not seen:
+                while not seen and {removes}:
                     await asyncio.sleep(0.01)
-            loop.remove_reader(number)
+                assert await running == 7
+            assert loop.remove_reader(number) in (True, None)  # uvloop does not say
 
         run(main, {loop!r})
         """
@@ -273,6 +377,52 @@ def test_the_lifelines_and_the_guardian_s_pidfd_are_closed_in_one_start() -> Non
                     os.close(guardian)
                 async with asyncio.timeout(30):
                     assert await (await task).wait() == 0
+
+        run(main)
+        """
+    )
+
+
+def test_lifelines_that_are_lost_while_many_start_are_made_once() -> None:
+    """What is left of them stays."""
+    run(
+        """
+        async def main():
+            async def some():
+                processes = await asyncio.gather(*(start("true") for _ in range(16)))
+                assert await asyncio.gather(*(one.wait() for one in processes)) == [0] * 16
+
+            await some()
+            before = len(open_fds())
+            for _ in range(5):
+                (lifeline,) = pidfds()
+                os.close(lifeline)
+                await some()
+            while len(pidfds()) > 1:  # guardians that are about to leave
+                await asyncio.sleep(0.01)
+            assert len(open_fds()) == before, open_fds()
+
+        run(main)
+        """
+    )
+
+
+@has_pidfs
+def test_an_orphan_whose_pidfd_is_closed_is_told_of() -> None:
+    run(
+        """
+        async def main():
+            assert await (await start("true")).wait() == 0
+            before = pidfds()
+            process = await start("sleep", "0.5")
+            os.kill(process.guardian_pid, signal.SIGKILL)
+            await asyncio.sleep(0.1)
+            for number in pidfds() - before:
+                os.close(number)
+            async with asyncio.timeout(30):
+                for _ in range(3):
+                    assert await (await start("true")).wait() == 0
+                assert await process.wait() in (0, 255)
 
         run(main)
         """
