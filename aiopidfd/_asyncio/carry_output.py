@@ -1,4 +1,7 @@
-"""Output is carried to its sinks until the programs have exited, and then until it is drained."""
+"""Output is carried to its sinks until the programs have exited, and then until it is drained.
+
+What goes wrong meanwhile ends the programs: a sink that raises, a limit, a silence, a cancellation.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A program's output is carried to its sinks, on an asyncio loop."""
+"""From each output of a program to its sink, on an asyncio loop: bytes are moved."""
 
 import asyncio
 from typing import Any, Final

@@ -2,7 +2,16 @@
 
 from typing import Any, Final, Protocol, TypeGuard
 
-__all__ = ["MAX_INT", "HasFileno", "flag", "in_range", "integer", "is_number", "not_a_number"]
+__all__ = [
+    "MAX_INT",
+    "HasFileno",
+    "flag",
+    "in_range",
+    "integer",
+    "is_number",
+    "not_a_number",
+    "pair",
+]
 
 MAX_INT: Final = 2**31 - 1  # of C
 
@@ -50,3 +59,10 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, int):
         raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
     return bool(value)
+
+
+def pair(name: str, value: Any) -> tuple[int, int]:
+    """Two integers, from a tuple or a list. Raises TypeError."""
+    if isinstance(value, (tuple, list)) and [is_number(part) for part in value] == [True] * 2:
+        return value[0], value[1]
+    raise TypeError(f"{name} must be a pair of integers, not {value!r}")

@@ -4,10 +4,8 @@ import errno
 import fcntl
 import os
 import struct
-import termios
-from typing import Any, Final
+from typing import Final
 
-from .._pidfd.arguments import integer, is_number
 from .._pidfd.unpatched import epoll
 
 __all__ = [
@@ -16,10 +14,7 @@ __all__ = [
     "duplicate",
     "epoll_above_stdio",
     "has_record_locks",
-    "held",
     "pipe_above_stdio",
-    "pipe_size",
-    "set_pipe_size",
 ]
 
 FIRST: Final = 3
@@ -87,27 +82,3 @@ def has_record_locks(fd: int) -> bool:
         return False
     kind: int = struct.unpack_from("h", found)[0]
     return kind != fcntl.F_UNLCK
-
-
-def held(fd: int) -> int:
-    """How many bytes a pipe holds at this moment (FIONREAD, ioctl_tty(2))."""
-    size: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
-    return size
-
-
-def pipe_size(size: Any) -> int:
-    """The option pipesize, as an int of C; -1 to leave it. Raises TypeError, OverflowError."""
-    if size is None:
-        return -1
-    if not is_number(size):
-        raise TypeError("pipesize must be an integer")
-    return integer("pipesize", size)
-
-
-def set_pipe_size(fd: int, size: int) -> None:
-    """Make a pipe hold `size` bytes, if that is positive. Raises OSError that names the option."""
-    if size > 0:
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
-        except OSError as exc:
-            raise OSError(exc.errno, f"{exc.strerror} (for the option pipesize)") from None

@@ -5,9 +5,9 @@ from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
 from .clone3_or_clone import clone_call, with_a_clone
 from .fd_steps import check_fds
-from .fds_above_stdio import pipe_size
 from .hub import Hub
 from .options import Request
+from .pipe_size import pipe_size
 from .program import Program
 from .stdio import Descriptors
 from .steps_before_exec import make_plan

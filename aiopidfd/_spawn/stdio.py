@@ -25,10 +25,10 @@ from .fds_above_stdio import (
     epoll_above_stdio,
     has_record_locks,
     pipe_above_stdio,
-    set_pipe_size,
 )
 from .open_terminal import PTY, check_window_size, open_terminal, set_window_size
 from .options import Stdio, StrOrBytesPath
+from .pipe_size import set_pipe_size
 
 if TYPE_CHECKING:
     from .._pidfd.unpatched import epoll

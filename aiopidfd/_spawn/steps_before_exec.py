@@ -22,8 +22,9 @@ from .ids import id_steps
 from .no_new_privs import no_new_privs_steps
 from .options import Command, Env, Steps, StrOrBytesPath
 from .plan import Plan
-from .resource_limits import limit_steps
+from .priorities import priority_steps
 from .restore_signals import RESTORE_SIGNALS
+from .rlimits import rlimit_steps
 from .session_and_group import session_steps
 
 __all__ = ["make_plan"]
@@ -123,7 +124,7 @@ def _ask(
     die_with_parent: bool | int = False,
     contain: bool = False,
 ) -> _Asked:
-    """Handle the options of Popen, and of resource_limits.py. Raises TypeError and ValueError."""
+    """Handle the options of Popen, and ours. Raises TypeError and ValueError."""
     steps: Steps = []
     if cwd is not None:
         steps.append(("cwd", (_native.SYS_chdir, encode(cwd, "the option cwd"))))
@@ -135,7 +136,8 @@ def _ask(
         steps += RESTORE_SIGNALS
     steps += session_steps(start_new_session, terminal, process_group)
     # These steps come before the change of ids, because they may need what the present ids allow.
-    steps += limit_steps(rlimits, nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
+    steps += priority_steps(nice, cpu_affinity, scheduler, ioprio, oom_score_adj)
+    steps += rlimit_steps(rlimits)
     ids = id_steps(user, group, extra_groups)
     steps += ids
     # These come after the change of ids, which would undo the second (PR_SET_PDEATHSIG(2const)).

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from .._pidfd.unpatched import read, write
-from .._spawn.fds_above_stdio import held
+from .._spawn.pipe_size import held
 from .pipe_fd import PipeEnd
 
 __all__ = ["ReadPipe", "WritePipe"]

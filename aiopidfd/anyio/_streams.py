@@ -11,7 +11,7 @@ import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from .._pidfd.unpatched import read, write
-from .._spawn.fds_above_stdio import held
+from .._spawn.pipe_size import held
 from .._streams.pipe_fd import PipeEnd
 
 __all__ = ["OutputPipe", "ReceivePipe", "SendPipe"]

@@ -89,7 +89,7 @@ struct child *child_find(uint64_t id);     /* or NULL */
 void child_end_start(struct child *child); /* it is not STARTING any more, or never was */
 void child_close_handed_over(struct child *child);
 
-/* ---- owned_pidfds.c ---- */
+/* ---- reopen_pidfds.c ---- */
 
 int child_pidfd_is_ours(const struct owned *pidfd, int pid);
 int child_born_is_ours(const struct record *record, int guardian_pid, int fd);
@@ -97,7 +97,10 @@ void child_close_pidfd(struct owned *pidfd, int pid);
 int child_hold_program(struct child *child);   /* 0: we hold its pidfd, or have opened it again; or -errno */
 int child_hold_guardian(struct child *child);  /* the same for its guardian, which is not reaped yet */
 void child_look_after_pidfds(void);            /* opens some again, if the host has closed them */
-void child_wake_guardian(struct child *child); /* for one that was stopped, perhaps with its group */
+
+/* ---- wake_guardian.c ---- */
+
+void child_wake_guardian(struct child *child);
 
 /* ---- children_behind.c ---- */
 

@@ -95,9 +95,3 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
     int pid = pidinfo_pid(fd);
     return pid <= 0 || pid == atomic_load(&record->born);
 }
-
-void child_wake_guardian(struct child *child)
-{
-    if (child_hold_guardian(child) == 0)
-        SYS(__NR_pidfd_send_signal, child->guardian.fd, SIGCONT, 0, 0);
-}
