@@ -102,3 +102,17 @@ void life_check(void)
         current.self.fd = -1;
     have = current.read.fd >= 0 && current.self.fd >= 0;
 }
+
+void life_doubt(unsigned generation)
+{
+    if (!have || current.generation != generation)
+        return;
+    int pipe = fds_compare(current.read.fd, &current.read.identity) == SAME &&
+               fds_compare(current.write.fd, &current.write.identity) == SAME;
+    int self = has_pidfs && fds_compare(current.self.fd, &current.self.identity) == SAME;
+    if (!pipe || self)
+        current.read.fd = current.write.fd = -1;
+    if (!self || pipe)
+        current.self.fd = -1;
+    have = 0;
+}

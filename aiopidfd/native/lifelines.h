@@ -25,6 +25,10 @@ const struct life *life_get(int *error, const char **call);
  * not know. What is not ours any more is forgotten, and the next life_get() makes it anew. */
 void life_check(void);
 
+/* A guardian has found that the lifelines of this generation are not what they should be. What is not surely ours
+ * is forgotten; and if nothing seems wrong, all of it. If others were made since, there is nothing to do. */
+void life_doubt(unsigned generation);
+
 /* Whether each pidfd has an inode of its own (pidfs, Linux 6.9). */
 int life_has_pidfs(void);
 

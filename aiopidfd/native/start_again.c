@@ -20,12 +20,7 @@ int start_again(struct child *child)
 {
     struct record *record = child->record;
     child->restarted = 1;
-    int error;
-    const char *call;
-    life_check();
-    const struct life *life = life_get(&error, &call);
-    if (life && life->generation == record->life_generation) /* else new ones were made since */
-        life_forget();                                       /* whatever is wrong with these */
+    life_doubt(record->life_generation);
     record->error = record->failed_step = 0;
     atomic_store(&record->phase, PHASE_STARTING);
     atomic_store(&record->go, GO_NOT_YET);
