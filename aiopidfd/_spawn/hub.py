@@ -339,10 +339,10 @@ def _watch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
 
     def gone(_: object) -> None:
         """The host has put a reader of its own in the place of ours, or has taken ours away."""
-        hub = weak()
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and has dropped it for that
-            if hub is not None and not loop.is_closed():
-                loop.call_soon(hub.watch_again)
+        if (hub := weak()) is None or loop.is_closed():  # it was dropped for that
+            return
+        with contextlib.suppress(RuntimeError):  # it is being closed
+            loop.call_soon_threadsafe(hub.watch_again)  # which holds the hub till then
 
     loop.add_reader(number, reader)
     hub.reader = weakref.ref(reader, gone)
@@ -354,7 +354,8 @@ def _unwatch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
     is_ours = reader is not None and reader() is not None
     del reader
     if is_ours:
-        with contextlib.suppress(OSError, ValueError):
+        # RuntimeError: by now a transport of the host's has the number, and is about to read.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             loop.remove_reader(number)
 
 

@@ -166,6 +166,56 @@ def test_on_trio_a_lost_hub_s_programs_are_told_of() -> None:
     )
 
 
+def test_a_transport_of_the_host_s_has_the_number_of_the_hub() -> None:
+    """It does not read yet when a start makes another hub."""
+    run(
+        """
+        import socket
+
+        async def main():
+            running = asyncio.create_task((await start("sh", "-c", "sleep 0.2; exit 7")).wait())
+            loop, number = asyncio.get_running_loop(), of_hub()[0]
+            os.close(number)
+            ours, other = socket.socketpair()
+            put(ours.detach(), number)
+            making = asyncio.create_task(
+                loop.create_connection(asyncio.Protocol, sock=socket.socket(fileno=number))
+            )
+            while number not in loop._transports:
+                await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                assert await (await start("false")).wait() == 1
+                assert await running == 7
+            transport, _ = await making
+            transport.close()
+            other.close()
+            await asyncio.sleep(0)
+
+        run(main)
+        """
+    )
+
+
+def test_our_reader_is_taken_away_by_another_thread() -> None:
+    """In debug mode a loop takes few calls from there."""
+    run(
+        """
+        async def main():
+            running = asyncio.create_task((await start("sh", "-c", "sleep 0.2; exit 7")).wait())
+            loop, number = asyncio.get_running_loop(), of_hub()[0]
+            loop.set_debug(True)
+            thread = threading.Thread(target=loop.remove_reader, args=[number])
+            thread.start()
+            thread.join()
+            async with asyncio.timeout(30):
+                assert await (await start("false")).wait() == 1
+                assert await running == 7
+
+        run(main)
+        """
+    )
+
+
 TRIO = """
         import socket, trio
         import aiopidfd.anyio
