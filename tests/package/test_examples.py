@@ -40,17 +40,19 @@ def run(example: str, *args: str | Path, cwd: Path) -> subprocess.CompletedProce
 
 
 def test_theft(tmp_path: Path) -> None:
-    result = run("theft.py", cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
-    theirs_1, ours_1, theirs_2, ours_2 = rows
-    assert ours_1 == ours_2 == ["aiopidfd", "20/20", "3 (20x)", "0", "0"]
-    # The thief need not win every time.
-    assert theirs_1[0] == "asyncio"
+    for _ in range(5):  # the thief need not win any of 20
+        result = run("theft.py", cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines() if "/20" in line]
+        theirs_1, ours_1, theirs_2, ours_2 = rows
+        assert ours_1 == ours_2 == ["aiopidfd", "20/20", "3 (20x)", "0", "0"]
+        assert theirs_1[0] == "asyncio"
+        assert theirs_2 == ["asyncio", "0/20", "255 (20x)", "0", "0"]
+        if "255 (" in theirs_1[2]:
+            break
     assert "255 (" in theirs_1[2]
     assert int(theirs_1[3]) > 0
     assert int(theirs_1[4]) > 0
-    assert theirs_2 == ["asyncio", "0/20", "255 (20x)", "0", "0"]
 
 
 # A line end, a backslash, an escape sequence, no UTF-8, an option, a glob, the start of a pipe.
