@@ -433,6 +433,7 @@ def test_the_lifelines_and_the_guardian_s_pidfd_are_closed_in_one_start() -> Non
     )
 
 
+@has_pidfs
 def test_lifelines_that_are_lost_while_many_start_are_made_once() -> None:
     """What is left of them stays."""
     run(
@@ -564,6 +565,7 @@ def test_all_that_is_open_is_passed_with_high_numbers() -> None:
     )
 
 
+@has_pidfs
 @pytest.mark.skipif(os.geteuid() != 0, reason="a process chooses its child's pid as root only")
 def test_a_child_of_the_host_s_that_has_a_guardian_s_pid_is_not_reaped() -> None:
     """A reaper with __WALL has taken the guardian, and the child has no exit signal either."""
