@@ -156,7 +156,7 @@ def run(
         OSError, TypeError, ValueError: as `Popen`.
     """
     if not options.keys() <= KNOWN:
-        refuse(run, options, KNOWN)
+        refuse(run, options, KNOWN, "Popen.__init__")  # the standard module's text, and our hint
     for name, value in (("capture_output", capture_output), ("check", check)):
         if value is not None:
             flag(name, value)
