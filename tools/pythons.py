@@ -10,6 +10,7 @@ runs, with that folder as its root.
     tools/pythons.py                          # 3.14, 3.15, 3.13t and 3.13-musl
     tools/pythons.py --short                  # the newest alone
     tools/pythons.py --python 3.14 -- tests/native/test_guardian.py -k namespace
+    tools/pythons.py --python 3.14t --source python3.14_3.14.4.orig.tar.xz
 
 It runs all tests, and those of our peers (tools/peers); what follows `--` goes to pytest in their
 place.
@@ -48,7 +49,7 @@ SYSTEM: Final = BUILD / "system"  # what has become the root for all that runs i
 SUITE: Final = "forky"
 SCRIPT: Final = Path("/usr/share/debootstrap/scripts/sid")  # older ones do not know the suite
 
-# A free-threaded 3.14 is asked for with `--python 3.14t`, where the mirror has that source.
+# A free-threaded 3.14 is asked for with `--python 3.14t`: not every mirror has that source.
 PYTHONS: Final = ("3.14", "3.15", "3.13t", "3.13-musl")
 NEWEST: Final = "3.15"
 
@@ -184,9 +185,10 @@ def shared_paths(settings: dict[str, str]) -> Iterable[Path]:
 
 
 class System:
-    """A Debian in a folder."""
+    """A Debian in a folder. What is built there is built from `source`, if that is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Path | None) -> None:
+        self.source = source
         if not SYSTEM.exists():
             self._make()
         self._environment = environment()
@@ -285,7 +287,7 @@ def get_python(system: System, version: str) -> str:
 
 
 def build_python(system: System, version: str) -> str:
-    """Build it from Debian's source, without Debian's patches; its path inside."""
+    """Build it from the source given, or Debian's without its patches; its path inside."""
     prefix = f"/pythons/{version}"
     finished = SYSTEM / prefix.lstrip("/") / "finished"
     if not finished.exists():
@@ -297,7 +299,8 @@ def build_python(system: System, version: str) -> str:
         else:
             variables = build_for_musl(system, prefix)
             options.append(f"--with-openssl={prefix}")
-        source = unpack_source(system, f"python{version.removesuffix('-musl').removesuffix('t')}")
+        package = f"python{version.removesuffix('-musl').removesuffix('t')}"
+        source = unpack_source(system, package, system.source)
         system.run("./configure", "-q", *options, folder=source, **variables)
         system.run("make", "-s", f"-j{os.cpu_count()}", folder=source)
         system.run("make", "-s", "install", folder=source)
@@ -333,15 +336,18 @@ def build_for_musl(system: System, prefix: str) -> dict[str, str]:
     return {"CC": "musl-gcc", "CPPFLAGS": f"-I{prefix}/include", "LDFLAGS": f"-L{prefix}/lib"}
 
 
-def unpack_source(system: System, package: str) -> str:
-    """Fetch what Debian's package is made from; its folder inside."""
+def unpack_source(system: System, package: str, archive: Path | None = None) -> str:
+    """Unpack the archive, by default what Debian's package is made from; its folder inside."""
     source = f"/source/{package}"
     place = SYSTEM / source.lstrip("/")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    system.run("apt-get", "-qq", "update")
-    system.run("sh", "-c", FETCH_SOURCE, "sh", package, folder=source)
-    archive = next(place.glob("*.orig.tar.*[!c]"))  # beside it may lie its signature, .asc
+    if archive is None:
+        system.run("apt-get", "-qq", "update")
+        system.run("sh", "-c", FETCH_SOURCE, "sh", package, folder=source)
+        archive = next(place.glob("*.orig.tar.*[!c]"))  # beside it may lie its signature, .asc
+    else:
+        shutil.copy(archive, place)
     system.run("tar", "-xf", archive.name, "--strip-components=1", folder=source)
     return source
 
@@ -462,6 +468,9 @@ def main() -> int:
         metavar="VERSION",
         help="3.14, say, 3.13t or 3.13-musl; may be repeated",
     )
+    parser.add_argument(
+        "--source", type=Path, metavar="ARCHIVE", help="what to build the one --python from"
+    )
     parser.add_argument("--short", action="store_true", help=f"{NEWEST} alone")
     parser.add_argument("--install", action="store_true", help="missing packages")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one Python")
@@ -470,6 +479,8 @@ def main() -> int:
     for version in versions:
         if not re.fullmatch(r"3\.\d+(t|-musl)?", version):
             parser.error(f"not like 3.14, 3.13t or 3.13-musl: {version}")
+    if options.source and (len(versions) != 1 or not versions[0].endswith(("t", "-musl"))):
+        parser.error("--source is for one --python that is built, as 3.14t")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what we started
     results: dict[str, Result] = {}
@@ -481,7 +492,7 @@ def main() -> int:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ToolError(f"another one is at work in {BUILD}") from None
-            system = System()
+            system = System(options.source)
             for version in dict.fromkeys(versions):
                 try:
                     results[version] = run_tests(system, version, given, options.timeout)
