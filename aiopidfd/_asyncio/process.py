@@ -18,11 +18,12 @@ from .._spawn.options import (
     Stdio,
     StrOrBytesPath,
     make_request,
-    take_fixed,
 )
+from .._spawn.output_choices import Output
 from .._spawn.output_limit import OnLimit, check_limit
-from .._spawn.outputs import NOTHING_IS_CAPTURED, Output, Outputs
+from .._spawn.outputs import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.program import Program
+from .._spawn.refused_keywords import take_fixed
 from .._spawn.run_arguments import DRAIN
 from .._spawn.stdio import Descriptors
 from .._streams.pipe_reader import OutputReader, PipeReader

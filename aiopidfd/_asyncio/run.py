@@ -16,8 +16,8 @@ from .._spawn.options import (
     is_shell_command,
     make_request,
 )
+from .._spawn.output_choices import OnOutput
 from .._spawn.output_limit import BoundedProcess, OnLimit
-from .._spawn.outputs import OnOutput
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_output import carry_output

@@ -16,7 +16,8 @@ from .._spawn.options import (
     is_shell_command,
     make_request,
 )
-from .._spawn.outputs import OnOutput
+from .._spawn.output_choices import OnOutput
+from .._spawn.refused_keywords import refuse
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_output import carry_output
@@ -180,8 +181,6 @@ async def start_in(
         )
     running_loop("start_in()")
     if not options.keys() <= _TAKEN:
-        from .._spawn.refused_keywords import refuse  # only an error needs this module
-
         refuse(start_in, {**options}, _TAKEN)
     begun: asyncio.Future[Process | None] = asyncio.get_running_loop().create_future()
     running: list[Process] = []

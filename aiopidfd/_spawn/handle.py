@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from .._pidfd.no_copies import Lent, Owner
 from .options import StrOrBytesPath
 from .program import Program
-from .tree_calls import AsyncTreeCalls, BlockingTreeCalls, TreeCalls
+from .tree_methods import AsyncTreeMethods, BlockingTreeMethods, TreeMethods
 
 __all__ = ["AsyncHandle", "BlockingHandle", "Handle"]
 
@@ -50,13 +50,13 @@ class PidfdHandle:
         return self._program.rusage
 
 
-class BlockingHandle(PidfdHandle, BlockingTreeCalls):
+class BlockingHandle(PidfdHandle, BlockingTreeMethods):
     """What is blocking of them, for a class that has the rest from the standard library."""
 
     __slots__ = ()
 
 
-class Handle(Owner, PidfdHandle, TreeCalls):
+class Handle(Owner, PidfdHandle, TreeMethods):
     """A program: its identity, its exit, its signals and its tree. It has no streams."""
 
     __slots__ = ()
@@ -107,5 +107,5 @@ class Handle(Owner, PidfdHandle, TreeCalls):
         self._program.kill()
 
 
-class AsyncHandle(Handle, AsyncTreeCalls):
+class AsyncHandle(Handle, AsyncTreeMethods):
     """A handle whose waits are awaited, on any asyncio loop and on trio."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from .._pidfd.arguments import HasFileno
+from .refused_keywords import refuse
 
 __all__ = [
     "Command",
@@ -26,7 +27,6 @@ __all__ = [
     "SuperviseOptions",
     "is_shell_command",
     "make_request",
-    "take_fixed",
 ]
 
 StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -258,8 +258,6 @@ def make_request(
         kind = type(shell).__name__
         raise TypeError(f"shell must be True or False, not {kind}; `executable` names the shell")
     if not options.keys() <= _NAMES:
-        from .refused_keywords import refuse  # only an error needs this module
-
         options = refuse(function, options, _NAMES)
     return Request(command, shell, *stdio, options)
 
@@ -275,15 +273,3 @@ def is_shell_command(command: Command) -> bool:
     if not command.strip():
         raise ValueError("the command is empty")
     return True
-
-
-def take_fixed(options: dict[str, Any], **fixed: object) -> None:
-    """Remove from `options` parameters of subprocess.Popen that must not vary, as in asyncio.
-
-    Raises:
-        ValueError: another value was given, with asyncio's message.
-    """
-    for name, allowed in fixed.items():
-        value = options.pop(name, allowed)
-        if value != allowed and not (value is None and allowed is False):
-            raise ValueError(f"{name} must be {allowed}")

@@ -1,11 +1,10 @@
-"""The errors and hints for keywords that a function does not take."""
+"""Keywords that are refused, with any value or with all values but one: the errors, and hints."""
 
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Final
 
-__all__ = ["refuse"]
+__all__ = ["refuse", "take_fixed"]
 
 # Parameters of subprocess.Popen that are accepted at their default, which does nothing.
 _NOTHING: Final[dict[str, object]] = {"preexec_fn": None, "startupinfo": None, "creationflags": 0}
@@ -91,6 +90,18 @@ def refuse(
     return {name: value for name, value in options.items() if name in known}
 
 
+def take_fixed(options: dict[str, Any], **fixed: object) -> None:
+    """Remove from `options` parameters of subprocess.Popen that must not vary, as in asyncio.
+
+    Raises:
+        ValueError: another value was given, with asyncio's message.
+    """
+    for name, allowed in fixed.items():
+        value = options.pop(name, allowed)
+        if value != allowed and not (value is None and allowed is False):
+            raise ValueError(f"{name} must be {allowed}")
+
+
 def _hint(function: Callable[..., object], name: str, known: frozenset[str]) -> str:
     parameters = inspect.signature(function).parameters.values()
     takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -98,6 +109,8 @@ def _hint(function: Callable[..., object], name: str, known: frozenset[str]) -> 
         return ": it is called 'text' here"
     if name in _ELSEWHERE:
         return f": {_ELSEWHERE[name]}"
+    from difflib import get_close_matches  # only an error needs this module
+
     for match in get_close_matches(name, [*takes, *sorted(known), *_ELSEWHERE], 1, _CLOSE):
         if match in takes or match in known:
             return f": did you mean {match!r}?"

@@ -8,8 +8,9 @@ from .._pidfd.durations import check_seconds
 from .encoding import Text, input_bytes
 from .open_terminal import PTY
 from .options import Stdio
+from .output_choices import OnOutput, StreamSink, read_choices
 from .output_limit import OnLimit, check_limit
-from .outputs import OnOutput, Outputs, StreamSink, read_choices
+from .outputs import Outputs
 
 __all__ = ["BOTH_INPUTS", "DRAIN", "Call", "read_call", "read_input"]
 

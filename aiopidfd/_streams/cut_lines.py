@@ -1,10 +1,16 @@
-"""Lines at the front of a buffer, cut many at a time."""
+"""Lines at the front of a buffer, cut many at a time; and the cheapest way to iterate over them."""
 
 import io
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import length_hint
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["Ahead"]
+from .. import _native
+
+__all__ = ["Ahead", "iterate"]
+
+T = TypeVar("T")  # bytes or str
 
 _AT_FIRST: Final = 512  # bytes or characters that are looked at
 _AT_MOST: Final = 16 * 1024
@@ -76,3 +82,27 @@ class Ahead:
             self._window = _AT_FIRST
         self._forget()
         return taken
+
+
+def iterate(ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
+    """Iterate over lines: first those that were cut already, then those that `next_line` returns.
+
+    This is an iterator, not a generator: it may be left at any time, and needs no closing.
+    """
+    lines = _Lines(ahead, next_line)
+    # Before Python 3.12 a coroutine for each line is most of what a line costs, so we use an
+    # awaitable in C. Since 3.12 such an awaitable has to raise StopIteration, which costs more.
+    return lines if sys.version_info >= (3, 12) else _native.Lines(ahead, lines.__anext__)
+
+
+class _Lines(AsyncIterator[T]):
+    def __init__(self, ahead: Ahead, next_line: Callable[[], Awaitable[T]]) -> None:
+        self._ahead = ahead
+        self._next_line = next_line
+
+    async def __anext__(self) -> T:
+        for line in self._ahead.lines:
+            return line  # type: ignore[no-any-return]
+        if line := await self._next_line():
+            return line
+        raise StopAsyncIteration

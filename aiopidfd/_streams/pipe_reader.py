@@ -10,8 +10,7 @@ from operator import index
 from typing import Any, Final, cast
 
 from .._pidfd.no_copies import Owner
-from .cut_lines import Ahead
-from .iterate_lines import iterate
+from .cut_lines import Ahead, iterate
 from .pipe_transports import ReadPipe
 from .terminal import Terminal, TerminalReader
 

@@ -10,8 +10,7 @@ from typing import Final
 
 from .._pidfd.no_copies import Owner
 from .._spawn.text_decoder import TextDecoder
-from .cut_lines import Ahead
-from .iterate_lines import iterate
+from .cut_lines import Ahead, iterate
 from .pipe_reader import PipeReader
 from .pipe_writer import PipeWriter
 

@@ -602,7 +602,7 @@ def test_a_tree_that_cannot_be_found_ends_with_the_program(
     def stay(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("aiopidfd._spawn.tree_calls.Tree", stay)
+    monkeypatch.setattr("aiopidfd._spawn.tree_methods.Tree", stay)
     with caplog.at_level(logging.WARNING, "aiopidfd"), pytest.raises(subprocess.TimeoutExpired):
         getattr(subprocess, name)(["sleep", "60"], timeout=0.1)
     assert "what it has started perhaps is not" in caplog.text

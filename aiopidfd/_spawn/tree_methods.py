@@ -9,10 +9,10 @@ from .._pidfd.pidfd import DroppablePidFd, PidFd
 from .program import Program
 from .tree import Tree, denied_error
 
-__all__ = ["AsyncTreeCalls", "BlockingTreeCalls", "TreeCalls"]
+__all__ = ["AsyncTreeMethods", "BlockingTreeMethods", "TreeMethods"]
 
 
-class TreeCalls:
+class TreeMethods:
     """What all handles have; `kill_tree` and `wait_tree` differ."""
 
     __slots__ = ()
@@ -95,7 +95,7 @@ class TreeCalls:
             self._program.kill()
 
 
-class BlockingTreeCalls(TreeCalls):
+class BlockingTreeMethods(TreeMethods):
     """Those of a handle whose waits block the thread."""
 
     __slots__ = ()
@@ -118,7 +118,7 @@ class BlockingTreeCalls(TreeCalls):
         return True
 
 
-class AsyncTreeCalls(TreeCalls):
+class AsyncTreeMethods(TreeMethods):
     """Those of a handle whose waits are awaited, on any asyncio loop and on trio."""
 
     __slots__ = ()
