@@ -59,6 +59,7 @@ AFTER_CLONE = [
     NATIVE + name
     for name in (
         "guardian.c",
+        "try_calls.c",
         "leave_table.c",
         "stand_guard.c",
         "before_exec.c",
@@ -137,7 +138,7 @@ setup(
                     "from_python.c",
                     "python_types.c",
                     "child_table.c",
-                    "children_behind.c",
+                    "children_left_behind.c",
                     "reopen_pidfds.c",
                     "wake_guardian.c",
                     "wait_readable.c",

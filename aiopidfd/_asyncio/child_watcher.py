@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 from .._pidfd.wait import WALL, Patience, Unsettled, exit_status
 from .._spawn.program import UNKNOWN_RETURNCODE
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from .._pidfd.no_copies import Lent, Owner
+from .._pidfd.not_copyable import Lent, Owner
 from .._spawn.options import Request, StrOrBytesPath
 from .._spawn.program import Program
 from .._spawn.stdio import Descriptors

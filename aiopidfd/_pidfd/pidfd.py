@@ -19,7 +19,7 @@ from .arguments import HasFileno, flag, is_number, not_a_number
 from .durations import Deadline, check_seconds, nanoseconds
 from .from_process import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
-from .no_copies import Lent, Owner
+from .not_copyable import Lent, Owner
 from .unpatched import EPOLLIN, epoll, read
 from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
 

@@ -4,7 +4,7 @@ import resource
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from .._pidfd.no_copies import Lent, Owner
+from .._pidfd.not_copyable import Lent, Owner
 from .options import StrOrBytesPath
 from .program import Program
 from .tree_methods import AsyncTreeMethods, BlockingTreeMethods, TreeMethods

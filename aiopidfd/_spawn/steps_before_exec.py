@@ -23,6 +23,7 @@ from .no_new_privs import no_new_privs_steps
 from .options import Command, Env, Steps, StrOrBytesPath
 from .plan import Plan
 from .priorities import priority_steps
+from .private_memory import needs_private_memory
 from .restore_signals import RESTORE_SIGNALS
 from .rlimits import rlimit_steps
 from .session_and_group import session_steps
@@ -147,8 +148,4 @@ def _ask(
         die_with_parent = bool(contain)
     steps += no_new_privs_steps(no_new_privs)
     steps += die_steps(die_with_parent)
-    # If the ids were changed while the memory is shared with us, this would make us undumpable, and
-    # would put a less privileged process into our memory (ptrace(2), prctl(2) PR_SET_DUMPABLE). And
-    # oom_score_adj holds for all that share the memory, if the guardian is killed just then
-    # (fs/proc/base.c, __set_oom_adj()).
-    return _Asked(steps, bool(ids) or oom_score_adj is not None, bool(contain))
+    return _Asked(steps, needs_private_memory(ids, oom_score_adj), bool(contain))

@@ -6,7 +6,7 @@ import warnings
 import weakref
 
 from .. import _native
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 
 __all__ = ["PipeEnd"]
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import index
 from typing import Any, Final, cast
 
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 from .cut_lines import Ahead, iterate
 from .pipe_transports import ReadPipe
 from .terminal import Terminal, TerminalReader

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, NoReturn
 
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 from .._pidfd.unpatched import epoll
 from .pipe_transports import WritePipe
 from .terminal import TerminalWriter

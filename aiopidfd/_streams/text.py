@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from operator import index
 from typing import Final
 
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 from .._spawn.text_decoder import TextDecoder
 from .cut_lines import Ahead, iterate
 from .pipe_reader import PipeReader

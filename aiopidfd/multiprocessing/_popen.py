@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import _native
 from .._pidfd.durations import check_seconds
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 from .._pidfd.wait import has_exited
 from .._spawn.fds_above_stdio import pipe_above_stdio
 from .._spawn.options import Request

@@ -45,6 +45,14 @@ static inline void enter(struct record *record, int phase)
 /* The child, from its birth to exec: before_exec.c. It takes a struct record *. */
 void aiopidfd_before_exec(void *record) __attribute__((visibility("hidden")));
 
+/* The start fails at `step` (see FAILED_CLONE), with -errno: guardian.c. */
+void aiopidfd_guardian_fails(struct record *record, int step, long result)
+    __attribute__((visibility("hidden"), noreturn));
+
+/* Whether a guardian may make the calls that it needs: try_calls.c. If not, the start fails. */
+void aiopidfd_check_calls(struct record *record) __attribute__((visibility("hidden")));
+void aiopidfd_check_that_we_can_contain(struct record *record, long subreaper) __attribute__((visibility("hidden")));
+
 /* Leaves the descriptor table that we share with our parent: leave_table.c. Returns 0 or -errno. */
 long aiopidfd_leave_table(struct record *record) __attribute__((visibility("hidden")));
 

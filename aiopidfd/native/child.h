@@ -102,7 +102,7 @@ void child_look_after_pidfds(void);            /* opens some again, if the host 
 
 void child_wake_guardian(struct child *child);
 
-/* ---- children_behind.c ---- */
+/* ---- children_left_behind.c ---- */
 
 int child_is_over(const struct child *child); /* nothing of it will ever change any more */
 void child_after_news(struct child *child);   /* puts it into the lists where it belongs; may free it */

@@ -42,7 +42,7 @@ static void note_identity(int pid, struct identity *identity)
 
 /* The end of our pidfd tells of the failure. But the host may have closed that, so the hub is told as well. In the
  * table that we share our numbers may be files of the host's. */
-static __attribute__((noreturn)) void guardian_fails(struct record *record, int step, long result)
+void aiopidfd_guardian_fails(struct record *record, int step, long result)
 {
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* by this we are reaped if our parent execs now */
     record->failed_step = step;
@@ -166,52 +166,9 @@ static void wait_to_begin(struct record *record)
             return;
         }
         wait_on(&record->go, GO_AWAITED);
-        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* or seem so: see check_calls() */
-            guardian_fails(record, FAILED_LIFELINES, -EBADF);
+        if (atomic_load(&record->go) == GO_AWAITED && we_are_alone(record)) /* or seem so: see aiopidfd_check_calls() */
+            aiopidfd_guardian_fails(record, FAILED_LIFELINES, -EBADF);
     }
-}
-
-static void check_other_calls(struct record *record)
-{
-    long result = SYS(__NR_signalfd4, -1, NULL, 0, 0); /* EINVAL means that the call is allowed */
-    if (result != -EINVAL)
-        guardian_fails(record, FAILED_CALL - __NR_signalfd4, result);
-    result = SYS(__NR_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | __WALL, NULL); /* there is no child */
-    if (result != -ECHILD)
-        guardian_fails(record, FAILED_CALL - __NR_waitid, result);
-    result = SYS(__NR_close_range, ~0U, ~0U, 0); /* no such number: nothing is closed */
-    if (result < 0)
-        guardian_fails(record, FAILED_CALL - __NR_close_range, result);
-}
-
-/* Finds out before there is a program which calls a filter or a limit refuses to us. Also checks the
- * lifelines: the host may have closed their numbers, and opened something else there. */
-static void check_calls(struct record *record)
-{
-    struct pollfd fds[N_FDS];
-    for (int i = 0; i < N_FDS; i++) {
-        fds[i].fd = i == LIFE ? record->life_fd : i == SELF ? record->self_fd : -1;
-        fds[i].events = POLLIN;
-        fds[i].revents = 0;
-    }
-    struct timespec at_once;
-    at_once.tv_sec = at_once.tv_nsec = 0;
-    long result = SYS(__NR_ppoll, fds, N_FDS, &at_once, NULL, SIGSET_BYTES);
-    if (result < 0)
-        guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
-    if (result > 0 || !fds_is(record->life_fd, &record->life) || !fds_is(record->self_fd, &record->self))
-        guardian_fails(record, FAILED_LIFELINES, -EBADF);
-    check_other_calls(record);
-}
-
-/* Without these a tree would outlive its program unnoticed. */
-static void check_that_we_can_contain(struct record *record, long subreaper)
-{
-    if (subreaper < 0)
-        guardian_fails(record, FAILED_CALL - __NR_prctl, subreaper);
-    long result = SYS(__NR_kill, record->guardian_pid, 0);
-    if (result < 0)
-        guardian_fails(record, FAILED_CALL - __NR_kill, result);
 }
 
 /* The program runs already, but the start is not reported yet. The program cannot be called back. */
@@ -227,7 +184,7 @@ static void leave_table_at_last(struct record *record)
         return;
     SYS(__NR_kill, record->child_pid, SIGKILL);
     SYS(__NR_waitid, P_PID, record->child_pid, NULL, WEXITED | __WALL, NULL); /* not what it has started */
-    guardian_fails(record, FAILED_TABLE, result);
+    aiopidfd_guardian_fails(record, FAILED_TABLE, result);
 }
 
 void aiopidfd_guardian(void *opaque)
@@ -236,25 +193,25 @@ void aiopidfd_guardian(void *opaque)
 
     record->guardian_pid = (int)SYS(__NR_getpid);
     record->parent_pid = (int)SYS(__NR_getppid);
-    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: see guardian_fails() */
+    SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: see aiopidfd_guardian_fails() */
     wait_to_begin(record);
     long subreaper = SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
     reset_signal_handlers(record);
-    check_calls(record);
+    aiopidfd_check_calls(record);
     if (record->contain)
-        check_that_we_can_contain(record, subreaper);
+        aiopidfd_check_that_we_can_contain(record, subreaper);
 
     atomic_store(&record->cloning, 1);
     long pid = start_child(record);
     if (pid < 0)
-        guardian_fails(record, FAILED_CLONE, pid);
+        aiopidfd_guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
     if (record->error) {
         int over = 0;
         if (aiopidfd_leave_table(record) == 0)
             note_identity(record->child_pid, &record->child_identity);
         aiopidfd_reap(record, 0, &over);
-        guardian_fails(record, record->failed_step, -record->error);
+        aiopidfd_guardian_fails(record, record->failed_step, -record->error);
     }
 
     leave_table_at_last(record);
@@ -285,17 +242,6 @@ void aiopidfd_wait_to_fork(struct record *record)
     }
 }
 
-/* As check_calls(). It is the spawner that has checked the lifelines. */
-void aiopidfd_check_calls_to_fork(struct record *record)
-{
-    struct timespec at_once;
-    at_once.tv_sec = at_once.tv_nsec = 0;
-    long result = SYS(__NR_ppoll, NULL, 0, &at_once, NULL, SIGSET_BYTES);
-    if (result < 0)
-        guardian_fails(record, FAILED_CALL - __NR_ppoll, result);
-    check_other_calls(record);
-}
-
 /* The spawner opens the pidfd itself, because a guardian that is killed while it does so would leave a
  * descriptor that nobody knows. Until the spawner has done so, the child is not reaped, so its pid stays its
  * own. There is one exception: if the guardian lives in another pid namespace, our number for the child says
@@ -324,7 +270,7 @@ void aiopidfd_forked(struct record *record, long pid)
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1);
     if (pid < 0)
-        guardian_fails(record, FAILED_CLONE, pid);
+        aiopidfd_guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
     enter(record, PHASE_RUNNING); /* from here on the caller may continue, and its TLS may be gone */
     wait_until_child_is_let_go(record);

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, Unpack, overload
 
 from .. import _native
 from .._pidfd.durations import check_seconds
-from .._pidfd.no_copies import Owner
+from .._pidfd.not_copyable import Owner
 from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingHandle
 from .._spawn.open_terminal import PTY
