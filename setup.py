@@ -46,7 +46,7 @@ HEADERS = [
         "python_types.h",
         "reserved_numbers.h",
         "pidinfo.h",
-        "probe.h",
+        "kernel_features.h",
         "spawn_record.h",
         "child.h",
         "spawner.h",
@@ -59,7 +59,7 @@ AFTER_CLONE = [
     NATIVE + name
     for name in (
         "guardian.c",
-        "try_calls.c",
+        "guardian_tries_calls.c",
         "leave_table.c",
         "stand_guard.c",
         "before_exec.c",
@@ -139,6 +139,7 @@ setup(
                     "python_types.c",
                     "child_table.c",
                     "children_left_behind.c",
+                    "free_record.c",
                     "reopen_pidfds.c",
                     "wake_guardian.c",
                     "wait_readable.c",
@@ -156,7 +157,7 @@ setup(
                     "lines_python311.c",
                     "reserved_numbers.c",
                     "pidinfo.c",
-                    "probe.c",
+                    "kernel_features.c",
                     "tree.c",
                     "block_on_child.c",
                 )

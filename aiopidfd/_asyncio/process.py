@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 from .._pidfd.durations import check_seconds
 from .._spawn.encoding import check_bytes, input_bytes, read_text
 from .._spawn.handle import AsyncHandle
+from .._spawn.kept_output import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.options import (
     Command,
     Options,
@@ -19,9 +20,8 @@ from .._spawn.options import (
     StrOrBytesPath,
     make_request,
 )
-from .._spawn.output_choices import Output
+from .._spawn.output_checks import Output
 from .._spawn.output_limit import OnLimit, check_limit
-from .._spawn.outputs import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.program import Program
 from .._spawn.refused_keywords import take_fixed
 from .._spawn.run_arguments import DRAIN
@@ -30,7 +30,7 @@ from .._streams.pipe_reader import OutputReader, PipeReader
 from .._streams.pipe_writer import PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
-from .carry_output import carry_output
+from .carry_to_sinks import carry_output
 from .end_on_loop import end
 from .exit_on_loop import Watch
 from .pumps import make_pumps

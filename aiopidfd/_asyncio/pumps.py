@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 from .._spawn.idle_timeout import Silence
-from .._spawn.outputs import Outputs
+from .._spawn.kept_output import Outputs
 from .._spawn.sinks import Decoder, Feed, Sink
 from .._streams.pipe_reader import OutputReader
 from .._streams.text import TextWriter

@@ -16,11 +16,11 @@ from .._spawn.options import (
     is_shell_command,
     make_request,
 )
-from .._spawn.output_choices import OnOutput
+from .._spawn.output_checks import OnOutput
 from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
-from .carry_output import carry_output
+from .carry_to_sinks import carry_output
 from .end_on_loop import end
 from .process import (
     GRACE,

@@ -15,11 +15,11 @@ from .encoding import Text
 from .failures import errors_in
 from .fds_above_stdio import pipe_above_stdio
 from .idle_timeout import IdleTimeoutError
+from .kept_output import Outputs
 from .open_terminal import PTY
 from .options import Command, Request, Stdio, is_shell_command, make_request
-from .output_choices import Output, StreamSink, read_choices
+from .output_checks import Output, StreamSink, read_choices
 from .output_limit import OnLimit, check_limit
-from .outputs import Outputs
 from .pipe_size import pipe_size, set_pipe_size
 from .run_arguments import BOTH_INPUTS, read_input
 from .sinks import Decoder, Sink

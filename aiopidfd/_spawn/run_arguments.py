@@ -6,11 +6,11 @@ from typing import Any, Final, NamedTuple
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .encoding import Text, input_bytes
+from .kept_output import Outputs
 from .open_terminal import PTY
 from .options import Stdio
-from .output_choices import OnOutput, StreamSink, read_choices
+from .output_checks import OnOutput, StreamSink, read_choices
 from .output_limit import OnLimit, check_limit
-from .outputs import Outputs
 
 __all__ = ["BOTH_INPUTS", "DRAIN", "Call", "read_call", "read_input"]
 

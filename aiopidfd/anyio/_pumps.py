@@ -7,7 +7,7 @@ import anyio
 import anyio.abc
 
 from .._spawn.idle_timeout import Silence
-from .._spawn.outputs import Outputs
+from .._spawn.kept_output import Outputs
 from .._spawn.sinks import Decoder, Feed, Sink
 from ._streams import OutputPipe
 

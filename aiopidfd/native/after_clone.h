@@ -49,7 +49,7 @@ void aiopidfd_before_exec(void *record) __attribute__((visibility("hidden")));
 void aiopidfd_guardian_fails(struct record *record, int step, long result)
     __attribute__((visibility("hidden"), noreturn));
 
-/* Whether a guardian may make the calls that it needs: try_calls.c. If not, the start fails. */
+/* Whether a guardian may make the calls that it needs: guardian_tries_calls.c. If not, the start fails. */
 void aiopidfd_check_calls(struct record *record) __attribute__((visibility("hidden")));
 void aiopidfd_check_that_we_can_contain(struct record *record, long subreaper) __attribute__((visibility("hidden")));
 

@@ -104,7 +104,7 @@ int spawner_block(struct child *child, enum child_state from, int64_t nanosecond
         if (result == -ETIMEDOUT && (child->state == CHILD_STARTING || is_over(child)))
             child_wake_guardian(child);
         if (result == -ETIMEDOUT && child->state == CHILD_STARTING)
-            child_reap_guardian(child); /* see has_left_memory() */
+            child_reap_guardian(child); /* see guardian_has_left_memory() */
         /* The caller looks for a signal that came just before the sleep, or to another thread: neither has
          * interrupted it. */
         if (result == -ETIMEDOUT && left >= SIGNAL_CHECK_NS)

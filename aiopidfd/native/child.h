@@ -114,6 +114,11 @@ struct record *record_new(struct child *child, const struct plan *plan); /* the 
 void record_free(struct child *child);
 void record_free_child_block(struct child *child);
 
+/* ---- free_record.c ---- */
+
+int guardian_has_left_memory(const struct child *child);
+void record_free_when_left(struct child *child);
+
 /* ---- start.c ---- */
 
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */

@@ -3,14 +3,6 @@
 #include "child.h"
 #include "pidinfo.h"
 
-/* Whether the guardian can never touch our memory again. The kernel says so in `alive`, whatever killed the
- * guardian. The exception is a guardian that dumps core before Linux 5.16: then we know it when the guardian
- * is reaped. */
-static int has_left_memory(const struct child *child)
-{
-    return atomic_load(&child->record->alive) == 0 || child->guardian_reaped;
-}
-
 void child_collect_start(struct child *child)
 {
     struct record *record = child->record;
@@ -71,7 +63,7 @@ static void collect_exit(struct child *child)
 static void advance_with_record(struct child *child)
 {
     struct record *record = child->record;
-    int left = has_left_memory(child);
+    int left = guardian_has_left_memory(child);
     int phase = atomic_load(&record->phase);
     if (left)
         child_reap_guardian(child);
@@ -93,11 +85,8 @@ static void advance_with_record(struct child *child)
         if (atomic_load(&record->kill_requested) && child_hold_program(child) == 0)
             SYS(__NR_pidfd_send_signal, child->pidfd.fd, SIGKILL, 0, 0);
     }
-    int child_is_inside = child_was_born(record) && atomic_load(&record->inside);
-    /* The guardian had left before the phase was read, so the phase was its last. We check again that no new
-     * guardian has taken its place meanwhile: see start_again(). */
-    if (left && child->record && has_left_memory(child) && !child_is_inside && !child->n_blocked && child->state != CHILD_STARTING)
-        record_free(child);
+    if (left) /* before the phase was read, so the phase was its last */
+        record_free_when_left(child);
 }
 
 void child_advance(struct child *child)

@@ -5,7 +5,7 @@
 
 #include "lines_python311.h"
 #include "pidinfo.h"
-#include "probe.h"
+#include "kernel_features.h"
 #include "spawn_record.h"
 #include "syscall.h"
 #include "tree.h"

@@ -14,6 +14,7 @@ from .._pidfd.durations import check_seconds
 from .._pidfd.not_copyable import Owner
 from .._spawn.encoding import Text, input_bytes
 from .._spawn.handle import BlockingHandle
+from .._spawn.kept_output import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.open_terminal import PTY
 from .._spawn.options import (
     Command,
@@ -25,7 +26,6 @@ from .._spawn.options import (
     make_request,
 )
 from .._spawn.output_limit import OnLimit, check_limit
-from .._spawn.outputs import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.program import Program
 from .._spawn.refused_keywords import refuse
 from .._spawn.start import start_blocking

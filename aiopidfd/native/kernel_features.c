@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "probe.h"
+#include "kernel_features.h"
 #include "clone.h"
 #include "pidinfo.h"
 #include "syscall.h"

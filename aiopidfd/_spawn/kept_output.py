@@ -9,7 +9,7 @@ from typing import Any, Final
 from .encoding import BYTES, Text, decode_output
 from .failures import errors_in
 from .idle_timeout import IdleTimeoutError, Silence
-from .output_choices import Output
+from .output_checks import Output
 from .output_limit import BoundedProcess, Capture, OnLimit, OutputLimitError, note_dropped
 from .sinks import Feed, Kept, Sink, Tee
 

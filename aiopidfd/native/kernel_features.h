@@ -1,6 +1,6 @@
 /* Finds out what the kernel lets us do, by doing it. */
-#ifndef AIOPIDFD_PROBE_H
-#define AIOPIDFD_PROBE_H
+#ifndef AIOPIDFD_KERNEL_FEATURES_H
+#define AIOPIDFD_KERNEL_FEATURES_H
 
 /* Each is 0 where the call works, else the errno that it gave. */
 struct probe {
