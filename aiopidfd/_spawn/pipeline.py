@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from signal import SIGPIPE
 from subprocess import CalledProcessError, TimeoutExpired
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, AnyStr, Final, Generic
 
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
@@ -27,14 +27,12 @@ from .stdio import descriptor_of
 
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
 
-T = TypeVar("T")
-
 # How a program ends when its reader has gone: by the signal, or with the shell's number for it.
 _HAD_ENOUGH: Final = (-SIGPIPE, 128 + SIGPIPE)
 
 
 @dataclass(frozen=True)
-class CompletedPipeline(Generic[T]):
+class CompletedPipeline(Generic[AnyStr]):
     """The result of a pipeline. A list or tuple has one entry for each program, in their order.
 
     Attributes:
@@ -48,8 +46,8 @@ class CompletedPipeline(Generic[T]):
 
     args: tuple[Command, ...]
     returncodes: tuple[int, ...]
-    stdout: T | None
-    stderrs: tuple[T | None, ...]
+    stdout: AnyStr | None
+    stderrs: tuple[AnyStr | None, ...]
     stdout_dropped: int = 0
     stderrs_dropped: tuple[int, ...] = ()
 
