@@ -60,7 +60,7 @@ AFTER_CLONE = [
     for name in (
         "guardian.c",
         "guardian_tries_calls.c",
-        "leave_table.c",
+        "leave_descriptor_table.c",
         "stand_guard.c",
         "before_exec.c",
         "kill_children.c",

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
+from .._spawn.choose_sinks import Output
 from .._spawn.encoding import check_bytes, input_bytes, read_text
 from .._spawn.handle import AsyncHandle
 from .._spawn.kept_output import NOTHING_IS_CAPTURED, Outputs
@@ -20,7 +21,6 @@ from .._spawn.options import (
     StrOrBytesPath,
     make_request,
 )
-from .._spawn.output_checks import Output
 from .._spawn.output_limit import OnLimit, check_limit
 from .._spawn.program import Program
 from .._spawn.refused_keywords import take_fixed

@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from .._spawn.choose_sinks import OnOutput
 from .._spawn.encoding import decode_output, read_text
 from .._spawn.idle_timeout import listen
 from .._spawn.options import (
@@ -16,7 +17,6 @@ from .._spawn.options import (
     is_shell_command,
     make_request,
 )
-from .._spawn.output_checks import OnOutput
 from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from subprocess import CalledProcessError
 from typing import Final, Unpack
 
+from .._spawn.choose_sinks import OnOutput
 from .._spawn.encoding import read_text
 from .._spawn.idle_timeout import listen
 from .._spawn.options import (
@@ -16,7 +17,6 @@ from .._spawn.options import (
     is_shell_command,
     make_request,
 )
-from .._spawn.output_checks import OnOutput
 from .._spawn.refused_keywords import refuse
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now

@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from subprocess import CompletedProcess, TimeoutExpired
 from typing import Any, Final
 
+from .choose_sinks import Output
 from .encoding import BYTES, Text, decode_output
 from .failures import errors_in
 from .idle_timeout import IdleTimeoutError, Silence
-from .output_checks import Output
 from .output_limit import BoundedProcess, Capture, OnLimit, OutputLimitError, note_dropped
 from .sinks import Feed, Kept, Sink, Tee
 

@@ -5,11 +5,11 @@ from typing import Any, Final, NamedTuple
 
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
+from .choose_sinks import OnOutput, StreamSink, read_choices
 from .encoding import Text, input_bytes
 from .kept_output import Outputs
 from .open_terminal import PTY
 from .options import Stdio
-from .output_checks import OnOutput, StreamSink, read_choices
 from .output_limit import OnLimit, check_limit
 
 __all__ = ["BOTH_INPUTS", "DRAIN", "Call", "read_call", "read_input"]

@@ -6,10 +6,10 @@ from typing import Any, Literal, Unpack, overload
 import anyio
 
 from .._asyncio.process import GRACE
+from .._spawn.choose_sinks import OnOutput
 from .._spawn.encoding import read_text
 from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
-from .._spawn.output_checks import OnOutput
 from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
 from ._process import ONE_INPUT, Process, make_anyio_request, start_process

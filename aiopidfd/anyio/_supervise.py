@@ -10,12 +10,12 @@ import anyio
 import anyio.abc
 
 from .._asyncio.process import GRACE
+from .._spawn.choose_sinks import OnOutput
 from .._spawn.encoding import read_text
 from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
 from .._spawn.hub import carrying
 from .._spawn.idle_timeout import Silence, listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
-from .._spawn.output_checks import OnOutput
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .._spawn.weak_programs import Remaining

@@ -53,7 +53,7 @@ void aiopidfd_guardian_fails(struct record *record, int step, long result)
 void aiopidfd_check_calls(struct record *record) __attribute__((visibility("hidden")));
 void aiopidfd_check_that_we_can_contain(struct record *record, long subreaper) __attribute__((visibility("hidden")));
 
-/* Leaves the descriptor table that we share with our parent: leave_table.c. Returns 0 or -errno. */
+/* Leaves the descriptor table that we share with our parent: leave_descriptor_table.c. Returns 0 or -errno. */
 long aiopidfd_leave_table(struct record *record) __attribute__((visibility("hidden")));
 
 /* ---- stand_guard.c ---- */

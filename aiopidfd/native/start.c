@@ -34,7 +34,7 @@ void start_go(struct record *record, int go)
 /* Hazards of the clone below, and where each is handled:
  *   our TLS and memory are shared          guardian.c's contract; the record outlives it (child_state.c)
  *   a signal handler runs in the guardian  all signals are blocked, the C library's internal ones too
- *   our descriptors are shared             leave_table.c
+ *   our descriptors are shared             leave_descriptor_table.c
  *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard.c
  *   we fork                                become_copy() in forked_copies.c

@@ -23,10 +23,10 @@ from typing import Any, Final, Literal, TypeAlias, Unpack, overload
 
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
+from .._spawn.choose_sinks import read_choices
 from .._spawn.encoding import BYTES, input_bytes, read_text
 from .._spawn.kept_output import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.options import Command
-from .._spawn.output_checks import read_choices
 from .._spawn.output_limit import BoundedProcess, OnLimit, check_limit
 from .._spawn.refused_keywords import refuse
 from .._spawn.run_arguments import BOTH_INPUTS

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._pidfd.durations import Deadline
 from .._pidfd.unpatched import EPOLLIN, read, write
+from .._spawn.choose_sinks import Output
 from .._spawn.end_with_grace import warn_of_the_rest
 from .._spawn.failures import add_failure, raise_all
 from .._spawn.fds_above_stdio import epoll_above_stdio
 from .._spawn.kept_output import Outputs
-from .._spawn.output_checks import Output
 from .._spawn.pipe_size import held
 from .._spawn.run_arguments import DRAIN
 from .._spawn.sinks import Sink, finish

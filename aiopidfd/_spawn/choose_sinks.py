@@ -1,4 +1,4 @@
-"""What a caller has chosen for a program's two outputs, interpreted and checked."""
+"""What a caller has chosen for a program's outputs, checked, becomes the sinks that they go to."""
 
 import inspect
 import io
