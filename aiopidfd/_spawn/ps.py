@@ -46,7 +46,8 @@ class Guarded(NamedTuple):
         pid: the program's process id. None if there is no program: it is being started, or the
             guardian has ended and is not reaped yet. If the program has exited and the guardian
             stays for what it left behind, this is the oldest of those processes.
-        command: the program's command line; empty if the program is a zombie.
+        command: the program's command line; empty if the program is a zombie, or has not quite
+            come to the end of its exec.
         started: when the program was born, in seconds since the epoch.
         contained: whether the program was started with `contain`. None if we may not look: this
             needs the right to trace the guardian (ptrace(2)), which its own user and root have.

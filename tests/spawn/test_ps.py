@@ -39,6 +39,9 @@ def found(pid: int | None) -> Guarded:
 def spawned(*command: str, **options: Any) -> Iterator[aiopidfd.Child]:
     child = aiopidfd.spawn(command, **options)
     try:
+        # A start is told before the kernel has put the arguments into the program's memory.
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes():
+            time.sleep(0.001)
         yield child
     finally:
         child.kill_tree()
@@ -108,6 +111,9 @@ def test_a_guardian_that_nobody_reaps() -> None:
 def test_in_another_process() -> None:
     code = """
         children = [aiopidfd.spawn(["sleep", "1000"], contain=contain) for contain in (False, True)]
+        for child in children:
+            while not read(f"/proc/{child.pid}/cmdline"):
+                time.sleep(0.001)
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()
         for child in children:
@@ -197,6 +203,8 @@ def test_by_somebody_else_it_is_not_known_whether_it_is_contained() -> None:
     fresh.run("""
         from aiopidfd._spawn.ps import guarded
         child = aiopidfd.spawn(["sleep", "1000"], contain=True)
+        while not read(f"/proc/{child.pid}/cmdline"):
+            time.sleep(0.001)
         pid = os.fork()
         if pid == 0:
             try:
