@@ -1,5 +1,6 @@
 """The start of a program in two halves, for tests of what happens between them."""
 
+import contextlib
 from typing import Any
 
 from aiopidfd import Child
@@ -10,5 +11,5 @@ from aiopidfd._spawn.stdio import Descriptors
 
 def begin(command: Any, *, shell: bool = False, **options: Any) -> Child:
     """Begin to start a program: the child is STARTING still."""
-    with Descriptors() as descriptors:
+    with contextlib.closing(Descriptors()) as descriptors:
         return Child(start(Request(command, shell, options=options), descriptors))

@@ -225,12 +225,14 @@ class _Watched:
         elif self._pidfd < 0:
             self.loop.call_soon(self._tell_of_a_lost_one)
         else:
+            self._reading = True
             try:
                 self.loop.add_reader(self._pidfd, self._on_exit)
             except BaseException:
+                with contextlib.suppress(RuntimeError):  # as add_reader() has raised it
+                    self._stop_reading()
                 self._forget()
                 raise
-            self._reading = True
 
     def _tell_of_a_lost_one(self) -> None:
         with self._lock:
@@ -282,8 +284,8 @@ class _Watched:
 
     def _stop_reading(self) -> None:
         if self._reading:
-            self._reading = False
             self.loop.remove_reader(self._pidfd)
+            self._reading = False
 
     def _close(self) -> None:
         pidfd, self._pidfd = self._pidfd, -1

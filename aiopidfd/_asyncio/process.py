@@ -26,6 +26,7 @@ from .._spawn.program import Program
 from .._spawn.refused_keywords import take_fixed
 from .._spawn.run_arguments import DRAIN
 from .._spawn.stdio import Descriptors
+from .._spawn.tree import kill_now
 from .._streams.pipe_reader import OutputReader, PipeReader
 from .._streams.pipe_writer import PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
@@ -390,12 +391,17 @@ async def start_process(
         raise TypeError(f"limit must be a number of bytes, not {type(limit).__name__}")
     if not limit > 0:  # NaN, too
         raise ValueError("Limit cannot be <= 0")
-    with Descriptors() as descriptors:
+    descriptors = Descriptors()
+    try:
         watch = await start_on_loop(request, descriptors, grace)
         streams = _open_streams(watch.program, descriptors, limit)
-    if streams.terminal is not None:
-        watch.on_exit(streams.terminal.close)
-    return watch, streams
+        if streams.terminal is not None:
+            watch.on_exit(streams.terminal.close)
+        descriptors.close()
+        return watch, streams
+    except BaseException:
+        descriptors.abort()
+        raise
 
 
 def _open_streams(program: Program, descriptors: Descriptors, limit: int) -> Streams:
@@ -442,11 +448,18 @@ async def _create(
         check_seconds(grace=grace)
     encoding, errors = read_text(*text, options.pop("universal_newlines", None))
     request = make_request(function, command, shell, stdio, options)
-    watch, streams = await start_process(request, limit=limit, grace=grace or 0)
     later = GRACE if grace is None else grace
-    if encoding is None:
-        return Process(watch, streams, later)
-    return TextProcess(watch, streams, later, encoding, errors)
+    watch = None
+    try:
+        watch, streams = await start_process(request, limit=limit, grace=grace or 0)
+        if encoding is None:
+            return Process(watch, streams, later)
+        return TextProcess(watch, streams, later, encoding, errors)
+    except BaseException:
+        if watch is not None:  # a signal handler has raised it
+            kill_now(watch.program)
+            streams.close()
+        raise
 
 
 @overload

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -101,12 +102,12 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         self._protocol: Any = protocol
         self._watch = watch
         self._popen = PopenView(watch.program)
-        self._closed = False
         self._finished = False
         self._told_exit = False
         self._pipes: dict[int, ReadPipe | WritePipe] = {}
         self._connected: set[int] = set()
         self._terminal: Terminal | None = None
+        self._closed = False  # from now on a repr tells something
         try:
             if (fd := descriptors.hand_over_terminal()) is not None:
                 self._terminal = Terminal(fd)
@@ -119,12 +120,13 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
             # This comes before the pipes can deliver anything: some loops look at the pipes before
             # they call what was given to call_soon().
             self._tell("connection_made", self)
+            # Not at once: a protocol may run the loop until other programs have exited, too.
+            watch.on_exit(functools.partial(loop.call_soon, self._on_exit))
         except BaseException:
             self._closed = True
             watch.program.abandon()  # first of all: the program must not read the end of file
             self._close_pipes()
             raise
-        watch.on_exit(self._on_exit)
 
     def __repr__(self) -> str:
         """The pid, the state, and the pipes."""
@@ -309,6 +311,12 @@ async def connect(
 
     Raises as `create_subprocess_exec`. A cancelled call leaves no program behind.
     """
-    with Descriptors() as descriptors:
+    descriptors = Descriptors()
+    try:
         watch = await start_on_loop(request, descriptors)
-        return SubprocessTransport(loop, protocol, watch, descriptors)
+        transport = SubprocessTransport(loop, protocol, watch, descriptors)
+        descriptors.close()
+        return transport
+    except BaseException:
+        descriptors.abort()
+        raise

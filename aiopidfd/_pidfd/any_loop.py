@@ -87,8 +87,8 @@ async def readable_within(fd: int, seconds: float) -> bool:
 
     # A timer, not a cancellation: here we do not know which cancel scopes surround us.
     timer = None if seconds == math.inf else loop.call_later(seconds, wake, False)
-    loop.add_reader(fd, wake, True)
     try:
+        loop.add_reader(fd, wake, True)
         return await news
     finally:
         loop.remove_reader(fd)

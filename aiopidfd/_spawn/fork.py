@@ -63,12 +63,18 @@ def fork_on(hub: Hub | None) -> Program | None:
     if hub is not None:
         hub.check_open()
     sys.audit("os.fork")
+    native = None
     try:
         native = with_a_clone(lambda call: _native.fork(None if hub is None else hub.native, call))
-    except ChildProcessError as exc:
-        raise ChildProcessError(exc.errno, "the guardian was killed while it forked") from None
-    if native is None:
-        return None
-    program = Program(native, _PLAN, hub)
-    program.tell_started()
+        if native is None:
+            return None
+        program = Program(native, _PLAN, hub)
+        program.tell_started()
+    except BaseException as exc:
+        if native is not None:
+            native.kill()  # a signal handler has raised this
+        elif isinstance(exc, ChildProcessError):
+            reason = "the guardian was killed while it forked"
+            raise ChildProcessError(exc.errno, reason) from None
+        raise
     return program

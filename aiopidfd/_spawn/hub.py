@@ -125,15 +125,15 @@ class Hub:
             self._news.extend(numbers)
             if late > 0:
                 self._arrange_look()
+            elif late < 0:
+                with contextlib.suppress(OSError):  # it is tried again
+                    self.renew()
+            self._tell()
         except BaseException:  # an interrupt may have come between: of whom there was news is lost
             self._news.extend({*self._listeners, *self.programs})
             self._soon(self._tell)
             self._arrange_look()
             raise
-        if late < 0:
-            with contextlib.suppress(OSError):  # it is tried again
-                self.renew()
-        self._tell()
 
     def renew(self) -> None:
         """If the host has closed the native half, make a new one, which hears of all programs.
@@ -168,9 +168,14 @@ class Hub:
         self._renew_later()
 
     def _renew_later(self) -> None:
-        self._will_renew = False
-        with contextlib.suppress(OSError):
+        try:
+            self._will_renew = False
             self.renew()
+        except OSError:
+            pass  # it is tried again
+        except BaseException:  # interrupted
+            self._later(_LOOK_AGAIN, self._renew_later)
+            raise
 
     def _arrange_look(self) -> None:
         """Look again after a while: one such look, however often it is asked for."""
@@ -215,10 +220,10 @@ class Hub:
             self.native.look_again()
             if self._lost:
                 self._look_at_lost()
+            self.collect()  # it arranges the next look if some are still late
         except BaseException:  # interrupted
             self._arrange_look()
             raise
-        self.collect()  # it arranges the next look if some are still late
 
     async def take_turn(self) -> None:
         """Wait until one more start may be under way. The turn lasts until `give_turn` is called.
@@ -326,8 +331,14 @@ def current_hub() -> Hub:
     if hub is None:
         watch, unwatch = functools.partial(_watch, loop), functools.partial(_unwatch, loop)
         hub = Hub(loop.call_soon, loop.call_later, watch, unwatch)
-        _watch(loop, hub, hub.number)
-        _hubs[loop] = weakref.ref(hub)
+        try:
+            _watch(loop, hub, hub.number)
+            _hubs[loop] = weakref.ref(hub)
+        except BaseException:  # else the loop would hold a hub that nobody knows
+            hub.reader = None
+            with contextlib.suppress(RuntimeError):  # the host's transport has the number
+                loop.remove_reader(hub.number)
+            raise
     else:
         hub.renew()
     return hub
@@ -409,9 +420,11 @@ class _TrioHub(Hub):
             scope.cancel()
 
     def forget(self, child: _native.Child) -> None:
-        super().forget(child)
-        if self._scope is not None and not self._listeners:
-            self._scope.shield = False
+        try:
+            super().forget(child)
+        finally:  # else the run would not end
+            if self._scope is not None and not self._listeners:
+                self._scope.shield = False
 
     async def _serve(self, scope: Any) -> None:
         try:

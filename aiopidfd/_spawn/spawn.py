@@ -98,5 +98,11 @@ def spawn(
     if PTY in (stdin, stdout, stderr):
         raise ValueError("spawn() makes no terminals: use create_subprocess_exec()")
     request = make_request(spawn, command, shell, (stdin, stdout, stderr), {**options})
-    with Descriptors() as descriptors:
-        return Child(start_blocking(request, descriptors))
+    descriptors = Descriptors()
+    try:
+        child = Child(start_blocking(request, descriptors))
+        descriptors.close()
+        return child
+    except BaseException:
+        descriptors.abort()
+        raise

@@ -11,7 +11,6 @@ from .pipe_size import pipe_size
 from .program import Program
 from .stdio import Descriptors
 from .steps_before_exec import make_plan
-from .tree import kill_now
 
 __all__ = ["start", "start_blocking"]
 
@@ -21,7 +20,8 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
 
     Args:
         request: what the caller has asked for.
-        descriptors: afterwards it holds our ends of the pipes.
+        descriptors: afterwards it holds our ends of the pipes, and the program. After an error the
+            caller aborts it.
         hub: the hub of the loop that will hear of the program.
 
     Raises:
@@ -55,6 +55,7 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         cgroup=cgroup,
         **rest,
     )
+    native = None
     try:
         native = with_a_clone(
             lambda call: _native.spawn(
@@ -74,20 +75,18 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
                 descriptors.borrowed,
             )
         )
-    except (AttributeError, TypeError, ValueError) as exc:
-        raise blame_env(exc, plan.env) from None
-    return Program(native, plan, hub)
+        descriptors.program = program = Program(native, plan, hub)
+    except BaseException as exc:
+        if native is not None:
+            native.kill()  # a signal handler has raised this
+        elif isinstance(exc, (AttributeError, TypeError, ValueError)):
+            raise blame_env(exc, plan.env) from None
+        raise
+    return program
 
 
 def start_blocking(request: Request, descriptors: Descriptors) -> Program:
-    """Start a program, and block until its exec. Raises as `spawn`.
-
-    Afterwards `descriptors` holds our ends of the pipes.
-    """
+    """Start a program, and block until its exec. Raises as `spawn`; and see `start`."""
     program = start(request, descriptors)
-    try:
-        program.wait_started()
-    except BaseException:
-        kill_now(program)  # does nothing after a failed start; after an interrupt it kills
-        raise
+    program.wait_started()
     return program

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from .._pidfd.arguments import integer, is_number
 from .argument_errors import named, open_first
@@ -29,9 +29,11 @@ from .fds_above_stdio import (
 from .open_terminal import PTY, check_window_size, open_terminal, set_window_size
 from .options import Stdio, StrOrBytesPath
 from .pipe_size import set_pipe_size
+from .tree import kill_now
 
 if TYPE_CHECKING:
     from .._pidfd.unpatched import epoll
+    from .program import Program
 
 __all__ = ["NO_STREAM", "Descriptors", "descriptor_of"]
 
@@ -47,7 +49,10 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class Descriptors:
-    """What a start holds open. As a context manager it closes all that was not handed over.
+    """What a start holds open. Whoever makes this calls `close` at the end, or `abort` on an error.
+
+    Both must be called inside of the `try` that has the call of `abort`: a signal handler may raise
+    its exception anywhere, and then no program may run on that nobody knows.
 
     Attributes:
         ours: our ends of the pipes to stdin, stdout and stderr, or None; for the streams.
@@ -59,6 +64,7 @@ class Descriptors:
             exec it would be too late for EMFILE.
         child_ends: the descriptors of ours that the child gets copies of. The native spawner
             empties this list when it takes them over.
+        program: what was started with these, if anything was.
         borrowed: the caller's own descriptors that the child gets copies of; they stay open.
         dups: pairs (descriptor of ours, number in the child), for the plan.
         cgroup: the directory of the child's cgroup, or None. It is one of `child_ends`.
@@ -74,6 +80,7 @@ class Descriptors:
         "kill",
         "on_terminal",
         "ours",
+        "program",
         "taken",
         "terminal",
         "watches",
@@ -91,6 +98,7 @@ class Descriptors:
         self.cgroup: int | None = None
         self.kill: int = -1
         self.taken: tuple[int, ...] = ()
+        self.program: Program | None = None
 
     def take(self, fds: Collection[int]) -> dict[int, int]:
         """Take over descriptors that are for the child alone; they are closed even after an error.
@@ -183,12 +191,14 @@ class Descriptors:
         fd, self.terminal = self.terminal, None
         return fd
 
-    def __enter__(self) -> Self:
-        """Nothing to do."""
-        return self
+    def abort(self) -> None:
+        """Kill the program and all that it has started, if there is one; then `close`."""
+        if self.program is not None:
+            kill_now(self.program)  # first: the program must not read the end of file
+        self.close()
 
-    def __exit__(self, *exc_info: object) -> None:
-        """Close what is still held."""
+    def close(self) -> None:
+        """Close what was not handed over."""
         for fd in (*self.child_ends, self.terminal, *self.ours):
             if fd is not None:
                 with contextlib.suppress(OSError):

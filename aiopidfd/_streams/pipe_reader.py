@@ -230,8 +230,9 @@ class PipeReader(Owner, asyncio.StreamReader):
     def set_transport(self, transport: asyncio.BaseTransport) -> None:
         """Take note of the transport. It calls this when it is opened."""
         super().set_transport(transport)
-        self._pipe = cast("ReadPipe", transport)
-        self._feed = cast("_ReaderProtocol", self._pipe.get_protocol())
+        pipe = cast("ReadPipe", transport)
+        self._feed = cast("_ReaderProtocol", pipe.get_protocol())
+        self._pipe = pipe
 
     def set_exception(self, exc: Exception) -> None:
         """Take note of an error. The pipe calls this."""

@@ -31,13 +31,14 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 class _Pipe(PipeEnd, asyncio.BaseTransport):
     """What both ends have in common: a descriptor on a loop, and a protocol to tell of the end."""
 
+    _closing = False
+
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fd: int, protocol: asyncio.BaseProtocol
     ) -> None:
         super().__init__(fd)
         self._loop = loop
         self._protocol: Any = protocol
-        self._closing = False
 
     def _described(self) -> str:
         return f"closing fd={self._fd}" if self._closing and self._fd >= 0 else super()._described()
@@ -81,6 +82,8 @@ class _Pipe(PipeEnd, asyncio.BaseTransport):
             if on_ready is not None:
                 self._loop.add_reader(self._fd, on_ready)
         except BaseException:
+            with contextlib.suppress(RuntimeError):  # a transport of the host's has the number
+                self._loop.remove_reader(self._fd)  # a signal handler may have raised after that
             self._close_fd()
             raise
 
@@ -177,8 +180,7 @@ class ReadPipe(_Pipe, asyncio.ReadTransport):
         return data
 
     def _forget_readiness(self) -> None:
-        if not self._paused:
-            self._loop.remove_reader(self._fd)
+        self._loop.remove_reader(self._fd)  # also when paused: that may have been interrupted
 
 
 class WritePipe(_Pipe, asyncio.Transport):

@@ -97,13 +97,13 @@ class Terminal(PipeEnd):
         `watch` is an epoll set, which this object owns from now on.
         """
         # Edge-triggered, because the master is always ready while nobody has the slave open.
+        self._loop, self._watch = loop, watch
         try:
             watch.register(self._fd, _EDGE)
             loop.add_reader(watch.fileno(), self._on_readable)
         except BaseException:
-            watch.close()
+            self._stop_dropping()
             raise
-        self._loop, self._watch = loop, watch
 
     def drop_rest(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read on after the stream that has read it has ended: the program may open it again."""
@@ -199,6 +199,7 @@ class TerminalWriter(WritePipe):
             self._watch.register(self._fd, EPOLLET)  # EPOLLHUP comes without being asked for
             self._loop.add_reader(self._watch.fileno(), self._on_hang_up)
         except BaseException:
+            self._loop.remove_reader(self._watch.fileno())
             self._close_fd()
             raise
 

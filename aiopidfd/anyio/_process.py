@@ -1,6 +1,7 @@
 """`open_process` and the `Process` that it returns: anyio's interface, with invisible programs."""
 
 import asyncio
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
@@ -41,6 +42,8 @@ ONE_INPUT: Final = "only one of stdin and input is allowed"  # anyio's words
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 
+_moving = threading.Lock()  # held while a program is given to another loop, and while it may not be
+
 
 class Running:
     """A program that was started, and its streams. A `Process` has one of these inside."""
@@ -53,6 +56,7 @@ class Running:
         self.stderr: OutputPipe | None = None
         self.terminal: Terminal | None = None
         self._waiting = anyio.Lock()
+        self._waiters = 0
 
     def poll(self) -> int | None:
         """The return code if it is known already, else None."""
@@ -64,17 +68,24 @@ class Running:
     async def wait(self) -> int:
         """Wait for the exit. Returns the return code. See `Process.wait`."""
         hub = current_hub()
-        if self.program.hub is not hub:  # another loop has started it
-            if self._waiting.locked():
-                raise RuntimeError(
-                    f"the program {self.program.pid} is awaited on another event loop; here "
-                    "PidFd.from_process() makes a handle that can be awaited, too"
-                )
-            self._waiting = anyio.Lock()  # one is for the tasks of one loop
-            self.program.move_to(hub)
-        # One task listens to the hub, and the others wait for the lock.
-        async with self._waiting:
-            await _until_exited(self.program, hub)
+        with _moving:
+            if self.program.hub is not hub:  # another loop has started it
+                if self._waiters:
+                    raise RuntimeError(
+                        f"the program {self.program.pid} is awaited on another event loop; here "
+                        "PidFd.from_process() makes a handle that can be awaited, too"
+                    )
+                self._waiting = anyio.Lock()  # one is for the tasks of one loop
+                self.program.move_to(hub)
+            self._waiters += 1
+            waiting = self._waiting
+        try:
+            # One task listens to the hub, and the others wait for the lock.
+            async with waiting:
+                await _until_exited(self.program, hub)
+        finally:
+            with _moving:
+                self._waiters -= 1
         code = self.poll()
         if code is None:
             raise self.program.failure()
@@ -302,7 +313,15 @@ async def open_process(
     """
     windows = (startupinfo, creationflags)
     request = make_anyio_request(open_process, command, (stdin, stdout, stderr), options, windows)
-    return Process(await start_process(request))
+    running = None
+    try:
+        running = await start_process(request)
+        return Process(running)
+    except BaseException:
+        if running is not None:  # a signal handler has raised it
+            kill_now(running.program)
+            running.close_pipes()
+        raise
 
 
 def make_anyio_request(
@@ -336,14 +355,20 @@ async def start_process(request: Request) -> Running:
     await checkpoint()
     clone_call()  # raises an error that names what is missing, before anything is opened
     hub = current_hub()
-    with Descriptors() as descriptors:
+    descriptors = Descriptors()
+    try:
         await hub.take_turn()
         try:
             program = start(request, descriptors, hub)
             await _until_started(program, hub)
         finally:
             hub.give_turn()
-        return _open_streams(program, descriptors)
+        running = _open_streams(program, descriptors)
+        descriptors.close()
+        return running
+    except BaseException:
+        descriptors.abort()
+        raise
 
 
 def _open_streams(program: Program, descriptors: Descriptors) -> Running:

@@ -101,8 +101,13 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
                 [spawn.get_executable(), *command[1:]],
                 options={"pass_fds": self._fds, "restore_signals": False},
             )
-            with Descriptors() as descriptors:
+            descriptors = Descriptors()
+            try:
                 self.program = start_blocking(request, descriptors)
+                descriptors.close()
+            except BaseException:
+                descriptors.abort()
+                raise
             self.pid = self.program.pid
             pidfd = self.program.pidfd
             if pidfd >= 0:  # else it has exited already, and the sentinel is readable

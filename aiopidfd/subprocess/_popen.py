@@ -275,7 +275,8 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingHandle):
             raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)} (for the option stderr)")
         pipes = ((p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread))
         own = [theirs for theirs, ours in pipes if ours != -1]
-        with Descriptors() as descriptors:
+        descriptors = Descriptors()
+        try:
             if hasattr(self, "_devnull"):
                 own.append(self._devnull)
             self._closed_child_pipe_fds = True  # from now on the standard class does not own them
@@ -283,8 +284,12 @@ class Popen(_StandardPopen[AnyStr], Owner, BlockingHandle):
             stdin, stdout, stderr = [numbers.get(fd, fd) for fd in (p2cread, c2pwrite, errwrite)]
             request = make_request(Popen, args, shell, (stdin, stdout, stderr), options)
             self._program = start_blocking(request, descriptors)
-        self.pid = self._program.pid
-        self._child_created = True
+            self.pid = self._program.pid
+            descriptors.close()
+            self._child_created = True
+        except BaseException:
+            descriptors.abort()
+            raise
 
     def communicate(
         self,

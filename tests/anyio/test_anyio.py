@@ -9,6 +9,8 @@ import logging
 import math
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -1230,6 +1232,47 @@ def test_awaited_on_another_loop(backend: Backend) -> None:
         process = backend.run(start)
         anyio.run(end, process, backend=other)
     backend.run(meanwhile)
+
+
+def test_awaited_on_two_loops_at_the_same_moment() -> None:
+    """One has the program, the other is refused; neither waits for news that the other has."""
+    rounds = 100
+    processes: list[aiopidfd.anyio.Process] = []
+    barrier = threading.Barrier(3, timeout=60)
+    told: list[object] = []
+
+    async def awaiting() -> None:
+        for number in range(rounds):
+            barrier.wait()
+            try:
+                with anyio.fail_after(60):
+                    told.append(await processes[number].wait())
+            except RuntimeError:
+                told.append("refused")
+            barrier.wait()
+
+    async def starting() -> None:
+        for _ in range(rounds):
+            processes.append(
+                await aiopidfd.anyio.open_process(["sleep", "0.01"], stdout=None, stderr=None)
+            )
+            barrier.wait()
+            barrier.wait()
+            await processes[-1].aclose()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=asyncio.run, args=(awaiting(),)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        asyncio.run(starting())
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(told) == 2 * rounds
+    assert set(told) <= {0, "refused"}
 
 
 def test_install_does_not_need_trio() -> None:

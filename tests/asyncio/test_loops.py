@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -789,6 +790,27 @@ def test_a_loop_that_was_closed_in_the_grace_of_a_call(
     tasks.clear()
     gc.collect()
     assert childless()
+
+
+async def test_a_protocol_that_needs_the_exit_of_another_is_told_in_a_turn_of_its_own() -> None:
+    """As nest_asyncio or a dialog does, it may run the loop until then: it must not keep the news.
+
+    So it is not called where the hub tells its news, but by the loop, as asyncio's own are.
+    """
+    callers: list[str] = []
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def process_exited(self) -> None:
+            callers.extend(frame.name for frame in traceback.extract_stack())
+
+    loop = asyncio.get_running_loop()
+    aiopidfd.install(loop)
+    nothing = dict.fromkeys(("stdin", "stdout", "stderr"))
+    transport, _ = await loop.subprocess_exec(Protocol, "true", **nothing)  # type: ignore[arg-type]
+    await until(lambda: bool(callers))
+    assert "collect" not in callers
+    assert "_tell" in callers  # the transport's
+    transport.close()
 
 
 @pytest.mark.parametrize("factory", LOOPS.values(), ids=LOOPS)

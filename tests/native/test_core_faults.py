@@ -160,6 +160,25 @@ def test_a_filter_that_refuses_what_a_start_needs(call: str, how: str, tmp_path:
     assert not marker.exists()
 
 
+@pytest.mark.skipif(seccomp.EPOLL_WAIT is None, reason="this machine has epoll_pwait(2) alone")
+@pytest.mark.parametrize(
+    ("host", "call"), [("uvloop", "EPOLL_WAIT"), ("asyncio", "EPOLL_PWAIT")], ids=str
+)
+@pytest.mark.parametrize("answer", ["EPERM", "ENOSYS"])
+def test_a_filter_that_allows_what_the_loop_itself_calls(host: str, call: str, answer: str) -> None:
+    fresh.run(
+        f"""
+        seccomp.install((seccomp.{call}, errno.{answer}))
+        async def main():
+            async with asyncio.timeout(60):
+                result = await aiopidfd.run_process(["echo", "x"])
+                assert result.stdout == b"x\\n"
+        import uvloop
+        {host}.run(main())
+        """
+    )
+
+
 @pytest.mark.parametrize("call", ["PPOLL", "SIGNALFD4", "WAITID", "CLOSE_RANGE"])
 def test_a_filter_that_comes_before_a_fork(call: str) -> None:
     """Its guardian tries what it will need, as that of a program does, and there is no process."""

@@ -133,7 +133,7 @@ def test_one_that_ran_before_anybody_listened(backend: Backend) -> None:
     async def body() -> None:
         with gate() as (read, release, _):
             hub = current_hub()
-            with Descriptors() as descriptors:
+            with contextlib.closing(Descriptors()) as descriptors:
                 program = begin(Request(sh("read line"), stdin=read), descriptors, hub)
                 program.wait_started()
             del program

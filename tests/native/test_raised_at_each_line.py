@@ -1,0 +1,168 @@
+"""A signal handler raises its exception at each line of a start: then nothing runs on, unknown.
+
+Nor does a loop still watch a descriptor that was closed. A tracing function raises here, which may
+do so wherever a signal handler may, at the start of each function and at each line.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import aiopidfd
+from aiopidfd import PIPE, PTY, _native, subprocess
+from aiopidfd._streams.pipe_fd import PipeEnd
+
+from ..census import child_pids, open_fds
+
+OURS = str(Path(aiopidfd.__file__).parent)
+SLEEP = ("sleep", "1000")
+DEADLINE = 30
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+class RaisedError(Exception):
+    """What the signal handler raises."""
+
+
+@contextlib.contextmanager
+def raising_at(number: int) -> Iterator[list[int]]:
+    """Raise at the event of that number. What is yielded has how many are left."""
+    left = [number]
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        if event in ("call", "line") and left[0] > 0:
+            left[0] -= 1
+            if left[0] == 0:
+                raise RaisedError(f"{frame.f_code.co_filename}:{frame.f_lineno}, {event}")
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield left
+    finally:
+        sys.settrace(None)
+
+
+@pytest.fixture(autouse=True)
+def _files() -> Iterator[None]:
+    """What may be left, and is closed here, is a file that was being opened, as in any Python."""
+    before = open_fds()
+    yield
+    gc.collect()
+    PipeEnd._close_in_forked_copy()  # what a half-made stream holds
+    for fd, what in open_fds().items():
+        if before.get(fd) != what and what.startswith(("/dev/null", "/dev/pt", "pipe:")):
+            os.close(fd)
+
+
+def all_gone() -> bool:
+    _native.sweep()
+    return not child_pids()
+
+
+def test_without_a_loop() -> None:
+    raised = 0
+    for number in range(1, 10_000):
+        child = None
+        with raising_at(number) as left, contextlib.suppress(RaisedError):
+            child = aiopidfd.spawn(SLEEP, stdin=aiopidfd.DEVNULL)
+        if child is not None:
+            child.kill()
+            child.wait()
+        raised += child is None
+        end = time.monotonic() + DEADLINE
+        while not all_gone():
+            assert time.monotonic() < end, number
+            time.sleep(0.001)
+        if left[0] > 0:  # the start was over before
+            break
+    assert raised > 50
+
+
+def test_the_standard_module_s() -> None:
+    raised = 0
+    for number in range(1, 10_000):
+        process = None
+        with raising_at(number) as left, contextlib.suppress(RaisedError):
+            process = subprocess.Popen(SLEEP, stdin=PIPE, stdout=PIPE)
+        if process is not None:
+            process.kill()
+            process.communicate()
+        raised += process is None
+        end = time.monotonic() + DEADLINE
+        while not all_gone():
+            gc.collect()  # a traceback
+            assert time.monotonic() < end, number
+            time.sleep(0.001)
+        if left[0] > 0:
+            break
+    assert raised > 50
+
+
+async def create(stdio: int) -> aiopidfd.Process:
+    return await aiopidfd.create_subprocess_exec(
+        *SLEEP, stdin=stdio, stdout=stdio, stderr=stdio, grace=0
+    )
+
+
+class Protocol(asyncio.SubprocessProtocol):
+    pass
+
+
+async def connect(stdio: int) -> Any:
+    loop = asyncio.get_running_loop()
+    aiopidfd.install(loop)
+    transport, _ = await loop.subprocess_exec(
+        Protocol, *SLEEP, stdin=stdio, stdout=stdio, stderr=stdio
+    )
+    return transport
+
+
+async def still_reads() -> None:
+    """The loop is told of pipes whose numbers were those of pipes before."""
+    for _ in range(3):
+        process = await aiopidfd.create_subprocess_exec("echo", "x", stdout=PIPE)
+        assert process.stdout is not None
+        async with asyncio.timeout(DEADLINE):
+            assert await process.stdout.read() == b"x\n"
+        await process.wait()
+
+
+@pytest.mark.parametrize("stdio", [PIPE, PTY], ids=["pipes", "terminal"])
+@pytest.mark.parametrize("start", [create, connect])
+async def test_on_a_loop(start: Callable[[int], Awaitable[Any]], stdio: int) -> None:
+    raised = 0
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # raised in a callback
+    for number in range(1, 10_000):
+        process = None
+        with raising_at(number) as left, contextlib.suppress(RaisedError):
+            async with asyncio.timeout(DEADLINE):
+                process = await start(stdio)
+        raised += process is None
+        if isinstance(process, aiopidfd.Process):
+            await process.aclose(grace=0)
+        elif process is not None:
+            process.close()
+        process = None
+        async with asyncio.timeout(DEADLINE):
+            while not all_gone():
+                await asyncio.sleep(0.001)
+        await still_reads()
+        if left[0] > 0:
+            break
+    assert raised > 100
