@@ -233,11 +233,13 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
     def _on_exit(self) -> None:
         if self._terminal is not None:
             self._terminal.close()
-        # None: a forked copy, and not our program. Told: the protocol has raised SystemExit.
-        if self.get_returncode() is not None and not self._told_exit:
-            self._told_exit = True
-            self._tell("process_exited")
-        self._finish_if_done()
+        try:
+            # None: a forked copy, and not our program. Told: the call was interrupted, and made anew.
+            if self.get_returncode() is not None and not self._told_exit:
+                self._told_exit = True
+                self._tell("process_exited")
+        finally:  # although the protocol may have raised SystemExit
+            self._finish_if_done()
 
     def _on_pipe_lost(self, number: int, exc: Exception | None) -> None:
         self._connected.discard(number)
