@@ -36,6 +36,7 @@ class Watch:
         "_patience",
         "_started",
         "_state",
+        "_will_look",
         "keep",
         "program",
     )
@@ -49,6 +50,7 @@ class Watch:
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
+        self._will_look = False
         self._hub = weakref.ref(hub)  # weak: the loop holds the hub, and the hub holds us
         hub.listen(program.native, self._on_news)
 
@@ -181,13 +183,17 @@ class Watch:
 
     def _wait_for_reaper(self) -> None:
         """Wait until an orphan's new parent has reaped it: only then is the status known."""
+        if self._will_look:
+            return  # other news must not make it shorter
         if self._patience > PATIENCE:
             self.program.native.give_up_status()
             self._on_news()
             return
         self._loop.call_later(self._patience, self._on_news_if_watched)
+        self._will_look = True
         self._patience *= 2
 
     def _on_news_if_watched(self) -> None:
+        self._will_look = False
         if self._state not in FINAL:
             self._on_news()

@@ -234,7 +234,7 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
         if self._terminal is not None:
             self._terminal.close()
         try:
-            # None: a forked copy, and not our program. Told: the call was interrupted, and made anew.
+            # None: a forked copy, not our program. Told: this was interrupted, and is called again.
             if self.get_returncode() is not None and not self._told_exit:
                 self._told_exit = True
                 self._tell("process_exited")

@@ -28,6 +28,7 @@ __all__ = ["Hub", "carrying", "current_hub", "hub_of", "known_hub", "news_of", "
 AT_ONCE: Final = 16
 
 _LOOK_AGAIN: Final = 0.05  # seconds
+_LOOK_AT_STARTS: Final = 0.5  # seconds
 
 
 class Hub:
@@ -59,6 +60,7 @@ class Hub:
         "_unwatch",
         "_watch",
         "_will_look",
+        "_will_look_at_starts",
         "_will_renew",
         "carriers",
         "known",
@@ -93,6 +95,7 @@ class Hub:
         self._unwatch = unwatch
         self._lost: list[_native.Hub] = []
         self._will_look = False
+        self._will_look_at_starts = False
         self._will_renew = False
         self._renewing = False
         self._news: deque[int] = deque()
@@ -225,6 +228,15 @@ class Hub:
             self._arrange_look()
             raise
 
+    def _look_at_starts(self) -> None:
+        """Continue guardians that somebody has stopped in a start: of that there is no news."""
+        self._will_look_at_starts = False
+        if self._starting:
+            self._later(_LOOK_AT_STARTS, self._look_at_starts)
+            self._will_look_at_starts = True
+            self.native.look_again()
+            self.collect()
+
     async def take_turn(self) -> None:
         """Wait until one more start may be under way. The turn lasts until `give_turn` is called.
 
@@ -233,6 +245,9 @@ class Hub:
             OSError: as `renew`: the host has closed the hub meanwhile.
         """
         self.check_open()
+        if not self._will_look_at_starts:
+            self._later(_LOOK_AT_STARTS, self._look_at_starts)
+            self._will_look_at_starts = True
         if self._starting < AT_ONCE:
             self._starting += 1
             return

@@ -1,7 +1,6 @@
 """`open_process` and the `Process` that it returns: anyio's interface, with invisible programs."""
 
 import asyncio
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
@@ -14,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from .. import _native
 from .._pidfd.any_loop import has_loop
+from .._pidfd.locks import Lock
 from .._pidfd.wait import Patience
 from .._spawn.clone3_or_clone import clone_call
 from .._spawn.end_with_grace import end_tree
@@ -42,7 +42,7 @@ ONE_INPUT: Final = "only one of stdin and input is allowed"  # anyio's words
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 
-_moving = threading.Lock()  # held while a program is given to another loop, and while it may not be
+_moving = Lock()  # held while a program is given to another loop, and while it may not be
 
 
 class Running:

@@ -85,6 +85,14 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
         A worker that is killed before it has read what to do counts as started: `exitcode` tells
         how it ended.
         """
+        descriptors = Descriptors()
+        try:
+            self._start(process_obj, descriptors)
+        except BaseException:  # also one that a signal handler raises
+            descriptors.abort()
+            raise
+
+    def _start(self, process_obj: BaseProcess, descriptors: Descriptors) -> None:
         tracker = tracker_fd()
         self._fds.append(tracker)
         pickled = self._pickle(process_obj)
@@ -101,13 +109,8 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
                 [spawn.get_executable(), *command[1:]],
                 options={"pass_fds": self._fds, "restore_signals": False},
             )
-            descriptors = Descriptors()
-            try:
-                self.program = start_blocking(request, descriptors)
-                descriptors.close()
-            except BaseException:
-                descriptors.abort()
-                raise
+            self.program = start_blocking(request, descriptors)
+            descriptors.close()
             self.pid = self.program.pid
             pidfd = self.program.pidfd
             if pidfd >= 0:  # else it has exited already, and the sentinel is readable

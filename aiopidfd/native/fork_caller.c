@@ -54,11 +54,14 @@ struct forking {
 
 /* Waits until the guardian's phase has gone beyond `told`, or the guardian is dead. Until it has forked, the
  * guardian uses our TLS. So only raw calls may be made here, and no signal may arrive. */
-static int wait_for_guardian(struct record *record, int told)
+static int wait_for_guardian(struct child *child, int told)
 {
+    static const struct timespec a_while = {.tv_nsec = 100 * 1000 * 1000};
+    struct record *record = child->record;
     int alive;
     while ((alive = atomic_load(&record->alive)) != 0 && alive == told)
-        SYS(__NR_futex, &record->alive, FUTEX_WAIT, alive, NULL);
+        if (SYS(__NR_futex, &record->alive, FUTEX_WAIT, alive, &a_while) == -ETIMEDOUT)
+            child_wake_guardian(child); /* somebody may have stopped it, and no signal ends this wait */
     return alive;
 }
 
@@ -76,7 +79,7 @@ static long start_fork(void *opaque)
         int told = 1;
         atomic_store(&record->may_fork, 1);
         SYS(__NR_futex, &record->may_fork, FUTEX_WAKE, 1);
-        wait_for_guardian(record, told);
+        wait_for_guardian(child, told);
     }
     return 0;
 }
@@ -109,7 +112,7 @@ static int open_forked(struct child *child)
         return (int)SYS(__NR_pidfd_open, record->child_pid, 0);
     int told = atomic_load(&record->alive);
     decide(record, HELD_ASKS);
-    return told && wait_for_guardian(record, told) ? record->child_pidfd : -ECHILD;
+    return told && wait_for_guardian(child, told) ? record->child_pidfd : -ECHILD;
 }
 
 static const char *refused_call(int step)
@@ -163,7 +166,7 @@ static void call_off(struct child *child)
     decide(record, HELD_LEAVES);
     child_wake_guardian(child);
     while (atomic_load(&record->alive) != 0 && atomic_load(&record->phase) != PHASE_RUNNING)
-        wait_for_guardian(record, atomic_load(&record->alive));
+        wait_for_guardian(child, atomic_load(&record->alive));
     child->abandoned = 1;
     child->state = CHILD_FAILED;
     child_advance(child);

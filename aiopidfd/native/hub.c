@@ -308,7 +308,7 @@ int hub_look_again(struct hub *hub)
     spawner_check_copy();
     for (struct link *link = hub->asked.next, *next; link != &hub->asked; link = next) {
         next = link->next;
-        if (link->child->state == CHILD_RUNNING && is_late(link->child))
+        if (link->child->state == CHILD_STARTING || (link->child->state == CHILD_RUNNING && is_late(link->child)))
             child_wake_guardian(link->child);
         look_at(link->child);
     }

@@ -1224,3 +1224,18 @@ def test_a_worker_that_runs_cannot_be_copied(ctx: Context) -> None:
 def test_a_context_says_how_it_starts(ctx: Context) -> None:
     assert repr(ctx) == "<Context 'spawn'>"
     assert copy.copy(ctx) is pickle.loads(pickle.dumps(ctx)) is ctx
+
+
+def test_an_exception_after_the_start_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal handler may raise one: nobody would know of the worker."""
+
+    class RaisedError(Exception):
+        pass
+
+    def raising(*_: object) -> None:
+        raise RaisedError
+
+    process = get_context().Process(target=time.sleep, args=(1000,))
+    monkeypatch.setattr("multiprocessing.util.Finalize", raising)
+    with pytest.raises(RaisedError):
+        process.start()

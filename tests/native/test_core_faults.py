@@ -19,15 +19,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 import aiopidfd
+import aiopidfd.anyio
 from aiopidfd import _native
 from aiopidfd._spawn.hub import current_hub
 
 from .. import fresh, seccomp
 from ..census import open_fds
-from ..held_exec import held_exec
+from ..held_exec import HeldExec, held_exec
 from ..support import hang_guard, sh, until
 
 DAEMON = """def be_a_daemon():
@@ -674,6 +677,33 @@ def test_a_guardian_that_is_stopped_in_a_start_goes_on(tmp_path: Path) -> None:
         os.kill(int(status.split("PPid:")[1].split()[0]), signal.SIGSTOP)
         held.let_go()
         assert start.result(30).wait() == 5
+
+
+async def test_a_guardian_that_is_stopped_in_a_start_on_a_loop_goes_on(tmp_path: Path) -> None:
+    with held_exec(tmp_path) as held:
+        start = asyncio.ensure_future(stop_while_it_starts(held))
+        process = await aiopidfd.create_subprocess_exec(held.path, "-c", "exit 5")
+        assert await process.wait() == 5
+        await start
+
+
+def test_a_guardian_that_is_stopped_in_a_start_on_trio_goes_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_while_it_starts, held)
+            process = await aiopidfd.anyio.open_process([held.path, "-c", "exit 5"])
+            assert await process.wait() == 5
+            await process.aclose()
+
+    with held_exec(tmp_path) as held:
+        anyio.run(main, backend="trio")
+
+
+async def stop_while_it_starts(held: HeldExec) -> None:
+    pid = await anyio.to_thread.run_sync(held.wait_until_held)
+    status = Path(f"/proc/{pid}/status").read_text()
+    os.kill(int(status.split("PPid:")[1].split()[0]), signal.SIGSTOP)
+    held.let_go()
 
 
 def test_a_guardian_killed_while_oom_score_adj_is_written() -> None:

@@ -261,10 +261,10 @@ def test_a_signal_handler_may_use_what_it_has_interrupted() -> None:
                 self.lock, self.left = lock, 1
 
             def __enter__(self):
-                self.lock.acquire()
+                self.lock.__enter__()
 
             def __exit__(self, *exc_info):
-                self.lock.release()
+                self.lock.__exit__()
                 self.left -= 1
                 if not self.left:
                     handle.close()
@@ -649,3 +649,31 @@ async def test_a_handle_for_a_block() -> None:
         pass
     assert issubclass(aiopidfd.NoHandleError, ProcessLookupError)
     assert not exists(process.pid)
+
+
+def test_a_fork_while_another_thread_uses_it() -> None:
+    """The copy's own locks are free: that thread is not there to let go of them."""
+    fresh.run(
+        """
+        handle = aiopidfd.PidFd.open(os.getpid())
+        held, over = threading.Event(), threading.Event()
+
+        def hold():
+            with handle._lock:
+                held.set()
+                over.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(30)
+            handle.close()
+            os._exit(0)
+        over.set()
+        thread.join()
+        handle.close()
+        assert os.waitpid(pid, 0)[1] == 0
+        """
+    )
