@@ -118,7 +118,9 @@ class Popen(Owner, multiprocessing.popen_spawn_posix.Popen):
             the_workers.close()
             with contextlib.suppress(BrokenPipeError), open(parent_write, "wb", closefd=False) as f:
                 f.write(pickled.getbuffer())  # a view that does not outlive this line
-            self.finalizer = util.Finalize(self, ours.pop_all().close)
+            kept = contextlib.ExitStack()
+            self.finalizer = util.Finalize(self, kept.close)
+            kept.push(ours.pop_all())
 
     def _pickle(self, process_obj: BaseProcess) -> io.BytesIO:
         buffer = io.BytesIO()
