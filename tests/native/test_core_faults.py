@@ -31,7 +31,7 @@ from aiopidfd._spawn.hub import current_hub
 from .. import fresh, seccomp
 from ..census import open_fds
 from ..held_exec import HeldExec, held_exec
-from ..support import hang_guard, sh, until
+from ..support import gate, hang_guard, sh, until
 
 DAEMON = """def be_a_daemon():
             os.closerange(3, 4096)
@@ -677,6 +677,30 @@ def test_a_guardian_that_is_stopped_in_a_start_goes_on(tmp_path: Path) -> None:
         os.kill(int(status.split("PPid:")[1].split()[0]), signal.SIGSTOP)
         held.let_go()
         assert start.result(30).wait() == 5
+
+
+def test_a_guardian_that_is_stopped_when_it_is_about_to_leave() -> None:
+    """A later start continues it, and reaps it."""
+    with gate() as (read, release, _):
+        child = aiopidfd.spawn(sh("setsid sleep 1000 & read line"), stdin=read)
+        guardian = child.guardian_pid
+        (rest,) = children_of(child)
+        release()
+        child.wait()
+    os.kill(guardian, signal.SIGSTOP)
+    rest.kill()
+    rest.close()
+    end = time.monotonic() + 30
+    while Path(f"/proc/{guardian}").exists():
+        assert time.monotonic() < end
+        assert aiopidfd.spawn(["true"]).wait() == 0
+
+
+def children_of(child: aiopidfd.Child) -> list[aiopidfd.PidFd]:
+    """All that it has started; from now on its guardian stays until they are gone."""
+    while not (found := child.children()):
+        pass
+    return found
 
 
 async def test_a_guardian_that_is_stopped_in_a_start_on_a_loop_goes_on(tmp_path: Path) -> None:
