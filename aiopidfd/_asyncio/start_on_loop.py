@@ -44,6 +44,7 @@ async def start_on_loop(request: Request, descriptors: Descriptors, grace: float
     loop = running_loop("a start")
     clone_call()  # raises an error that names what is missing, before anything is opened
     hub = current_hub()
+    hub.look_at_starts()
     await hub.take_turn()
     watch = None
     try:

@@ -228,12 +228,19 @@ class Hub:
             self._arrange_look()
             raise
 
-    def _look_at_starts(self) -> None:
-        """Continue guardians that somebody has stopped in a start: of that there is no news."""
-        self._will_look_at_starts = False
-        if self._starting:
+    def look_at_starts(self) -> None:
+        """From time to time continue guardians that somebody has stopped: of that there is no news.
+
+        One timer serves all starts, and goes on as long as any is under way.
+        """
+        if not self._will_look_at_starts:
             self._later(_LOOK_AT_STARTS, self._look_at_starts)
             self._will_look_at_starts = True
+
+    def _look_at_starts(self) -> None:
+        self._will_look_at_starts = False
+        if self._starting:
+            self.look_at_starts()
             self.native.look_again()
             self.collect()
 
@@ -245,9 +252,6 @@ class Hub:
             OSError: as `renew`: the host has closed the hub meanwhile.
         """
         self.check_open()
-        if not self._will_look_at_starts:
-            self._later(_LOOK_AT_STARTS, self._look_at_starts)
-            self._will_look_at_starts = True
         if self._starting < AT_ONCE:
             self._starting += 1
             return

@@ -265,8 +265,10 @@ async def _until_started(program: Program, hub: Hub) -> None:
     try:
         while program.advance() in (_native.STARTING, _native.DYING):
             # If its guardian was killed, look again: is there a program?
-            with anyio.move_on_after(_LOOK_AGAIN):
+            with anyio.move_on_after(_LOOK_AGAIN) as look:
                 await news_of(program.native, hub)
+            if look.cancelled_caught:
+                hub.native.look_again()  # somebody may have stopped the guardian
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         kill_now(program)
         raise

@@ -143,6 +143,7 @@ async def still_reads() -> None:
         await process.wait()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("stdio", [PIPE, PTY], ids=["pipes", "terminal"])
 @pytest.mark.parametrize("start", [create, connect])
 async def test_on_a_loop(start: Callable[[int], Awaitable[Any]], stdio: int) -> None:
