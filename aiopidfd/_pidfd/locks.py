@@ -30,7 +30,10 @@ class Lock:
 
 def _renew_in_forked_copy() -> None:
     for lock in [*_locks]:
-        lock.lock = RLock()
+        if lock.lock.acquire(blocking=False):  # free; or this thread has it, and will let go of it
+            lock.lock.release()
+        else:
+            lock.lock = RLock()
 
 
 os.register_at_fork(after_in_child=_renew_in_forked_copy)

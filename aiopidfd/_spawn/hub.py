@@ -57,11 +57,9 @@ class Hub:
         "_shutdowns",
         "_soon",
         "_starting",
+        "_timers",
         "_unwatch",
         "_watch",
-        "_will_look",
-        "_will_look_at_starts",
-        "_will_renew",
         "carriers",
         "known",
         "native",
@@ -94,9 +92,7 @@ class Hub:
         self._watch = watch
         self._unwatch = unwatch
         self._lost: list[_native.Hub] = []
-        self._will_look = False
-        self._will_look_at_starts = False
-        self._will_renew = False
+        self._timers: set[Callable[[Hub], object]] = set()
         self._renewing = False
         self._news: deque[int] = deque()
         self._listeners: dict[int, Callable[[], object]] = {}
@@ -127,7 +123,7 @@ class Hub:
             numbers, late = self.native.collect()
             self._news.extend(numbers)
             if late > 0:
-                self._arrange_look()
+                self._later_once(_LOOK_AGAIN, Hub._look_again)
             elif late < 0:
                 with contextlib.suppress(OSError):  # it is tried again
                     self.renew()
@@ -135,7 +131,7 @@ class Hub:
         except BaseException:  # an interrupt may have come between: of whom there was news is lost
             self._news.extend({*self._listeners, *self.programs})
             self._soon(self._tell)
-            self._arrange_look()
+            self._later_once(_LOOK_AGAIN, Hub._look_again)
             raise
 
     def renew(self) -> None:
@@ -150,9 +146,8 @@ class Hub:
         if self.native.fd >= 0 and not self._renewing:
             return
         self._renewing = True
-        if (self._listeners or self.programs) and not self._will_renew:
-            self._later(_LOOK_AGAIN, self._renew_later)
-            self._will_renew = True
+        if self._listeners or self.programs:
+            self._later_once(_LOOK_AGAIN, Hub._try_to_renew)
         self._unwatch(self, self.number)  # else the loop would spin, if the file is held elsewhere
         if self.native.fd < 0:
             native = _native.hub()
@@ -168,23 +163,25 @@ class Hub:
     def watch_again(self) -> None:
         """The loop does not watch the native half any more: the host has its own there."""
         self._renewing = True
-        self._renew_later()
+        self._call(_LOOK_AGAIN, Hub._try_to_renew)
 
-    def _renew_later(self) -> None:
-        try:
-            self._will_renew = False
+    def _try_to_renew(self) -> None:
+        with contextlib.suppress(OSError):  # it is tried again
             self.renew()
-        except OSError:
-            pass  # it is tried again
-        except BaseException:  # interrupted
-            self._later(_LOOK_AGAIN, self._renew_later)
-            raise
 
-    def _arrange_look(self) -> None:
-        """Look again after a while: one such look, however often it is asked for."""
-        if not self._will_look:
-            self._later(_LOOK_AGAIN, self._look_again)
-            self._will_look = True
+    def _later_once(self, seconds: float, function: "Callable[[Hub], object]") -> None:
+        """Call `function` after a while: once, however often it is asked for until then."""
+        if function not in self._timers:
+            self._later(seconds, functools.partial(self._call, seconds, function))
+            self._timers.add(function)
+
+    def _call(self, seconds: float, function: "Callable[[Hub], object]") -> None:
+        self._timers.discard(function)
+        try:
+            function(self)
+        except BaseException:  # interrupted: it is called again
+            self._later_once(seconds, function)
+            raise
 
     def _look_at_lost(self) -> None:
         for native in self._lost:
@@ -193,7 +190,7 @@ class Hub:
         for program in (*self.programs.values(), *self.known.list()):
             self.native.adopt(program.native)
         if self._starting:
-            self._arrange_look()
+            self._later_once(_LOOK_AGAIN, Hub._look_again)
         else:
             self._lost.clear()
 
@@ -218,27 +215,19 @@ class Hub:
             raise
 
     def _look_again(self) -> None:
-        self._will_look = False
-        try:
-            self.native.look_again()
-            if self._lost:
-                self._look_at_lost()
-            self.collect()  # it arranges the next look if some are still late
-        except BaseException:  # interrupted
-            self._arrange_look()
-            raise
+        self.native.look_again()
+        if self._lost:
+            self._look_at_lost()
+        self.collect()  # it arranges the next look if some are still late
 
     def look_at_starts(self) -> None:
         """From time to time continue guardians that somebody has stopped: of that there is no news.
 
         One timer serves all starts, and goes on as long as any is under way.
         """
-        if not self._will_look_at_starts:
-            self._later(_LOOK_AT_STARTS, self._look_at_starts)
-            self._will_look_at_starts = True
+        self._later_once(_LOOK_AT_STARTS, Hub._look_at_starts)
 
     def _look_at_starts(self) -> None:
-        self._will_look_at_starts = False
         if self._starting:
             self.look_at_starts()
             self.native.look_again()

@@ -1,6 +1,6 @@
 """Whether the child has a memory map of its own until its exec, or shares ours, as a rule.
 
-The page tables are copied for it, so it costs what a fork() costs: see the README's limits.
+The page tables are copied for it, so it costs what a fork() costs: see docs/limits.md.
 """
 
 from .options import Steps

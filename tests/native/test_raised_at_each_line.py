@@ -75,41 +75,32 @@ def all_gone() -> bool:
     return not child_pids()
 
 
-def test_without_a_loop() -> None:
+def spawn() -> aiopidfd.Child:
+    return aiopidfd.spawn(SLEEP, stdin=aiopidfd.DEVNULL)
+
+
+def popen() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(SLEEP, stdin=PIPE, stdout=PIPE)
+
+
+@pytest.mark.parametrize("start", [spawn, popen])
+def test_without_a_loop(start: Callable[[], aiopidfd.Child | subprocess.Popen[bytes]]) -> None:
     raised = 0
     for number in range(1, 10_000):
         child = None
         with raising_at(number) as left, contextlib.suppress(RaisedError):
-            child = aiopidfd.spawn(SLEEP, stdin=aiopidfd.DEVNULL)
-        if child is not None:
-            child.kill()
-            child.wait()
-        raised += child is None
-        end = time.monotonic() + DEADLINE
-        while not all_gone():
-            assert time.monotonic() < end, number
-            time.sleep(0.001)
-        if left[0] > 0:  # the start was over before
-            break
-    assert raised > 50
-
-
-def test_the_standard_module_s() -> None:
-    raised = 0
-    for number in range(1, 10_000):
-        process = None
-        with raising_at(number) as left, contextlib.suppress(RaisedError):
-            process = subprocess.Popen(SLEEP, stdin=PIPE, stdout=PIPE)
-        if process is not None:
-            process.kill()
-            process.communicate()
-        raised += process is None
+            child = start()
+        if child is None:
+            raised += 1
+        else:
+            with child:
+                child.kill()
         end = time.monotonic() + DEADLINE
         while not all_gone():
             gc.collect()  # a traceback
             assert time.monotonic() < end, number
             time.sleep(0.001)
-        if left[0] > 0:
+        if left[0] > 0:  # the start was over before
             break
     assert raised > 50
 

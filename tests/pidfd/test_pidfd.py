@@ -677,3 +677,22 @@ def test_a_fork_while_another_thread_uses_it() -> None:
         assert os.waitpid(pid, 0)[1] == 0
         """
     )
+
+
+def test_a_fork_while_its_own_thread_uses_it() -> None:
+    """As in a signal handler that forks: the copy goes on where it was, and lets go of the lock."""
+    fresh.run(
+        """
+        handle = aiopidfd.PidFd.open(os.getpid())
+        with handle._lock:
+            pid = os.fork()
+        if pid == 0:
+            signal.alarm(30)
+            thread = threading.Thread(target=handle.close)  # the lock is free again
+            thread.start()
+            thread.join()
+            os._exit(0)
+        handle.close()
+        assert os.waitpid(pid, 0)[1] == 0
+        """
+    )
