@@ -47,7 +47,12 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
-def test_a_start_and_an_exit(backend: Backend, records: list[logging.LogRecord]) -> None:
+def test_a_start_and_an_exit(
+    backend: Backend, records: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # xdist cannot send pytest's copy of the log: no text with surrogates.
+    monkeypatch.setattr(logging.getLogger("aiopidfd"), "propagate", False)
+
     async def body() -> None:
         process = await aiopidfd.anyio.open_process(
             [*sh("sleep 0.05; exit 3"), "a b", b"\xff"], stdin=None, stdout=None, stderr=None
