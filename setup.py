@@ -63,10 +63,14 @@ AFTER_CLONE = [
         "leave_descriptor_table.c",
         "stand_guard.c",
         "before_exec.c",
+        "enter_cgroup.c",
+        "exec_when_busy.c",
         "kill_children.c",
         "jail.c",
         "clone.c",
+        "fork_frame.c",
         "fork_guardian.c",
+        "forked_process.c",
     )
 ]
 
@@ -149,7 +153,8 @@ setup(
                     "start.c",
                     "start_again.c",
                     "child_state.c",
-                    "killed_guardian.c",
+                    "guardian_killed_in_start.c",
+                    "orphan_exit.c",
                     "reap_guardian.c",
                     "fork_caller.c",
                     "hub.c",

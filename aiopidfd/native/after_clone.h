@@ -42,8 +42,22 @@ static inline void enter(struct record *record, int phase)
         SYS(__NR_futex, &record->alive, FUTEX_WAKE, INT_MAX);
 }
 
+/* The child ends, and its start fails at `step` with -errno. */
+static inline __attribute__((noreturn)) void child_fails(struct record *record, int step, long result)
+{
+    record->failed_step = step;
+    record->error = (int)-result;
+    die(127);
+}
+
 /* The child, from its birth to exec: before_exec.c. It takes a struct record *. */
 void aiopidfd_before_exec(void *record) __attribute__((visibility("hidden")));
+
+/* Moves the child into the cgroup, with the rights that it has as yet: enter_cgroup.c. */
+void aiopidfd_enter_cgroup(struct record *record) __attribute__((visibility("hidden")));
+
+/* Execs the file; returns -errno: exec_when_busy.c. */
+long aiopidfd_try_exec(const struct record *record, const char *path) __attribute__((visibility("hidden")));
 
 /* The start fails at `step` (see FAILED_CLONE), with -errno: guardian.c. */
 void aiopidfd_guardian_fails(struct record *record, int step, long result)

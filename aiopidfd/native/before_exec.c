@@ -4,17 +4,9 @@
 #include "fd_identity.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <stddef.h>
-
-static __attribute__((noreturn)) void child_fails(struct record *record, int step, long result)
-{
-    record->failed_step = step;
-    record->error = (int)-result;
-    die(127);
-}
 
 /* This comes first: until now the table is the host's. Descriptors above the highest number that is needed
  * are not even copied (close_range(2), Linux 5.9). So the cost does not depend on how much the host has
@@ -33,34 +25,6 @@ static void check_descriptors(struct record *record)
     for (unsigned long i = 0; i < record->n_fds; i++)
         if (!fds_are_ours(&record->fds[i]))
             child_fails(record, FAILED_DESCRIPTORS, -EBADF);
-}
-
-/* Called while the child still has all our rights. */
-static void enter_cgroup(struct record *record)
-{
-    long fd = SYS(__NR_openat, record->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    long result = fd < 0 ? fd : SYS(__NR_write, fd, "0", 1); /* 0 means the process that writes it */
-    if (result < 0)
-        child_fails(record, FAILED_CGROUP, result);
-    SYS(__NR_close, fd);
-}
-
-/* A file that was written and closed a moment ago is busy as long as somebody has a duplicate of its
- * descriptor. That may be another start, between its first call and its second, or a fork of the host's. The
- * file is free when those have gone on. So the exec is tried again while other starts are under way, up to a
- * limit, and once more after that. */
-static long exec(const struct record *record, const char *path)
-{
-    enum { PAUSE_MS = 1, TRIES = 100, LEAST = 3 };
-    long result = SYS(__NR_execve, path, record->argv, record->envp);
-    for (int i = 0; result == -ETXTBSY && i < TRIES; i++) {
-        int others = atomic_load(record->starting) > 1;
-        sleep_ms(PAUSE_MS);
-        result = SYS(__NR_execve, path, record->argv, record->envp);
-        if (!others && i >= LEAST)
-            break;
-    }
-    return result;
 }
 
 void aiopidfd_before_exec(void *opaque)
@@ -88,7 +52,7 @@ void aiopidfd_before_exec(void *opaque)
     }
 
     if (record->enter_cgroup)
-        enter_cgroup(record);
+        aiopidfd_enter_cgroup(record);
 
     long opened = -EBADF;
     for (unsigned long i = 0; i < record->n_steps; i++) {
@@ -110,7 +74,7 @@ void aiopidfd_before_exec(void *opaque)
     /* Like CPython: report the first failure that says more than "not here", or else the last failure. */
     long telling = 0, last = -ENOENT;
     for (char *const *path = record->paths; *path; path++) {
-        last = exec(record, *path);
+        last = aiopidfd_try_exec(record, *path);
         if (!telling && last != -ENOENT && last != -ENOTDIR)
             telling = last;
     }

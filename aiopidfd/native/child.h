@@ -70,7 +70,7 @@ void spawner_unlock(void);
  * run (a raw clone, _Fork(3)). If so, all children are FOREIGN from now on. Makes no system call. */
 void spawner_check_copy(void);
 
-/* The number of starts that are under way in this process. exec() in before_exec.c reads it. */
+/* The number of starts that are under way in this process. exec_when_busy.c reads it. */
 extern atomic_int starts_under_way;
 
 /* ---- Lists (child_table.c) ---- */
@@ -135,7 +135,7 @@ void child_advance(struct child *child);
 void child_collect_start(struct child *child);
 void child_fail(struct child *child, int error, int failed_step);
 
-/* ---- killed_guardian.c ---- */
+/* ---- guardian_killed_in_start.c, orphan_exit.c ---- */
 
 int child_was_born(const struct record *record);
 int child_stillborn_pidfd(const struct record *record);

@@ -113,7 +113,7 @@ static long start_child(struct record *record)
     long pid = clone_child(record);
     if (pid < 0 || record->cgroup < 0 || record->enter_cgroup || atomic_load(&record->claim) != CLAIM_NONE)
         return pid;
-    record->stillborn_pidfd = record->child_pidfd; /* before `born` is cleared: see killed_guardian.c */
+    record->stillborn_pidfd = record->child_pidfd; /* before `born` is cleared: see guardian_killed_in_start.c */
     atomic_store(&record->born, 0);
     if (atomic_load(&record->kill_requested)) { /* that kill is why the child died */
         atomic_store(&record->born, (int)pid);

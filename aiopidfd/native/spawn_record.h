@@ -57,7 +57,7 @@ enum go { GO_NOT_YET = 0, GO_AWAITED /* the guardian sleeps on it */, GO_ON, GO_
  * second leaves. */
 enum claim { CLAIM_NONE = 0, CLAIM_CHILD, CLAIM_SPAWNER };
 
-/* A forked process (fork_guardian.c) waits until it is let go. This is decided once, by compare-and-swap. */
+/* A forked process (forked_process.c) waits until it is let go. This is decided once, by compare-and-swap. */
 enum held {
     HELD_WAITS = 0,
     HELD_ASKS,   /* it waits, and the spawner asks the guardian for the pidfd */

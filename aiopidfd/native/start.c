@@ -38,7 +38,7 @@ void start_go(struct record *record, int go)
  *   a resource cannot be got afterwards    the guardian waits to begin
  *   we die or exec                         the lifelines, stand_guard.c
  *   we fork                                become_copy() in forked_copies.c
- *   the guardian is killed                 killed_guardian.c
+ *   the guardian is killed                 guardian_killed_in_start.c
  */
 static long clone_guardian(struct child *child)
 {
