@@ -381,10 +381,51 @@ WITHOUT_EXIT_INFO = """
 """
 
 
+WITHOUT_PROC = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
+
+
 @pytest.mark.heavy
 def test_where_the_kernel_cannot_tell_it_is_255_and_a_warning() -> None:
-    without_proc = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
-    assert fresh.run(WITHOUT_EXIT_INFO, *without_proc) == "255\n255 2\n"
+    assert fresh.run(WITHOUT_EXIT_INFO, *WITHOUT_PROC) == "255\n255 2\n"
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not aiopidfd.kernel().exit_info, reason="it takes Linux 6.15")
+def test_an_orphan_that_is_reaped_late_has_its_status() -> None:
+    """Without /proc nobody can tell it before."""
+    fresh.run(
+        """
+        import trio
+        import aiopidfd.anyio
+
+        # A subreaper above us adopts the orphans, and reaps each when it has been dead for a while.
+        assert libc.prctl(36, 1, 0, 0, 0) == 0
+        host = os.fork()
+        if host:
+            while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).si_pid) != host:
+                time.sleep(1)
+                os.waitpid(dead, 0)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(host, 0)[1]))
+
+        def orphaned(process):
+            os.kill(process.guardian_pid, signal.SIGKILL)
+            process.terminate()
+            return process
+
+        async def main():
+            process = await aiopidfd.create_subprocess_exec("sleep", "60")
+            assert await orphaned(process).wait() == -15
+
+        async def trio_s_main():
+            process = await aiopidfd.anyio.open_process(["sleep", "60"])
+            assert await orphaned(process).wait() == -15
+
+        asyncio.run(main())
+        trio.run(trio_s_main)
+        assert orphaned(aiopidfd.spawn(["sleep", "60"])).wait() == -15
+        """,
+        *WITHOUT_PROC,
+    )
 
 
 def test_a_zombie_s_status_is_read_from_proc() -> None:
