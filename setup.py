@@ -102,6 +102,10 @@ class BuildAfterClone(build_clib):
         missing = self.missing()
         if missing:
             raise SystemExit(f"aiopidfd cannot be built: {missing}")
+        for name, _ in self.libraries:  # ar(1) would keep what was built under other names
+            archive = os.path.join(self.build_clib, f"lib{name}.a")
+            if os.path.exists(archive):
+                os.unlink(archive)
         super().run()
 
     @staticmethod
@@ -151,6 +155,7 @@ setup(
                     "child_handle.c",
                     "spawn_record.c",
                     "start.c",
+                    "clone_guardian.c",
                     "start_again.c",
                     "child_state.c",
                     "guardian_killed_in_start.c",

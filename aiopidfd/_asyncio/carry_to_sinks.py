@@ -15,7 +15,7 @@ from .._spawn.idle_timeout import Silence
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from .._spawn.weak_programs import Remaining
-from .end_on_loop import end_all
+from .end_although_cancelled import end_all
 from .exit_on_loop import Watch
 from .pumps import Pump
 

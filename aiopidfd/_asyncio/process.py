@@ -32,7 +32,7 @@ from .._streams.pipe_writer import PipeWriter, open_writer
 from .._streams.terminal import HasTerminal, Terminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
 from .carry_to_sinks import carry_output
-from .end_on_loop import end
+from .end_although_cancelled import end
 from .exit_on_loop import Watch
 from .pumps import make_pumps
 from .start_on_loop import running_loop, start_on_loop

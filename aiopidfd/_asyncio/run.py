@@ -21,7 +21,7 @@ from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_to_sinks import carry_output
-from .end_on_loop import end
+from .end_although_cancelled import end
 from .process import (
     GRACE,
     NO_STREAMS,

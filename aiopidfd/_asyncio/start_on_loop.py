@@ -8,7 +8,7 @@ from .._spawn.hub import current_hub
 from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio import Descriptors
-from .end_on_loop import end
+from .end_although_cancelled import end
 from .exit_on_loop import Watch
 
 __all__ = ["running_loop", "start_on_loop"]

@@ -21,7 +21,7 @@ from .._spawn.refused_keywords import refuse
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_to_sinks import carry_output
-from .end_on_loop import end
+from .end_although_cancelled import end
 from .process import GRACE, NO_STREAMS, Process, start_process
 from .pumps import make_pumps, stream_sink
 from .start_on_loop import running_loop

@@ -13,9 +13,10 @@ from .._spawn.output_limit import OnLimit
 from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
+from ._carry_to_sinks import carry_output
+from ._end_programs import end_all
 from ._process import ONE_INPUT, Running, start_process
 from ._pumps import OutputStream, Pump, make_pumps, stream_sink
-from ._supervise import carry_output, end_all, time_limit
 
 __all__ = ["run_pipeline"]
 
@@ -136,7 +137,7 @@ async def run_pipeline(
     )
     running: list[Running] = []
     try:
-        with time_limit(timeout) as scope:
+        with anyio.move_on_after(timeout) as scope:
             await _run(stages, running, options, idle_timeout, grace, drain)
         if scope.cancelled_caught:
             raise stages.expired(timeout)

@@ -12,9 +12,9 @@ from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
+from ._carry_to_sinks import carry_output
 from ._process import ONE_INPUT, Process, make_anyio_request, start_process
 from ._pumps import OutputStream, make_pumps, stream_sink
-from ._supervise import carry_output, time_limit
 
 __all__ = ["run_process"]
 
@@ -206,7 +206,7 @@ async def run_process(
     windows = (startupinfo, creationflags)
     request = make_anyio_request(run_process, command, call.stdio, options, windows)
     try:
-        with time_limit(timeout) as scope:
+        with anyio.move_on_after(timeout) as scope:
             running = await start_process(request)
             async with Process(running):
                 silence = listen(command, idle_timeout, anyio.current_time)

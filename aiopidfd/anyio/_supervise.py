@@ -1,8 +1,5 @@
 """A program as a member of a task group: it ends with the group, and its failure ends the group."""
 
-import contextlib
-import math
-from collections.abc import Sequence
 from subprocess import CalledProcessError
 from typing import Unpack
 
@@ -12,18 +9,14 @@ import anyio.abc
 from .._asyncio.process import GRACE
 from .._spawn.choose_sinks import OnOutput
 from .._spawn.encoding import read_text
-from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
-from .._spawn.hub import carrying
-from .._spawn.idle_timeout import Silence, listen
+from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.run_arguments import DRAIN, read_call
-from .._spawn.tree import kill_now
-from .._spawn.weak_programs import Remaining
+from ._carry_to_sinks import carry_output
 from ._process import ONE_INPUT, Process, Running, make_anyio_request, start_process
-from ._pumps import OutputStream, Pump, make_pumps, stream_sink
-from ._streams import SendPipe
+from ._pumps import OutputStream, make_pumps, stream_sink
 
-__all__ = ["carry_output", "end_all", "supervise", "time_limit"]
+__all__ = ["supervise"]
 
 
 async def supervise(
@@ -133,155 +126,3 @@ async def supervise(
     if check and code:
         raise CalledProcessError(code, command)
     return code
-
-
-def time_limit(timeout: float | None) -> anyio.CancelScope:
-    """A scope that is cancelled when so many seconds have passed; None: never."""
-    return anyio.CancelScope(
-        deadline=math.inf if timeout is None else anyio.current_time() + timeout
-    )
-
-
-async def carry_output(
-    programs: Sequence[Running],
-    input: bytes | None,
-    pumps: Sequence[Pump],
-    grace: float,
-    drain: float | None,
-    silence: Silence | None = None,
-) -> None:
-    """See programs to their end: feed the first, carry the output, end them if cancelled.
-
-    Raises:
-        BaseException: what a sink raised; the programs were ended.
-        OutputLimitError, IdleTimeoutError: a limit was broken; the programs were ended.
-        PermissionError: we may not end one of the programs.
-        ExceptionGroup: several of these errors.
-    """
-    # We keep the errors ourselves, because the task group would wrap them in a group.
-    failures: list[BaseException] = []
-    denied: list[PermissionError] = []
-    remaining = Remaining(programs, lambda program: program.poll() is None)
-    waiting, hearing = anyio.CancelScope(), anyio.CancelScope()
-    # The input goes on until a cancelled program is ended: it must not take a part for the whole.
-    feeding = anyio.CancelScope(shield=True)
-    # During its grace the program still writes, and must not block on a full pipe.
-    shields = [anyio.CancelScope(shield=True) for _ in pumps]
-
-    def fail(exc: BaseException) -> None:
-        add_failure(failures, exc)
-        waiting.cancel()
-
-    async def carry(pump: Pump, shield: anyio.CancelScope) -> None:
-        with shield:
-            try:
-                await pump.run()
-                return
-            except anyio.get_cancelled_exc_class() as exc:
-                if not shield.shield:
-                    raise
-                fail(sink_was_cancelled(exc))
-            except BaseException as exc:  # pytest.fail(), for example, raises no Exception
-                if _ends_the_task(exc):
-                    raise
-                fail(exc)
-            if remaining:
-                await pump.discard()
-
-    async def feed(stdin: SendPipe, data: bytes) -> None:
-        try:
-            with feeding, contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await stdin.send(data)
-                await stdin.aclose()
-        except Exception as exc:
-            fail(exc)
-
-    async def hear(silence: Silence) -> None:
-        with hearing:
-            left = silence.left()
-            while left > 0:
-                await anyio.sleep(left)
-                left = silence.left()
-            fail(silence.error())
-
-    async def end() -> None:
-        try:
-            await end_all(programs, grace)
-        except PermissionError as exc:
-            denied.append(exc)
-
-    heard = contextlib.ExitStack()
-    try:
-        heard.enter_context(carrying())
-        async with anyio.create_task_group() as tg:
-            for pump, shield in zip(pumps, shields, strict=True):
-                tg.start_soon(carry, pump, shield)
-            if input is not None and programs[0].stdin is not None:
-                tg.start_soon(feed, programs[0].stdin, input)
-            if silence is not None:
-                tg.start_soon(hear, silence)
-            try:
-                with waiting:
-                    for program in programs:
-                        await program.wait()
-                if waiting.cancelled_caught:
-                    await end()
-            except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
-                for program in programs:
-                    kill_now(program.program)
-                raise
-            except BaseException:
-                await end()
-                # This never waits for ever, even if `drain` is None: the caller wants to leave.
-                with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
-                    for pump in pumps:
-                        await pump.ended.wait()
-                raise
-            finally:
-                feeding.cancel()
-                hearing.cancel()
-                for pump, shield in zip(pumps, shields, strict=True):
-                    pump.stop_reading_at(
-                        math.inf if drain is None else anyio.current_time() + drain
-                    )
-                    shield.shield = False
-    finally:
-        heard.close()
-        if input is not None and programs[0].stdin is not None:
-            programs[0].stdin.close()
-        if denied:  # raised even if the task is being cancelled: a program runs on
-            failures.append(denied.pop())
-            raise_all(failures)
-    raise_all(failures)
-
-
-def _ends_the_task(exc: BaseException) -> bool:
-    """Whether it is a cancellation, or ends the process. trio's nurseries put these into groups."""
-    ends = (anyio.get_cancelled_exc_class(), GeneratorExit, KeyboardInterrupt, SystemExit)
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.subgroup(ends) is not None
-    return isinstance(exc, ends)
-
-
-async def end_all(programs: Sequence[Running], grace: float) -> None:
-    """End programs at once. They have `grace` seconds together. See `Running.end`.
-
-    Raises:
-        PermissionError: we may not end one of the programs; the others were ended.
-    """
-    denied: list[PermissionError] = []
-
-    async def end(program: Running) -> None:
-        try:
-            await program.end(grace)
-        except PermissionError as exc:
-            denied.append(exc)
-
-    if len(programs) == 1:
-        await end(programs[0])
-    elif programs:
-        async with anyio.create_task_group() as tg:
-            for program in programs:
-                tg.start_soon(end, program)
-    if denied:
-        raise denied.pop()

@@ -67,8 +67,10 @@ void aiopidfd_guardian_fails(struct record *record, int step, long result)
 void aiopidfd_check_calls(struct record *record) __attribute__((visibility("hidden")));
 void aiopidfd_check_that_we_can_contain(struct record *record, long subreaper) __attribute__((visibility("hidden")));
 
-/* Leaves the descriptor table that we share with our parent: leave_descriptor_table.c. Returns 0 or -errno. */
+/* They leave the descriptor table that they share with the host: leave_descriptor_table.c. The guardian's returns
+ * 0 or -errno. The child's keeps the numbers up to `highest`, and looks whether they are still the same files. */
 long aiopidfd_leave_table(struct record *record) __attribute__((visibility("hidden")));
+void aiopidfd_child_leaves_table(struct record *record) __attribute__((visibility("hidden")));
 
 /* ---- stand_guard.c ---- */
 

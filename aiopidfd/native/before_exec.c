@@ -1,31 +1,10 @@
 /* The child, from its birth to exec. What the options ask for is a list that _spawn/steps_before_exec.py has laid
  * out. The contract of guardian.c holds here. */
 #include "after_clone.h"
-#include "fd_identity.h"
 
 #include <errno.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stddef.h>
-
-/* This comes first: until now the table is the host's. Descriptors above the highest number that is needed
- * are not even copied (close_range(2), Linux 5.9). So the cost does not depend on how much the host has
- * open. */
-static void leave_shared_table(struct record *record)
-{
-    long result = SYS(__NR_close_range, record->highest + 1, ~0U, CLOSE_RANGE_UNSHARE);
-    if (result < 0)
-        child_fails(record, FAILED_TABLE, result);
-}
-
-/* The host may have closed the numbers of what the program is to get, and opened something else there. The
- * child has its own table by now, so what is found here stays. */
-static void check_descriptors(struct record *record)
-{
-    for (unsigned long i = 0; i < record->n_fds; i++)
-        if (!fds_are_ours(&record->fds[i]))
-            child_fails(record, FAILED_DESCRIPTORS, -EBADF);
-}
 
 void aiopidfd_before_exec(void *opaque)
 {
@@ -37,9 +16,7 @@ void aiopidfd_before_exec(void *opaque)
     if (!atomic_compare_exchange_strong(&record->claim, &unclaimed, CLAIM_CHILD))
         die(127); /* the guardian was killed and the spawner has given us up */
 
-    if (!record->private_table)
-        leave_shared_table(record);
-    check_descriptors(record);
+    aiopidfd_child_leaves_table(record);
 
     if (record->sigchld_ignored) {
         /* The guardian needs SIGCHLD at its default; the program inherits what the caller had. */

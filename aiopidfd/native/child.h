@@ -119,7 +119,7 @@ void record_free_child_block(struct child *child);
 int guardian_has_left_memory(const struct child *child);
 void record_free_when_left(struct child *child);
 
-/* ---- start.c ---- */
+/* ---- start.c, clone_guardian.c ---- */
 
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);

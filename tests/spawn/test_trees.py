@@ -848,7 +848,7 @@ async def test_a_program_that_sleeps_uninterruptibly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tree, "KILL_DEADLINE", 0.3)
-    monkeypatch.setattr("aiopidfd._asyncio.end_on_loop.KILL_DEADLINE", 0.3)
+    monkeypatch.setattr("aiopidfd._asyncio.end_although_cancelled.KILL_DEADLINE", 0.3)
     with stuck_file(tmp_path) as stuck, hang_guard():
         task = asyncio.create_task(aiopidfd.run_process(["cat", stuck.path], grace=0))
         await asyncio.to_thread(stuck.wait_until_asked)
