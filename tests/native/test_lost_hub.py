@@ -652,3 +652,32 @@ def test_a_timer_that_is_interrupted_rings_once_more(loop: str) -> None:
         run(main, {loop!r})
         """
     )
+
+
+def test_on_trio_an_interrupt_while_a_listener_is_forgotten_does_not_hang_the_run() -> None:
+    """The task that serves the hub is shielded as long as anybody listens."""
+    run(
+        """
+        import trio
+        import aiopidfd.anyio
+
+        class Interrupting(dict):
+            def pop(self, *args):
+                super().pop(*args)
+                raise InterruptedError
+
+        async def main():
+            process = await aiopidfd.anyio.open_process(["sleep", "60"])
+            with trio.move_on_after(0.05):
+                await process.wait()
+            hub = current_hub()
+            hub._listeners = Interrupting(hub._listeners)
+            process.kill()
+            with contextlib.suppress(InterruptedError):
+                await process.wait()
+            hub._listeners = {}
+
+        signal.alarm(60)
+        trio.run(main)
+        """
+    )
