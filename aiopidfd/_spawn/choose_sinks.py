@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .argument_errors import open_first
 from .encoding import Text
+from .file_sink import FileSink
+from .line_functions import Lines
 from .open_terminal import PTY
 from .options import Stdio
-from .sinks import Decoder, FileSink, Lines, Sink, make_decoder
+from .sinks import Decoder, Sink, make_decoder
 
 __all__ = ["OnOutput", "Output", "StreamSink", "read_choices"]
 

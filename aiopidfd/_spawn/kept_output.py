@@ -11,12 +11,31 @@ from .encoding import BYTES, Text, decode_output
 from .failures import errors_in
 from .idle_timeout import IdleTimeoutError, Silence
 from .output_limit import BoundedProcess, Capture, OnLimit, OutputLimitError, note_dropped
-from .sinks import Feed, Kept, Sink, Tee
+from .sinks import Feed, Sink, Tee
 
 __all__ = ["NOTHING_IS_CAPTURED", "Outputs"]
 
 NOTHING_IS_CAPTURED: Final = "output_limit needs an output that is captured: PIPE"
 _NAMES = ("stdout", "stderr")
+
+
+class _Kept(Sink):
+    """Keeps the output. What exceeds the limit is dropped, or is an error."""
+
+    def __init__(self, capture: Capture, error: OutputLimitError | None) -> None:
+        """Feed `capture`. Raise `error`, if given, when `capture` first drops something."""
+        self._capture = capture
+        self._error = error
+
+    async def feed(self, data: bytes) -> None:
+        """Keep as much as the limit allows."""
+        self._capture.feed(data)
+        if self._capture.dropped and self._error is not None:
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame
 
 
 class Outputs:
@@ -59,7 +78,7 @@ class Outputs:
                 if self._raises_at is not None:
                     error = OutputLimitError(command, name, self._raises_at)
                     self._errors.append(error)
-                sinks.insert(0, Kept(capture, error))
+                sinks.insert(0, _Kept(capture, error))
             self.captures.append(capture)
             self.sinks.append(Tee(sinks) if sinks else None)
 
