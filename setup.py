@@ -36,7 +36,7 @@ HEADERS = [
     for name in (
         "after_clone.h",
         "kill_children.h",
-        "clone.h",
+        "clone_assembly.h",
         "fd_identity.h",
         "fork.h",
         "from_python.h",
@@ -67,7 +67,7 @@ AFTER_CLONE = [
         "exec_when_busy.c",
         "kill_children.c",
         "jail.c",
-        "clone.c",
+        "clone_assembly.c",
         "fork_frame.c",
         "fork_guardian.c",
         "forked_process.c",

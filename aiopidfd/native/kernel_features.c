@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "kernel_features.h"
-#include "clone.h"
+#include "clone_assembly.h"
 #include "pidinfo.h"
 #include "syscall.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The deepest frames of guardian.c, before_exec.c and clone.c together stay far below this. setup.py makes the compiler
+/* The deepest frames of what runs after the clone together stay far below this. setup.py makes the compiler
  * refuse a frame of over 1 KiB there. No signal handler runs on this stack, and nothing recurses. */
 enum { STACK_SIZE = 4096, ALIGNMENT = 16 };
 

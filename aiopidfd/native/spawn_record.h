@@ -8,7 +8,7 @@
 #ifndef AIOPIDFD_SPAWN_RECORD_H
 #define AIOPIDFD_SPAWN_RECORD_H
 
-#include "clone.h"
+#include "clone_assembly.h"
 #include "fd_identity.h"
 
 #include <signal.h>

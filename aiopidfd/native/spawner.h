@@ -4,7 +4,7 @@
 #ifndef AIOPIDFD_SPAWNER_H
 #define AIOPIDFD_SPAWNER_H
 
-#include "clone.h"
+#include "clone_assembly.h"
 
 #include <stddef.h>
 #include <stdint.h>

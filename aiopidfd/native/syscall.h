@@ -4,7 +4,7 @@
  * thread's TLS (guardian.c), so libc's wrappers, which write errno, must not run there.
  * sys6() returns what the kernel returns: a value, or -errno.
  *
- * A new architecture needs sys6() below; clone.c then works for it through clone(2).
+ * A new architecture needs sys6() below; clone_assembly.c then works for it through clone(2).
  */
 #ifndef AIOPIDFD_SYSCALL_H
 #define AIOPIDFD_SYSCALL_H

@@ -1,11 +1,11 @@
 /* Starts a process on a stack of its own, by clone3(2), or by clone(2) where clone3 is blocked. */
-#ifndef AIOPIDFD_CLONE_H
-#define AIOPIDFD_CLONE_H
+#ifndef AIOPIDFD_CLONE_ASSEMBLY_H
+#define AIOPIDFD_CLONE_ASSEMBLY_H
 
 #include <stdint.h>
 
 #if defined(__x86_64__) || defined(__aarch64__)
-#define AIOPIDFD_HAVE_CLONE3 1 /* clone.c has a stack switch of ours for this architecture */
+#define AIOPIDFD_HAVE_CLONE3 1 /* clone_assembly.c has a stack switch of ours for this architecture */
 #else
 #define AIOPIDFD_HAVE_CLONE3 0
 #endif

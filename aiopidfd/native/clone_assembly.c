@@ -1,4 +1,4 @@
-#include "clone.h"
+#include "clone_assembly.h"
 #include "syscall.h"
 
 #include <linux/sched.h>
