@@ -156,7 +156,7 @@ setup(
                     "spawn_record.c",
                     "start.c",
                     "clone_guardian.c",
-                    "start_again.c",
+                    "lost_lifelines.c",
                     "child_state.c",
                     "guardian_killed_in_start.c",
                     "orphan_exit.c",

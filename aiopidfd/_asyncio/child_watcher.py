@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from .._pidfd.locks import Lock
+from .._pidfd.locks import RLock, make_lock
 from .._pidfd.not_copyable import Owner
 from .._pidfd.wait import WALL, Patience, Unsettled, exit_status
 from .._spawn.program import UNKNOWN_RETURNCODE
@@ -46,7 +46,7 @@ class PidfdChildWatcher(Owner, _Quiet, _Base):
 
     def __init__(self) -> None:
         """Watch nothing yet."""
-        self._lock = Lock()
+        self._lock = make_lock()
         self._watched: dict[int, _Watched] = {}  # by pid
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -164,7 +164,7 @@ class _Watched:
 
     def __init__(
         self,
-        lock: Lock,
+        lock: RLock,
         table: "dict[int, _Watched]",
         pid: int,
         loop: asyncio.AbstractEventLoop,

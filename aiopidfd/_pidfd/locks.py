@@ -4,36 +4,29 @@ import os
 import weakref
 from _thread import RLock  # gevent's, which replaces threading's, is for its own greenlets
 
-__all__ = ["Lock"]
+__all__ = ["RLock", "make_lock"]
 
-_locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+_locks: "weakref.WeakSet[RLock]" = weakref.WeakSet()
 
 
-class Lock:
-    """A lock that its thread may take again: a signal handler or a destructor may need it, too."""
+def make_lock() -> RLock:
+    """A lock that its thread may take again: a signal handler or a destructor may need it, too.
 
-    __slots__ = ("__weakref__", "lock")
-
-    def __init__(self) -> None:
-        """Make a lock that nobody holds."""
-        self.lock = RLock()
-        _locks.add(self)
-
-    def __enter__(self) -> None:
-        """Wait until no other thread has it, and take it."""
-        self.lock.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Let go of it."""
-        self.lock.release()
+    `with` takes it and lets go of it in C. If a method of ours did that, a signal handler might
+    raise in the method while the lock is held, and nobody would let go of it.
+    """
+    lock = RLock()
+    _locks.add(lock)
+    return lock
 
 
 def _renew_in_forked_copy() -> None:
     for lock in [*_locks]:
-        if lock.lock.acquire(blocking=False):  # free; or this thread has it, and will let go of it
-            lock.lock.release()
+        if lock.acquire(blocking=False):  # free; or this thread has it, and will let go of it
+            lock.release()
         else:
-            lock.lock = RLock()
+            # As threading does with its own. There is no other way: only its thread may release it.
+            lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 os.register_at_fork(after_in_child=_renew_in_forked_copy)

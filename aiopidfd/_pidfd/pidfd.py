@@ -18,7 +18,7 @@ from .arguments import HasFileno, flag, is_number, not_a_number
 from .durations import Deadline, check_seconds, nanoseconds
 from .from_process import HasHandle, HasPid, NoHandleError, held_pidfd
 from .info import ProcessInfo, process_info
-from .locks import Lock
+from .locks import make_lock
 from .not_copyable import Lent, Owner
 from .unpatched import EPOLLIN, epoll, read
 from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, until_settled
@@ -78,7 +78,7 @@ class PidFd(Owner):
         self._users = 0
         self._closed = False
         self._wake: int | None = None  # an eventfd, made when somebody first waits
-        self._lock = Lock()  # a signal handler may come while its thread holds it
+        self._lock = make_lock()  # a signal handler may come while its thread holds it
 
     # Making a handle ----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from .. import _native
 from .._pidfd.any_loop import has_loop
-from .._pidfd.locks import Lock
+from .._pidfd.locks import make_lock
 from .._pidfd.wait import Patience
 from .._spawn.clone3_or_clone import clone_call
 from .._spawn.end_with_grace import end_tree
@@ -42,7 +42,7 @@ ONE_INPUT: Final = "only one of stdin and input is allowed"  # anyio's words
 
 _LOOK_AGAIN: Final = 0.05  # seconds
 
-_moving = Lock()  # held while a program is given to another loop, and while it may not be
+_moving = make_lock()  # held while a program is given to another loop, and while it may not be
 
 
 class Running:

@@ -124,7 +124,7 @@ void record_free_when_left(struct child *child);
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);
 
-/* ---- start_again.c ---- */
+/* ---- lost_lifelines.c ---- */
 
 int start_may_be_repeated(const struct child *child);
 int start_again(struct child *child);

@@ -1,18 +1,14 @@
 """A signal handler raises its exception at each line of a start: then nothing runs on, unknown.
 
-Nor does a loop still watch a descriptor that was closed. A tracing function raises here, which may
-do so wherever a signal handler may, at the start of each function and at each line.
+Nor does a loop still watch a descriptor that was closed.
 """
 
 import asyncio
 import contextlib
 import gc
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,8 +18,8 @@ from aiopidfd import PIPE, PTY, _native, subprocess
 from aiopidfd._streams.pipe_fd import PipeEnd
 
 from ..census import child_pids, open_fds
+from ..raising import RaisedError, raising_at
 
-OURS = str(Path(aiopidfd.__file__).parent)
 SLEEP = ("sleep", "1000")
 DEADLINE = 30
 
@@ -31,31 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-class RaisedError(Exception):
-    """What the signal handler raises."""
-
-
-@contextlib.contextmanager
-def raising_at(number: int) -> Iterator[list[int]]:
-    """Raise at the event of that number. What is yielded has how many are left."""
-    left = [number]
-
-    def trace(frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.startswith(OURS):
-            return None
-        if event in ("call", "line") and left[0] > 0:
-            left[0] -= 1
-            if left[0] == 0:
-                raise RaisedError(f"{frame.f_code.co_filename}:{frame.f_lineno}, {event}")
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield left
-    finally:
-        sys.settrace(None)
 
 
 @pytest.fixture(autouse=True)

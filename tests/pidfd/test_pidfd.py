@@ -24,6 +24,7 @@ from aiopidfd import PidFd
 from aiopidfd._pidfd import info as pidinfo
 
 from .. import fresh
+from ..raising import RaisedError, raising_at
 from ..support import KERNEL, exists, gate, hang_guard, sh, warnings_given
 
 knows_status = pytest.mark.skipif(
@@ -696,3 +697,17 @@ def test_a_fork_while_its_own_thread_uses_it() -> None:
         assert os.waitpid(pid, 0)[1] == 0
         """
     )
+
+
+def test_an_interrupt_anywhere_leaves_it_free_for_other_threads() -> None:
+    with PidFd.open(os.getpid()) as handle:
+        for number in range(1, 1000):
+            with raising_at(number, ["call"]) as left, contextlib.suppress(RaisedError):
+                handle.send_signal(0)
+            thread = threading.Thread(target=handle.send_signal, args=(0,), daemon=True)
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive(), number
+            if left[0] > 0:
+                break
+        assert number > 3
