@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .. import _native
+from .._pidfd.durations import monotonic
 from .._pidfd.wait import PATIENCE
 from .._spawn.hub import Hub
 from .._spawn.program import FINAL, Program
@@ -32,11 +33,11 @@ class Watch:
     __slots__ = (
         "_exit",
         "_hub",
+        "_look_at",
         "_loop",
         "_patience",
         "_started",
         "_state",
-        "_will_look",
         "keep",
         "program",
     )
@@ -50,7 +51,7 @@ class Watch:
         self._exit: list[Callable[[], object]] = []
         self._state = _native.STARTING
         self._patience = 0.001
-        self._will_look = False
+        self._look_at = 0.0  # when a timer will call us, by our clock
         self._hub = weakref.ref(hub)  # weak: the loop holds the hub, and the hub holds us
         hub.listen(program.native, self._on_news)
 
@@ -183,17 +184,17 @@ class Watch:
 
     def _wait_for_reaper(self) -> None:
         """Wait until an orphan's new parent has reaped it: only then is the status known."""
-        if self._will_look:
+        if monotonic() < self._look_at:
             return  # other news must not make it shorter
         if self._patience > PATIENCE:
             self.program.native.give_up_status()
             self._on_news()
             return
         self._loop.call_later(self._patience, self._on_news_if_watched)
-        self._will_look = True
+        self._look_at = monotonic() + self._patience
         self._patience *= 2
 
     def _on_news_if_watched(self) -> None:
-        self._will_look = False
+        self._look_at = 0.0
         if self._state not in FINAL:
             self._on_news()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import _native
 from .._pidfd.any_loop import Flag, running_trio
+from .._pidfd.durations import monotonic
 from .weak_programs import WeakPrograms
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Hub:
         self._watch = watch
         self._unwatch = unwatch
         self._lost: list[_native.Hub] = []
-        self._timers: set[Callable[[Hub], object]] = set()
+        self._timers: dict[Callable[[Hub], object], float] = {}
         self._renewing = False
         self._news: deque[int] = deque()
         self._listeners: dict[int, Callable[[], object]] = {}
@@ -163,21 +164,29 @@ class Hub:
     def watch_again(self) -> None:
         """The loop does not watch the native half any more: the host has its own there."""
         self._renewing = True
-        self._call(_LOOK_AGAIN, Hub._try_to_renew)
+        self._later_once(_LOOK_AGAIN, Hub._try_to_renew)  # if this is interrupted
+        self._try_to_renew()
 
     def _try_to_renew(self) -> None:
         with contextlib.suppress(OSError):  # it is tried again
             self.renew()
 
     def _later_once(self, seconds: float, function: "Callable[[Hub], object]") -> None:
-        """Call `function` after a while: once, however often it is asked for until then."""
-        if function not in self._timers:
-            self._later(seconds, functools.partial(self._call, seconds, function))
-            self._timers.add(function)
+        """Call `function` after a while: once, however often it is asked for until then.
 
-    def _call(self, seconds: float, function: "Callable[[Hub], object]") -> None:
-        self._timers.discard(function)
+        An interrupt may have come just when it was to be called: then it is asked for anew.
+        """
+        now = monotonic()
+        if self._timers.get(function, now) <= now:
+            due = now + seconds
+            self._later(seconds, functools.partial(self._call, seconds, function, due))
+            self._timers[function] = due
+
+    def _call(self, seconds: float, function: "Callable[[Hub], object]", due: float) -> None:
         try:
+            if self._timers.get(function) != due:
+                return  # it was asked for anew
+            del self._timers[function]
             function(self)
         except BaseException:  # interrupted: it is called again
             self._later_once(seconds, function)

@@ -681,3 +681,32 @@ def test_on_trio_an_interrupt_while_a_listener_is_forgotten_does_not_hang_the_ru
         trio.run(main)
         """
     )
+
+
+def test_a_timer_that_an_interrupt_has_lost_is_asked_for_anew() -> None:
+    """The loop had taken it, and a signal handler raised before anything of ours was called.
+
+    The one that was asked for meanwhile, and comes late, does not make it two.
+    """
+    run(
+        """
+        from aiopidfd._spawn.hub import Hub
+
+        async def main():
+            hub, rung, lost = current_hub(), [], []
+            later, function = hub._later, rung.append
+            hub._later = lambda seconds, call: lost.append(call)
+            hub._later_once(0.001, function)
+            hub._later = later
+            hub._later_once(0.001, function)
+            assert len(lost) == 1
+            time.sleep(0.002)
+            hub._later_once(0.001, function)
+            lost[0]()
+            await asyncio.sleep(0.02)
+            assert rung == [hub]
+            assert not hub._timers
+
+        run(main)
+        """
+    )
