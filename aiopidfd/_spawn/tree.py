@@ -7,7 +7,6 @@ all that descends from the guardian. /proc lists that (proc_tid_children(5), CON
 
 import contextlib
 import errno
-import math
 import os
 import signal
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ __all__ = ["KILL_DEADLINE", "Tree", "denied_error", "is_held", "kill_now"]
 # that case its caller goes on, and the program is reaped when it wakes.
 KILL_DEADLINE: Final = 5.0  # seconds
 
+_LOOK_AGAIN: Final = 0.5  # seconds
 _KILL_AGAIN: Final = 0.002  # seconds: the next pass finds what was born during one
 
 
@@ -80,13 +80,18 @@ class Tree:
 
     async def wait(self) -> None:
         """Wait until nothing is left of the tree."""
-        while not await self.wait_for(math.inf):
-            pass
+        while not await self.wait_for(_LOOK_AGAIN):
+            self._continue_guardian()
 
     async def wait_for(self, seconds: float) -> bool:
         """Wait at most `seconds` for the end of the tree. Returns whether nothing is left."""
         await readable_within(self._fd, seconds)
         return self.is_gone()
+
+    def _continue_guardian(self) -> None:
+        """Somebody may have stopped it: of that, and of what comes after it, nothing is told."""
+        with contextlib.suppress(OSError):
+            os.close(self._program.native.stay())
 
     def _lost_guardian(self) -> bool:
         """Whether the guardian was killed and the program lives on. If so, hold the program."""

@@ -26,7 +26,8 @@ static int look_after_first(void)
     struct child *child = children_behind.next->child;
     list_remove(&child->behind);
     child_advance(child);
-    if (child_is_final(child->state) && !child->guardian_reaped)
+    int has_exited = child_is_final(child->state) || (child->state == CHILD_RUNNING && fd_is_readable(child->pidfd.fd));
+    if (has_exited && !child->guardian_reaped)
         child_wake_guardian(child); /* else one that somebody has stopped would stay */
     int left = child->abandoned && !child_is_over(child);
     child_after_news(child);

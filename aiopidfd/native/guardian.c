@@ -194,6 +194,7 @@ void aiopidfd_guardian(void *opaque)
     record->guardian_pid = (int)SYS(__NR_getpid);
     record->parent_pid = (int)SYS(__NR_getppid);
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard"); /* first: see aiopidfd_guardian_fails() */
+    SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGCONT);     /* somebody may have stopped us when our parent dies */
     wait_to_begin(record);
     long subreaper = SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1); /* the program's orphans come to us */
     reset_signal_handlers(record);
@@ -268,6 +269,7 @@ static void wait_until_child_is_let_go(struct record *record)
 void aiopidfd_forked(struct record *record, long pid)
 {
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
+    SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGCONT);
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1);
     if (pid < 0)
         aiopidfd_guardian_fails(record, FAILED_CLONE, pid);

@@ -638,3 +638,15 @@ def test_a_copy_made_past_the_at_fork_handlers_touches_nothing() -> None:
             assert child.wait(30) == 7
         """
     )
+
+
+def test_a_dropped_one_whose_guardian_was_stopped_is_looked_after() -> None:
+    """It cannot tell that its program is over; one of the next starts continues it."""
+    child = aiopidfd.spawn(["sleep", "0.1"])
+    guardian = child.guardian_pid
+    os.kill(guardian, signal.SIGSTOP)
+    with aiopidfd.PidFd.open(child.pid) as program:
+        del child
+        program.wait_blocking(reap=False)
+    while guardian in child_pids():
+        assert aiopidfd.spawn(["true"]).wait() == 0
