@@ -13,7 +13,8 @@ def make_lock() -> RLock:
     """A lock that its thread may take again: a signal handler or a destructor may need it, too.
 
     `with` takes it and lets go of it in C. If a method of ours did that, a signal handler might
-    raise in the method while the lock is held, and nobody would let go of it.
+    raise in the method while the lock is held, and nobody would let go of it. (On Python 3.14 that
+    is so for each lock: python/cpython#148874.)
     """
     lock = RLock()
     _locks.add(lock)

@@ -174,13 +174,18 @@ class Hub:
     def _later_once(self, seconds: float, function: "Callable[[Hub], object]") -> None:
         """Call `function` after a while: once, however often it is asked for until then.
 
-        An interrupt may have come just when it was to be called: then it is asked for anew.
+        If its time is over, the loop is late with it, or an interrupt has lost it: then it comes
+        in the next turn.
         """
-        now = monotonic()
-        if self._timers.get(function, now) <= now:
-            due = now + seconds
-            self._later(seconds, functools.partial(self._call, seconds, function, due))
-            self._timers[function] = due
+        now, due = monotonic(), self._timers.get(function)
+        if due is not None and due > now:
+            return
+        call = functools.partial(self._call, seconds, function, now + seconds)
+        if due is None:
+            self._later(seconds, call)
+        else:
+            self._soon(call)
+        self._timers[function] = now + seconds
 
     def _call(self, seconds: float, function: "Callable[[Hub], object]", due: float) -> None:
         try:

@@ -48,13 +48,12 @@ class Tree:
             ChildProcessError: this process is a forked copy of the one that started the program.
             OSError: EMFILE.
         """
+        self._fd = -1
         self._program = program
         self._root = program.guardian_pid
         self.orphaned = False
         try:
             self._fd = program.native.stay()
-            if (hub := program.hub) is not None:
-                hub.trees.add(program)
         except ProcessLookupError:
             try:
                 self._fd = program.native.dup_pidfd()
@@ -64,6 +63,9 @@ class Tree:
                 raise ProcessLookupError(errno.ESRCH, reason) from None
             self._root = program.pid
             self.orphaned = True
+        else:
+            if (hub := program.hub) is not None:
+                hub.trees.add(program)
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -71,8 +73,18 @@ class Tree:
 
     def __exit__(self, *exc_info: object) -> None:
         """Let go of the guardian, and reap it if it has ended."""
-        os.close(self._fd)
+        self._hold(-1)
         self._program.advance()
+
+    def __del__(self) -> None:
+        """A signal handler may have raised before the `with` had begun, or as it ended."""
+        self._hold(-1)
+
+    def _hold(self, fd: int) -> None:
+        """Hold that descriptor from now on, and not the other."""
+        before, self._fd = self._fd, fd
+        if before >= 0:
+            os.close(before)
 
     def is_gone(self) -> bool:
         """Whether nothing is left of the tree."""
@@ -81,17 +93,12 @@ class Tree:
     async def wait(self) -> None:
         """Wait until nothing is left of the tree."""
         while not await self.wait_for(_LOOK_AGAIN):
-            self._continue_guardian()
+            self._program.native.wake()  # somebody may have stopped the guardian, which is not told
 
     async def wait_for(self, seconds: float) -> bool:
         """Wait at most `seconds` for the end of the tree. Returns whether nothing is left."""
         await readable_within(self._fd, seconds)
         return self.is_gone()
-
-    def _continue_guardian(self) -> None:
-        """Somebody may have stopped it: of that, and of what comes after it, nothing is told."""
-        with contextlib.suppress(OSError):
-            os.close(self._program.native.stay())
 
     def _lost_guardian(self) -> bool:
         """Whether the guardian was killed and the program lives on. If so, hold the program."""
@@ -102,8 +109,8 @@ class Tree:
             fd = self._program.native.dup_pidfd()
         except ProcessLookupError:
             return False
-        os.close(self._fd)
-        self._fd, self._root, self.orphaned = fd, self._program.pid, True
+        self._hold(fd)
+        self._root, self.orphaned = self._program.pid, True
         return True
 
     def members(self) -> list[tuple[int, int]]:

@@ -140,6 +140,13 @@ int spawner_dup_pidfd(struct child *child)
     return result;
 }
 
+void spawner_wake(struct child *child)
+{
+    enter();
+    child_wake_guardian(child);
+    spawner_unlock();
+}
+
 int spawner_stay(struct child *child)
 {
     enter();

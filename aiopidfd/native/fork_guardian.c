@@ -33,6 +33,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { SIGSET_BYTES = 8 };
@@ -42,6 +43,7 @@ void aiopidfd_fork_guardian(void *opaque)
     struct record *record = opaque;
     record->guardian_pid = (int)SYS(__NR_getpid);
     record->parent_pid = (int)SYS(__NR_getppid);
+    SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGCONT); /* as in guardian.c; the kernel clears it in the new process */
 
     /* If SIGCHLD were ignored, or had SA_NOCLDWAIT, the kernel would reap the child itself and drop its
      * status. The other handlers stay, for the child: every signal is blocked here, and remains blocked. The

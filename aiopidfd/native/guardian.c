@@ -269,7 +269,6 @@ static void wait_until_child_is_let_go(struct record *record)
 void aiopidfd_forked(struct record *record, long pid)
 {
     SYS(__NR_prctl, PR_SET_NAME, "aiopidfd-guard");
-    SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGCONT);
     SYS(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1);
     if (pid < 0)
         aiopidfd_guardian_fails(record, FAILED_CLONE, pid);

@@ -171,6 +171,13 @@ static PyObject *child_finish(PyObject *self, PyObject *arg)
     return none();
 }
 
+static PyObject *child_wake(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    spawner_wake(child_of(self));
+    return none();
+}
+
 static PyObject *child_stay(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -220,6 +227,7 @@ static PyMethodDef child_methods[] = {
      "return early with the same state."},
     {"finish", child_finish, METH_O,
      "finish(nanoseconds): waits until the guardian of a child that is over is reaped, so long at most."},
+    {"wake", child_wake, METH_NOARGS, "Continues the guardian, if somebody has stopped it."},
     {"stay", child_stay, METH_NOARGS,
      "The guardian stays until all that the program started is gone. A duplicate of its pidfd."},
     {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},

@@ -136,6 +136,9 @@ void spawner_kill(struct child *child);
 /* Stops waiting for the status of an ORPHANED child that has exited: the state becomes UNKNOWN. */
 void spawner_give_up_status(struct child *child);
 
+/* Continues the guardian, if somebody has stopped it. */
+void spawner_wake(struct child *child);
+
 /* From now on the guardian stays until all that the program has started is gone, even after the program has
  * exited. Returns a duplicate of the guardian's pidfd, which becomes readable when the guardian ends. Or
  * returns -errno: -ESRCH when the guardian is gone. */

@@ -305,6 +305,49 @@ def test_a_guardian_that_is_stopped_inside_fork_goes_on() -> None:
     """)
 
 
+def test_a_guardian_that_is_stopped_inside_fork_does_not_outlive_us() -> None:
+    """It shares our descriptors, and would hold them."""
+    code = """
+        import subprocess
+        read, write = os.pipe()
+        os.dup2(read, 0)
+        getchar = ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)
+        if hasattr(libc, "__register_atfork"):
+            assert libc.__register_atfork(getchar, None, None, None) == 0
+        else:
+            assert libc.pthread_atfork(getchar, None, None) == 0
+        stopper = f'''
+            while [ -z "$guardian" ]; do
+                for pid in $(cat /proc/{os.getpid()}/task/{os.getpid()}/children); do
+                    [ $pid = $$ ] || guardian=$pid
+                done
+            done
+            kill -STOP $guardian
+            kill -KILL {os.getpid()}
+            echo >&{write}
+            for i in $(seq 600); do
+                if ! grep -q "^State:.[^ZX]" /proc/$guardian/status; then
+                    echo gone
+                    exit
+                fi
+                sleep 0.05
+            done
+            kill -KILL $guardian
+        '''
+        subprocess.Popen(["sh", "-c", stopper], pass_fds=[write])
+        aiopidfd.fork()
+    """
+    result = subprocess.run(
+        fresh.command(code),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=120,
+        text=True,
+    )
+    assert result.returncode == -signal.SIGKILL
+    assert result.stdout == "gone\n"
+
+
 def test_in_another_pid_namespace() -> None:
     if os.geteuid():
         pytest.skip("unshare(2) is root's")
