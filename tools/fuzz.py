@@ -59,7 +59,7 @@ FUNCTIONS: Final = [
 MEMBERS: Final = {
     "Child": [
         *("poll", "close", "kill", "give_up_status", "send_signal", "dup_pidfd", "block", "finish"),
-        *("stay", "failure", "result", "state", "pid", "pidfd", "guardian_pid", "id"),
+        *("stay", "wake", "failure", "result", "state", "pid", "pidfd", "guardian_pid", "id"),
     ],
     "Hub": ["adopt", "collect", "look_again", "fd"],
     "Lines": ["__aiter__", "__anext__", "__await__", "__iter__", "__next__"],

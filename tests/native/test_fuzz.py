@@ -159,7 +159,7 @@ def test_no_memory() -> None:
             (_native.signal_tree, (pid, pidfd, False, 0)), (_native.kill_next, (pid, -1)),
             (_native.exit_status, (pidfd,)), (_native.filesystem, (0,)), (over.result, ()),
             (over.failure, ()), (hub.collect, ()), (child.dup_pidfd, ()), (child.stay, ()),
-            (child.send_signal, (99,)), (_native.Lines, (None, None)),
+            (child.wake, ()), (child.send_signal, (99,)), (_native.Lines, (None, None)),
             (_native.spawn, (*none, *true, None, [], [])),
             (_native.spawn, (*none, *true, {"A": "b", "C": "d" * 9000}, [], [])),
         ]
