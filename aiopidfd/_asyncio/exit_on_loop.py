@@ -190,11 +190,14 @@ class Watch:
             self.program.native.give_up_status()
             self._on_news()
             return
-        self._loop.call_later(self._patience, self._on_news_if_watched)
-        self._look_at = monotonic() + self._patience
+        due = monotonic() + self._patience
+        self._loop.call_later(self._patience, self._on_news_if_watched, due)
+        self._look_at = due
         self._patience *= 2
 
-    def _on_news_if_watched(self) -> None:
+    def _on_news_if_watched(self, due: float) -> None:
+        if self._look_at != due:
+            return  # the loop was late, and other news came first
         self._look_at = 0.0
         if self._state not in FINAL:
             self._on_news()

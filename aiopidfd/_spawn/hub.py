@@ -175,22 +175,20 @@ class Hub:
         """Call `function` after a while: once, however often it is asked for until then.
 
         If its time is over, the loop is late with it, or an interrupt has lost it: then it comes
-        in the next turn.
+        as soon as it can.
         """
         now, due = monotonic(), self._timers.get(function)
-        if due is not None and due > now:
-            return
-        call = functools.partial(self._call, seconds, function, now + seconds)
         if due is None:
-            self._later(seconds, call)
-        else:
-            self._soon(call)
-        self._timers[function] = now + seconds
+            due = now + seconds
+            self._later(seconds, functools.partial(self._call, seconds, function, due))
+            self._timers[function] = due
+        elif due <= now:
+            self._soon(functools.partial(self._call, seconds, function, due))
 
     def _call(self, seconds: float, function: "Callable[[Hub], object]", due: float) -> None:
         try:
             if self._timers.get(function) != due:
-                return  # it was asked for anew
+                return  # it has been called
             del self._timers[function]
             function(self)
         except BaseException:  # interrupted: it is called again

@@ -48,7 +48,6 @@ class Tree:
             ChildProcessError: this process is a forked copy of the one that started the program.
             OSError: EMFILE.
         """
-        self._fd = -1
         self._program = program
         self._root = program.guardian_pid
         self.orphaned = False
@@ -73,18 +72,8 @@ class Tree:
 
     def __exit__(self, *exc_info: object) -> None:
         """Let go of the guardian, and reap it if it has ended."""
-        self._hold(-1)
+        os.close(self._fd)
         self._program.advance()
-
-    def __del__(self) -> None:
-        """A signal handler may have raised before the `with` had begun, or as it ended."""
-        self._hold(-1)
-
-    def _hold(self, fd: int) -> None:
-        """Hold that descriptor from now on, and not the other."""
-        before, self._fd = self._fd, fd
-        if before >= 0:
-            os.close(before)
 
     def is_gone(self) -> bool:
         """Whether nothing is left of the tree."""
@@ -109,8 +98,8 @@ class Tree:
             fd = self._program.native.dup_pidfd()
         except ProcessLookupError:
             return False
-        self._hold(fd)
-        self._root, self.orphaned = self._program.pid, True
+        os.close(self._fd)
+        self._fd, self._root, self.orphaned = fd, self._program.pid, True
         return True
 
     def members(self) -> list[tuple[int, int]]:

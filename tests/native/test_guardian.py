@@ -403,7 +403,7 @@ def test_an_orphan_that_is_reaped_late_has_its_status() -> None:
         host = os.fork()
         if host:
             while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).si_pid) != host:
-                time.sleep(1)
+                time.sleep(1.5)
                 os.waitpid(dead, 0)
             os._exit(os.waitstatus_to_exitcode(os.waitpid(host, 0)[1]))
 
@@ -416,11 +416,23 @@ def test_an_orphan_that_is_reaped_late_has_its_status() -> None:
             process = await aiopidfd.create_subprocess_exec("sleep", "60")
             assert await orphaned(process).wait() == -15
 
+        async def main_of_a_loop_that_is_late():
+            def turn():
+                time.sleep(0.02)
+                asyncio.get_running_loop().call_soon(turn)
+
+            process = await aiopidfd.create_subprocess_exec("sleep", "60")
+            with contextlib.suppress(OSError):
+                process.children()  # so it is looked at again and again
+            turn()
+            assert await orphaned(process).wait() == -15
+
         async def trio_s_main():
             process = await aiopidfd.anyio.open_process(["sleep", "60"])
             assert await orphaned(process).wait() == -15
 
         asyncio.run(main())
+        asyncio.run(main_of_a_loop_that_is_late())
         trio.run(trio_s_main)
         assert orphaned(aiopidfd.spawn(["sleep", "60"])).wait() == -15
         """,
