@@ -177,7 +177,7 @@ def test_programs_of_asyncio_s_own_functions(backend: Backend) -> None:
         running = asyncio.create_task(aiopidfd.run_process(SLEEP))
         await until(lambda: len(aiopidfd.running()) == 3)
         assert await aiopidfd.shutdown(grace=30)
-        assert protocol.has_exited
+        await until(lambda: protocol.has_exited)  # it is told in a turn of its own
         assert transport.get_returncode() == process.returncode == -signal.SIGTERM
         with pytest.raises(subprocess.CalledProcessError) as raised:
             await running
