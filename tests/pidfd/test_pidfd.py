@@ -265,7 +265,7 @@ def test_a_signal_handler_may_use_what_it_has_interrupted() -> None:
                 self.lock.__enter__()
 
             def __exit__(self, *exc_info):
-                self.lock.__exit__()
+                self.lock.__exit__(*exc_info)
                 self.left -= 1
                 if not self.left:
                     handle.close()
@@ -656,6 +656,8 @@ def test_a_fork_while_another_thread_uses_it() -> None:
     """The copy's own locks are free: that thread is not there to let go of them."""
     fresh.run(
         """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside another thread
         handle = aiopidfd.PidFd.open(os.getpid())
         held, over = threading.Event(), threading.Event()
 
