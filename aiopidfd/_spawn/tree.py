@@ -53,6 +53,8 @@ class Tree:
         self.orphaned = False
         try:
             self._fd = program.native.stay()
+            if (hub := program.hub) is not None:
+                hub.trees.add(program)
         except ProcessLookupError:
             try:
                 self._fd = program.native.dup_pidfd()
@@ -62,9 +64,6 @@ class Tree:
                 raise ProcessLookupError(errno.ESRCH, reason) from None
             self._root = program.pid
             self.orphaned = True
-        else:
-            if (hub := program.hub) is not None:
-                hub.trees.add(program)
 
     def __enter__(self) -> Self:
         """Nothing to do."""

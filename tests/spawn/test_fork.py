@@ -276,67 +276,63 @@ def test_a_fork_that_is_called_off_does_not_wait_for_the_forked_process() -> Non
     """)
 
 
+# The guardian waits inside the C library's fork(), for a line; `stopper` stops it there.
+IN_FORK = """
+import subprocess
+read, write = os.pipe()
+os.dup2(read, 0)
+getchar = ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)
+if hasattr(libc, "__register_atfork"):
+    assert libc.__register_atfork(getchar, None, None, None) == 0
+else:
+    assert libc.pthread_atfork(getchar, None, None) == 0
+stopper = f'''
+    while [ -z "$guardian" ]; do
+        for pid in $(cat /proc/{os.getpid()}/task/{os.getpid()}/children); do
+            [ $pid = $$ ] || guardian=$pid
+        done
+    done
+    kill -STOP $guardian
+'''
+"""
+
+
 def test_a_guardian_that_is_stopped_inside_fork_goes_on() -> None:
     """Nobody else would continue it, and no signal ends the caller's wait."""
-    fresh.run("""
-        import subprocess
-        read, write = os.pipe()
-        os.dup2(read, 0)
-        getchar = ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)
-        if hasattr(libc, "__register_atfork"):
-            assert libc.__register_atfork(getchar, None, None, None) == 0
-        else:
-            assert libc.pthread_atfork(getchar, None, None) == 0
-        stopper = f'''
-            while [ -z "$guardian" ]; do
-                for pid in $(cat /proc/{os.getpid()}/task/{os.getpid()}/children); do
-                    [ $pid = $$ ] || guardian=$pid
-                done
-            done
-            kill -STOP $guardian
-            sleep 0.3
-            echo >&{write}
-        '''
-        with subprocess.Popen(["sh", "-c", stopper], pass_fds=[write]):
-            child = aiopidfd.fork()
-            if child is None:
-                os._exit(7)
-            assert child.wait() == 7
-    """)
+    fresh.run(
+        IN_FORK
+        + """
+stopper += f"sleep 0.3; echo >&{write}"
+with subprocess.Popen(["sh", "-c", stopper], pass_fds=[write]):
+    child = aiopidfd.fork()
+    if child is None:
+        os._exit(7)
+    assert child.wait() == 7
+"""
+    )
 
 
 def test_a_guardian_that_is_stopped_inside_fork_does_not_outlive_us() -> None:
     """It shares our descriptors, and would hold them."""
-    code = """
-        import subprocess
-        read, write = os.pipe()
-        os.dup2(read, 0)
-        getchar = ctypes.cast(ctypes.CDLL(None).getchar, ctypes.c_void_p)
-        if hasattr(libc, "__register_atfork"):
-            assert libc.__register_atfork(getchar, None, None, None) == 0
-        else:
-            assert libc.pthread_atfork(getchar, None, None) == 0
-        stopper = f'''
-            while [ -z "$guardian" ]; do
-                for pid in $(cat /proc/{os.getpid()}/task/{os.getpid()}/children); do
-                    [ $pid = $$ ] || guardian=$pid
-                done
-            done
-            kill -STOP $guardian
-            kill -KILL {os.getpid()}
-            echo >&{write}
-            for i in $(seq 600); do
-                if ! grep -q "^State:.[^ZX]" /proc/$guardian/status; then
-                    echo gone
-                    exit
-                fi
-                sleep 0.05
-            done
-            kill -KILL $guardian
-        '''
-        subprocess.Popen(["sh", "-c", stopper], pass_fds=[write])
-        aiopidfd.fork()
-    """
+    code = (
+        IN_FORK
+        + """
+stopper += f'''
+    kill -KILL {os.getpid()}
+    echo >&{write}
+    for i in $(seq 600); do
+        if ! grep -q "^State:.[^ZX]" /proc/$guardian/status; then
+            echo gone
+            exit
+        fi
+        sleep 0.05
+    done
+    kill -KILL $guardian
+'''
+subprocess.Popen(["sh", "-c", stopper], pass_fds=[write])
+aiopidfd.fork()
+"""
+    )
     result = subprocess.run(
         fresh.command(code),
         stdout=subprocess.PIPE,
