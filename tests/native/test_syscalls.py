@@ -51,7 +51,8 @@ def test_without_pipes_from_start_to_end(
     code = CODE.replace("COMMAND", repr(command)).replace("PROGRAMS", str(PROGRAMS))
     delay = f"inject=epoll_wait,epoll_pwait:delay_enter={DELAY}"
     strace = ["strace", "-o", str(trace), "-e", "trace=all", "-e", delay]
-    result = subprocess.run([*strace, *fresh.command(code)], capture_output=True, timeout=120, check=False)
+    traced = [*strace, *fresh.command(code)]
+    result = subprocess.run(traced, capture_output=True, timeout=120, check=False)
     if b"ptrace" in result.stderr:
         pytest.skip("ptrace(2) is not allowed here")
     assert result.returncode == 0, result.stderr
