@@ -51,7 +51,7 @@ HEADERS = [
         "child.h",
         "spawner.h",
         "syscall.h",
-        "tree.h",
+        "descendants.h",
         "wait_readable.h",
     )
 ]
@@ -168,7 +168,7 @@ setup(
                     "reserved_numbers.c",
                     "pidinfo.c",
                     "kernel_features.c",
-                    "tree.c",
+                    "descendants.c",
                     "block_on_child.c",
                 )
             ],

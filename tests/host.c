@@ -2,7 +2,7 @@
  * .ci/musl compiles and runs it. Its exit status is 0 if all was as it should be. */
 #define _GNU_SOURCE
 #include "../aiopidfd/native/spawner.h"
-#include "../aiopidfd/native/tree.h"
+#include "../aiopidfd/native/descendants.h"
 
 #include <errno.h>
 #include <poll.h>

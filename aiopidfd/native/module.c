@@ -8,7 +8,7 @@
 #include "kernel_features.h"
 #include "spawn_record.h"
 #include "syscall.h"
-#include "tree.h"
+#include "descendants.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "child.h"
 #include "lifelines.h"
 #include "pidinfo.h"
-#include "tree.h"
+#include "descendants.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "tree.h"
+#include "descendants.h"
 #include "pidinfo.h"
 #include "syscall.h"
 

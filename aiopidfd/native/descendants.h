@@ -1,7 +1,7 @@
 /* The processes below one process. They are found in /proc, and each is held by a pidfd before anything is
  * done to it. So no harm is done if a number has come to mean another process. */
-#ifndef AIOPIDFD_TREE_H
-#define AIOPIDFD_TREE_H
+#ifndef AIOPIDFD_DESCENDANTS_H
+#define AIOPIDFD_DESCENDANTS_H
 
 #include <stddef.h>
 
