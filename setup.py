@@ -69,7 +69,7 @@ AFTER_CLONE = [
         "jail.c",
         "clone_assembly.c",
         "fork_frame.c",
-        "fork_guardian.c",
+        "libc_fork.c",
         "forked_process.c",
     )
 ]

@@ -1,4 +1,4 @@
-/* Our side of a process without exec. fork_guardian.c has the guardian's side, and the reasons. */
+/* Our side of a process without exec. libc_fork.c has the guardian's side, and the reasons. */
 #define _GNU_SOURCE
 #include "child.h"
 #include "fork.h"

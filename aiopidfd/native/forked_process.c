@@ -1,5 +1,5 @@
 /* What a forked process does before it goes on where the caller was: it takes back what its guardian lacks, and
- * waits to be let go. fork_guardian.c has the whole picture. */
+ * waits to be let go. libc_fork.c has the whole picture. */
 #include "fork.h"
 #include "syscall.h"
 

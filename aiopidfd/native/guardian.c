@@ -228,7 +228,7 @@ void aiopidfd_guardian(void *opaque)
     aiopidfd_stand_guard(record);
 }
 
-/* ---- The guardian of a forked process (fork_guardian.c) ---------------------------------------- */
+/* ---- The guardian of a forked process (libc_fork.c) ---------------------------------------- */
 
 /* The caller's thread and the guardian are never in the C library at the same time. In a process with one
  * thread the C library takes no real locks: it releases a mutex by a plain store, which wakes nobody. */

@@ -96,7 +96,7 @@ struct record {
     char *const *envp;
     const atomic_int *starting; /* how many starts are under way in this process */
 
-    /* These are for a forked process only (fork_guardian.c). */
+    /* These are for a forked process only (libc_fork.c). */
     char *fork_stack; /* the guardian's stack, in a mapping of its own with a guard page; else NULL */
     unsigned long fork_stack_size;
     void *frame;             /* where the forked process goes on */
@@ -153,7 +153,7 @@ void aiopidfd_wait_to_fork(struct record *record) __attribute__((visibility("hid
 /* Then it tries the calls that it will need. A refused one fails the start. */
 void aiopidfd_check_calls_to_fork(struct record *record) __attribute__((visibility("hidden")));
 
-/* The rest of the work of a guardian that has forked (fork_guardian.c). `pid` is the child's, or -errno. */
+/* The rest of the work of a guardian that has forked (libc_fork.c). `pid` is the child's, or -errno. */
 void aiopidfd_forked(struct record *record, long pid) __attribute__((visibility("hidden"), noreturn));
 
 #endif
