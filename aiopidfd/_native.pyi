@@ -1,4 +1,4 @@
-# The native spawner (native/module.c). Internal: only the modules beside it use it.
+# The native spawner (native/module.c, python_*.c). Internal: only the modules beside it use it.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Self, TypeAlias, TypeVar, final

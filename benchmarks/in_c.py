@@ -1,6 +1,7 @@
 """The same work in C, by benchmarks/in_c.c: what the kernel asks for, and what our core adds."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ GUARDIAN_IN_C: Final = "least guardian in C"  # two processes for a program, and
 CORE_IN_C: Final = "aiopidfd's core in C"
 
 _WAYS: Final = {POSIX_SPAWN_IN_C: "posix_spawn", GUARDIAN_IN_C: "guardian", CORE_IN_C: "core"}
-_OF_PYTHON: Final = {"module.c", "python_types.c", "from_python.c", "lines_python311.c"}
+_OF_PYTHON: Final = re.compile(r"module\.c|python_\w+\.c|lines_python311\.c")
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def in_c(order: str, count: int) -> Iterator[dict[str, Callable[[], list[float]]
         program = f"{directory}/in_c"
         source = Path(__file__).with_name("in_c.c")
         native = source.parent.parent / "aiopidfd" / "native"
-        core = [file for file in native.glob("*.c") if file.name not in _OF_PYTHON]
+        core = [file for file in native.glob("*.c") if not _OF_PYTHON.fullmatch(file.name)]
         compiler = [*os.environ.get("CC", "cc").split(), "-O2", "-fno-stack-protector", "-pthread"]
         try:
             subprocess.run([*compiler, "-o", program, source, *core], check=True)

@@ -6,7 +6,7 @@ from typing import Any
 from aiopidfd import Child
 from aiopidfd._spawn.options import Request
 from aiopidfd._spawn.start import start
-from aiopidfd._spawn.stdio import Descriptors
+from aiopidfd._spawn.stdio_and_pass_fds import Descriptors
 
 
 def begin(command: Any, *, shell: bool = False, **options: Any) -> Child:

@@ -25,7 +25,7 @@ from .._spawn.output_limit import OnLimit, check_limit
 from .._spawn.program import Program
 from .._spawn.refused_keywords import take_fixed
 from .._spawn.run_arguments import DRAIN
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio_and_pass_fds import Descriptors
 from .._spawn.tree import kill_now
 from .._streams.pipe_reader import OutputReader, PipeReader
 from .._streams.pipe_writer import PipeWriter, open_writer

@@ -7,7 +7,7 @@ from .._spawn.clone3_or_clone import clone_call
 from .._spawn.hub import current_hub
 from .._spawn.options import Request
 from .._spawn.start import start
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio_and_pass_fds import Descriptors
 from .end_although_cancelled import end
 from .exit_on_loop import Watch
 

@@ -14,7 +14,7 @@ from typing import Any
 from .._pidfd.not_copyable import Lent, Owner
 from .._spawn.options import Request, StrOrBytesPath
 from .._spawn.program import Program
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio_and_pass_fds import Descriptors
 from .._streams.pipe_transports import ReadPipe, WritePipe
 from .._streams.terminal import Terminal, TerminalReader, TerminalWriter
 from .exit_on_loop import Watch

@@ -23,7 +23,7 @@ from .output_limit import OnLimit, check_limit
 from .pipe_size import pipe_size, set_pipe_size
 from .run_arguments import BOTH_INPUTS, read_input
 from .sinks import Decoder, Sink
-from .stdio import descriptor_of
+from .stdio_and_pass_fds import descriptor_of
 
 __all__ = ["CompletedPipeline", "PipelineError", "Stages"]
 

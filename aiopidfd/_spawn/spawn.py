@@ -9,7 +9,7 @@ from .open_terminal import PTY
 from .options import Command, Options, Stdio, make_request
 from .program import Program
 from .start import start_blocking
-from .stdio import Descriptors
+from .stdio_and_pass_fds import Descriptors
 
 __all__ = ["Child", "spawn"]
 

@@ -9,7 +9,7 @@ from .hub import Hub
 from .options import Request
 from .pipe_size import pipe_size
 from .program import Program
-from .stdio import Descriptors
+from .stdio_and_pass_fds import Descriptors
 from .steps_before_exec import make_plan
 
 __all__ = ["start", "start_blocking"]

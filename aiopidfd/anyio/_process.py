@@ -22,7 +22,7 @@ from .._spawn.hub import Hub, current_hub, news_of
 from .._spawn.options import Command, Options, Request, Stdio, is_shell_command, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.start import start
-from .._spawn.stdio import NO_STREAM, Descriptors
+from .._spawn.stdio_and_pass_fds import NO_STREAM, Descriptors
 from .._spawn.tree import KILL_DEADLINE, kill_now
 from .._streams.terminal import HasTerminal, Terminal
 from ._streams import OutputPipe, ReceivePipe, SendPipe

@@ -18,7 +18,7 @@ from .._spawn.fds_above_stdio import pipe_above_stdio
 from .._spawn.options import Request
 from .._spawn.program import Program
 from .._spawn.start import start_blocking
-from .._spawn.stdio import Descriptors
+from .._spawn.stdio_and_pass_fds import Descriptors
 from ._tracker import tracker_fd
 
 __all__ = ["Popen"]

@@ -29,7 +29,7 @@ from .._spawn.output_limit import OnLimit, check_limit
 from .._spawn.program import Program
 from .._spawn.refused_keywords import refuse
 from .._spawn.start import start_blocking
-from .._spawn.stdio import Descriptors, descriptor_of
+from .._spawn.stdio_and_pass_fds import Descriptors, descriptor_of
 from ._communicate import Carrier, captured
 
 __all__ = [

@@ -17,7 +17,7 @@ import aiopidfd.anyio
 from aiopidfd._spawn.hub import current_hub
 from aiopidfd._spawn.options import Request
 from aiopidfd._spawn.start import start as begin
-from aiopidfd._spawn.stdio import Descriptors
+from aiopidfd._spawn.stdio_and_pass_fds import Descriptors
 from aiopidfd._spawn.weak_programs import RUNNING
 
 from .. import fresh, starting

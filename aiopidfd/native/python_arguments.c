@@ -1,6 +1,6 @@
 /* What Python hands to the native part, as plain C: tuples, lists, the environment. */
 #define PY_SSIZE_T_CLEAN
-#include "from_python.h"
+#include "python_arguments.h"
 
 #include <limits.h>
 #include <string.h>

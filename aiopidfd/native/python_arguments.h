@@ -1,7 +1,7 @@
 /* What Python hands to the native part, as plain C. Each function raises and returns NULL on failure; what it
  * returns is freed with PyMem_Free. */
-#ifndef AIOPIDFD_FROM_PYTHON_H
-#define AIOPIDFD_FROM_PYTHON_H
+#ifndef AIOPIDFD_PYTHON_ARGUMENTS_H
+#define AIOPIDFD_PYTHON_ARGUMENTS_H
 
 #include <Python.h>
 
