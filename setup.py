@@ -166,6 +166,7 @@ setup(
                     "guardian_killed_in_start.c",
                     "orphan_exit.c",
                     "reap_guardian.c",
+                    "refused_call.c",
                     "fork_caller.c",
                     "hub.c",
                     "lifelines.c",

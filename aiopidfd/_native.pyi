@@ -24,12 +24,6 @@ FAILED_CGROUP: Final[int]
 FAILED_TABLE: Final[int]
 FAILED_LIFELINES: Final[int]
 FAILED_DESCRIPTORS: Final[int]
-FAILED_CALL: Final[int]
-
-SYS_kill: Final[int]
-SYS_ppoll: Final[int]
-SYS_signalfd4: Final[int]
-SYS_waitid: Final[int]
 
 SYS_dup3: Final[int]
 SYS_fcntl: Final[int]
@@ -83,7 +77,7 @@ class Child:
     def finish(self, nanoseconds: int, /) -> None: ...
     def stay(self) -> int: ...
     def wake(self) -> None: ...
-    def failure(self) -> tuple[int, int]: ...
+    def failure(self) -> tuple[int, int, str | None]: ...
     def result(self) -> tuple[int, int, _Usage | None]: ...
 
 @final

@@ -19,6 +19,7 @@ CLOSE_RANGE: Final = 436
 
 _AARCH64: Final = platform.machine() == "aarch64"
 SECCOMP: Final = 277 if _AARCH64 else 317
+KILL: Final = 129 if _AARCH64 else 62
 PPOLL: Final = 73 if _AARCH64 else 271
 SIGNALFD4: Final = 74 if _AARCH64 else 289
 WAITID: Final = 95 if _AARCH64 else 247

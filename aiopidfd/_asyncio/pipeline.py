@@ -12,13 +12,15 @@ from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from .carry_to_sinks import carry_output
+from .communicate import send_input
 from .end_although_cancelled import end_all
-from .process import GRACE, Streams, send_input, start_process
+from .process import GRACE, start_process
 from .pumps import Pump, make_pumps, stream_sink
 from .start_on_loop import running_loop
 
 if TYPE_CHECKING:
     from .exit_on_loop import Watch
+    from .process_streams import Streams
 
 __all__ = ["run_pipeline"]
 

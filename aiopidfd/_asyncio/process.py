@@ -1,17 +1,14 @@
 """`Process`, and `create_subprocess_exec` and `create_subprocess_shell`, which make one."""
 
 import asyncio
-import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
+from typing import Any, Final, Literal, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
-from .._spawn.choose_sinks import Output
-from .._spawn.encoding import check_bytes, input_bytes, read_text
+from .._spawn.encoding import input_bytes, read_text
 from .._spawn.handle import AsyncHandle
-from .._spawn.kept_output import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.options import (
     Command,
     Options,
@@ -21,72 +18,32 @@ from .._spawn.options import (
     StrOrBytesPath,
     make_request,
 )
-from .._spawn.output_limit import OnLimit, check_limit
-from .._spawn.program import Program
+from .._spawn.output_limit import OnLimit
 from .._spawn.refused_keywords import take_fixed
 from .._spawn.run_arguments import DRAIN
 from .._spawn.stdio_and_pass_fds import Descriptors
 from .._spawn.tree import kill_now
-from .._streams.pipe_reader import OutputReader, PipeReader
-from .._streams.pipe_writer import PipeWriter, open_writer
-from .._streams.terminal import HasTerminal, Terminal
+from .._streams.pipe_reader import PipeReader
+from .._streams.pipe_writer import PipeWriter
+from .._streams.terminal import HasTerminal
 from .._streams.text import TextOutputReader, TextReader, TextWriter
-from .carry_to_sinks import carry_output
+from .communicate import Communication
 from .end_although_cancelled import end
 from .exit_on_loop import Watch
-from .pumps import make_pumps
+from .process_streams import Streams, open_streams, reader_of
 from .start_on_loop import running_loop, start_on_loop
 
 __all__ = [
-    "NO_STREAMS",
     "BaseProcess",
     "Process",
     "TextProcess",
-    "communicate",
     "create_subprocess_exec",
     "create_subprocess_shell",
-    "send_input",
     "start_process",
 ]
 
 LIMIT: Final = 2**16  # asyncio's: a reader that holds twice as many bytes stops reading
 GRACE: Final = 5.0  # seconds
-
-
-class Streams(NamedTuple):
-    """Our ends of the program's pipes."""
-
-    stdin: PipeWriter | None
-    stdout: OutputReader | None
-    stderr: OutputReader | None
-    terminal: Terminal | None
-
-    def readers(self) -> list[OutputReader]:
-        """The readers of those outputs that are pipes."""
-        return [reader for reader in (self.stdout, self.stderr) if reader is not None]
-
-    def close(self) -> None:
-        """Close them all. Input that was not written yet is lost."""
-        if self.stdin is not None:
-            self.stdin.transport.abort()
-        for reader in self.readers():
-            reader.close()
-        if self.terminal is not None:
-            self.terminal.close()
-
-    def let_go(self) -> None:
-        """Close them after the exit. What the program has written can still be read."""
-        if self.stdin is not None:
-            self.stdin.close()
-        for reader in self.readers():
-            reader.close_after_exit()
-
-
-def _reader_of(output: OutputReader | None) -> PipeReader | None:
-    return None if output is None else output.reader
-
-
-NO_STREAMS: Final = Streams(None, None, None, None)
 
 
 class BaseProcess(HasTerminal, AsyncHandle):
@@ -99,14 +56,12 @@ class BaseProcess(HasTerminal, AsyncHandle):
         self._program = watch.program
         self._streams = streams
         self._terminal = streams.terminal
-        self._communicating = False
-        self._bounded: Outputs | None = None  # kept when a call of communicate() is cancelled
-        self._limits: tuple[int | None, OnLimit] = (None, "raise")
+        self._communication: Communication | None = None
         watch.keep = streams  # they live while the program runs, even if this handle is dropped
 
     def _described(self) -> str:
         stdin, stdout, stderr, _ = self._streams
-        named = {"stdin": stdin, "stdout": _reader_of(stdout), "stderr": _reader_of(stderr)}
+        named = {"stdin": stdin, "stdout": reader_of(stdout), "stderr": reader_of(stderr)}
         pipes = [
             f"{name}={stream.transport!r}" for name, stream in named.items() if stream is not None
         ]
@@ -181,98 +136,19 @@ class BaseProcess(HasTerminal, AsyncHandle):
     @property
     def dropped(self) -> tuple[int, int]:
         """How many bytes of (stdout, stderr) `communicate` did not keep because of its limit."""
-        return (0, 0) if self._bounded is None else self._bounded.dropped()
+        return (0, 0) if self._communication is None else self._communication.dropped
 
-    async def _communicate(
+    def _communicate(
         self,
         input: bytes | None,
         drain: float | None,
         output_limit: int | None,
         on_limit: OnLimit,
         encoding: str | None = None,
-    ) -> tuple[bytes | None, bytes | None]:
-        check_seconds(drain=drain)
-        check_limit(output_limit, on_limit)
-        if output_limit is not None and not self._streams.readers():
-            raise ValueError(NOTHING_IS_CAPTURED)
-        if input is not None:
-            if self._streams.stdin is None:
-                raise ValueError("input was given, but stdin is neither PIPE nor PTY")
-            if self._communicating and input:
-                raise ValueError("Cannot send input after starting communication")
-            check_bytes(input)
-        if self._bounded is not None and (output_limit, on_limit) not in (
-            self._limits,
-            (None, "raise"),
-        ):
-            raise ValueError("communicate() was called before with another limit")
-        with gather(self._streams):
-            self._communicating = True
-            if self._bounded is None and output_limit is None:
-                return await communicate(self._watch, self._streams, input, drain)
-        if self._bounded is None:
-            self._limits = output_limit, on_limit
-            choices = [Output(None, (), reader is not None) for reader in self._streams[1:3]]
-            self._bounded = Outputs(self.args, (choices[0], choices[1]), *self._limits)
-        bounded = self._bounded
-        send_input(self._streams, input)
-        pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
-        try:
-            await carry_output([self._watch], pumps, self._grace, drain, ends=False)
-        except Exception as exc:
-            bounded.tell(exc)
-            raise
-        await self._watch.returncode()
-        bounded.check_dropped()
-        return bounded.values(encoding)
-
-
-def send_input(streams: Streams, input: bytes | None) -> None:
-    """Write the input, if any, and close stdin. The loop completes both in the background."""
-    if streams.stdin is not None:
-        if input:
-            streams.stdin.write(input)
-        streams.stdin.close()  # the loop closes it once everything is written
-
-
-def gather(streams: Streams) -> contextlib.ExitStack:
-    """The loop takes in all output, whatever the limit, until this is closed.
-
-    So a cancellation loses nothing. Raises RuntimeError if another task reads.
-    """
-    with contextlib.ExitStack() as gathering:
-        for reader in streams.readers():
-            gathering.enter_context(reader.gathering())
-        return gathering.pop_all()
-
-
-async def communicate(
-    watch: Watch, streams: Streams, input: bytes | None, drain: float | None
-) -> tuple[bytes | None, bytes | None]:
-    """Send input, close stdin, gather all output, wait for the exit. See `Process.communicate`."""
-    send_input(streams, input)
-    readers = streams.readers()
-    await watch.returncode()
-    await _read_to_end(readers, drain)
-    stdout = None if streams.stdout is None else streams.stdout.take_all()
-    stderr = None if streams.stderr is None else streams.stderr.take_all()
-    for reader in readers:
-        reader.close()  # a grandchild may hold the other end
-    return stdout, stderr
-
-
-async def _read_to_end(readers: list[OutputReader], drain: float | None) -> None:
-    """Wait for the end of the output; after the exit, for `drain` seconds at most.
-
-    By then the pipes hold all that the program itself wrote. A grandchild may hold them open for
-    ever.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(drain):
-            for reader in readers:
-                await reader.ended()
-    for reader in readers:
-        reader.drain()
+    ) -> Coroutine[Any, Any, tuple[bytes | None, bytes | None]]:
+        if self._communication is None:
+            self._communication = Communication(self._watch, self._streams, self._grace)
+        return self._communication.call(input, drain, output_limit, on_limit, encoding)
 
 
 class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override]
@@ -294,7 +170,7 @@ class Process(BaseProcess, asyncio.subprocess.Process):  # type: ignore[override
         """Internal: `create_subprocess_exec` makes processes."""
         super().__init__(watch, streams, grace)
         self.stdin, stdout, stderr, _ = streams
-        self.stdout, self.stderr = _reader_of(stdout), _reader_of(stderr)
+        self.stdout, self.stderr = reader_of(stdout), reader_of(stderr)
 
     async def communicate(  # type: ignore[override]
         self,
@@ -394,7 +270,7 @@ async def start_process(
     descriptors = Descriptors()
     try:
         watch = await start_on_loop(request, descriptors, grace)
-        streams = _open_streams(watch.program, descriptors, limit)
+        streams = open_streams(watch.program, descriptors, limit)
         if streams.terminal is not None:
             watch.on_exit(streams.terminal.close)
         descriptors.close()
@@ -402,33 +278,6 @@ async def start_process(
     except BaseException:
         descriptors.abort()
         raise
-
-
-def _open_streams(program: Program, descriptors: Descriptors, limit: int) -> Streams:
-    """Open our ends of a program's pipes. If that fails, the program is killed."""
-    loop = asyncio.get_running_loop()
-    streams = NO_STREAMS
-    try:
-        if (fd := descriptors.hand_over_terminal()) is not None:
-            streams = streams._replace(terminal=Terminal(fd))
-
-        def terminal_of(number: int) -> Terminal | None:
-            return streams.terminal if number in descriptors.on_terminal else None
-
-        if (fd := descriptors.hand_over(0)) is not None:
-            watch = descriptors.watches.pop() if 0 in descriptors.on_terminal else None
-            streams = streams._replace(stdin=open_writer(loop, fd, watch))
-        if (fd := descriptors.hand_over(1)) is not None:
-            streams = streams._replace(stdout=OutputReader(loop, fd, limit, terminal_of(1)))
-        if (fd := descriptors.hand_over(2)) is not None:
-            streams = streams._replace(stderr=OutputReader(loop, fd, limit, terminal_of(2)))
-        if streams.terminal is not None and not descriptors.reads_terminal:
-            streams.terminal.drop_output(loop, descriptors.watches.pop())
-    except BaseException:
-        program.abandon()  # first of all: the program must not read the end of file
-        streams.close()
-        raise
-    return streams
 
 
 async def _create(

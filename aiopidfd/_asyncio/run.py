@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .._spawn.choose_sinks import OnOutput
+from .._spawn.command import is_shell_command
 from .._spawn.encoding import decode_output, read_text
 from .._spawn.idle_timeout import listen
 from .._spawn.options import (
@@ -14,23 +15,16 @@ from .._spawn.options import (
     OutputChoice,
     RunOptions,
     Stdio,
-    is_shell_command,
     make_request,
 )
 from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_to_sinks import carry_output
+from .communicate import communicate, gather, send_input
 from .end_although_cancelled import end
-from .process import (
-    GRACE,
-    NO_STREAMS,
-    Streams,
-    communicate,
-    gather,
-    send_input,
-    start_process,
-)
+from .process import GRACE, start_process
+from .process_streams import NO_STREAMS, Streams
 from .pumps import make_pumps, stream_sink
 from .start_on_loop import running_loop
 

@@ -6,6 +6,7 @@ from subprocess import CalledProcessError
 from typing import Final, Unpack
 
 from .._spawn.choose_sinks import OnOutput
+from .._spawn.command import is_shell_command
 from .._spawn.encoding import read_text
 from .._spawn.idle_timeout import listen
 from .._spawn.options import (
@@ -14,7 +15,6 @@ from .._spawn.options import (
     OutputChoice,
     Stdio,
     SuperviseOptions,
-    is_shell_command,
     make_request,
 )
 from .._spawn.refused_keywords import refuse
@@ -22,7 +22,8 @@ from .._spawn.run_arguments import DRAIN, read_call
 from .._spawn.tree import kill_now
 from .carry_to_sinks import carry_output
 from .end_although_cancelled import end
-from .process import GRACE, NO_STREAMS, Process, start_process
+from .process import GRACE, Process, start_process
+from .process_streams import NO_STREAMS
 from .pumps import make_pumps, stream_sink
 from .start_on_loop import running_loop
 

@@ -13,7 +13,20 @@ from typing import Any
 from .argument_errors import blame_argument, encode, no_nul
 from .options import Command, Env, StrOrBytesPath
 
-__all__ = ["check_command", "encode_arguments", "list_arguments", "search"]
+__all__ = ["check_command", "encode_arguments", "is_shell_command", "list_arguments", "search"]
+
+
+def is_shell_command(command: Command) -> bool:
+    """Whether a shell runs the command, where the caller has not said: a string is for the shell.
+
+    Raises:
+        ValueError: the string is empty. A shell would do nothing, and say that all is well.
+    """
+    if not isinstance(command, (str, bytes)):
+        return False
+    if not command.strip():
+        raise ValueError("the command is empty")
+    return True
 
 
 def check_command(command: Command, shell: bool) -> None:

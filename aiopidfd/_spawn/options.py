@@ -25,7 +25,6 @@ __all__ = [
     "Steps",
     "StrOrBytesPath",
     "SuperviseOptions",
-    "is_shell_command",
     "make_request",
 ]
 
@@ -260,16 +259,3 @@ def make_request(
     if not options.keys() <= _NAMES:
         options = refuse(function, options, _NAMES)
     return Request(command, shell, *stdio, options)
-
-
-def is_shell_command(command: Command) -> bool:
-    """Whether a shell runs the command, where the caller has not said: a string is for the shell.
-
-    Raises:
-        ValueError: the string is empty. A shell would do nothing, and say that all is well.
-    """
-    if not isinstance(command, (str, bytes)):
-        return False
-    if not command.strip():
-        raise ValueError("the command is empty")
-    return True

@@ -11,14 +11,14 @@ from typing import Any, AnyStr, Final, Generic
 from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .choose_sinks import Output, StreamSink, read_choices
-from .command import check_command
+from .command import check_command, is_shell_command
 from .encoding import Text
 from .failures import errors_in
 from .fds_above_stdio import pipe_above_stdio
 from .idle_timeout import IdleTimeoutError
 from .kept_output import Outputs
 from .open_terminal import PTY
-from .options import Command, Request, Stdio, is_shell_command, make_request
+from .options import Command, Request, Stdio, make_request
 from .output_limit import OnLimit, check_limit
 from .pipe_size import pipe_size, set_pipe_size
 from .run_arguments import BOTH_INPUTS, read_input

@@ -7,18 +7,12 @@ from .plan import Plan
 
 __all__ = ["start_error"]
 
-# The calls that a guardian needs, by number. An error names the call that a filter refuses.
-_CALLS = {
-    _native.SYS_kill: "kill(2)",
-    _native.SYS_ppoll: "ppoll(2)",
-    _native.SYS_prctl: "prctl(2)",
-    _native.SYS_signalfd4: "signalfd4(2)",
-    _native.SYS_waitid: "waitid(2)",
-}
 
+def start_error(plan: Plan, errno: int, step: int, call: str | None) -> OSError:
+    """The OSError for a start that failed at `step`, as subprocess would raise it.
 
-def start_error(plan: Plan, errno: int, step: int) -> OSError:
-    """The OSError for a start that failed at `step`, as subprocess would raise it."""
+    `call` is the name of a call that the guardian needs, and that a filter or a limit refuses.
+    """
     reason = os.strerror(errno)
     if step == _native.FAILED_EXEC:
         error = OSError(errno, reason, plan.executable)
@@ -35,9 +29,8 @@ def start_error(plan: Plan, errno: int, step: int) -> OSError:
         return OSError(errno, "descriptors of aiopidfd were closed while it started a program")
     if step == _native.FAILED_DESCRIPTORS:
         return OSError(errno, "a descriptor for the program was closed while it was started")
-    if step < 0:
-        name = _CALLS.get(_native.FAILED_CALL - step, "close_range(2)")
-        return OSError(errno, f"{reason} (for {name})")
+    if call is not None:
+        return OSError(errno, f"{reason} (for {call})")
     option, _ = plan.steps[step]
     if option == "cwd":
         return OSError(errno, reason, plan.cwd)

@@ -16,10 +16,11 @@ from .._pidfd.any_loop import has_loop
 from .._pidfd.locks import make_lock
 from .._pidfd.wait import Patience
 from .._spawn.clone3_or_clone import clone_call
+from .._spawn.command import is_shell_command
 from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
 from .._spawn.hub import Hub, current_hub, news_of
-from .._spawn.options import Command, Options, Request, Stdio, is_shell_command, make_request
+from .._spawn.options import Command, Options, Request, Stdio, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.start import start
 from .._spawn.stdio_and_pass_fds import NO_STREAM, Descriptors

@@ -121,6 +121,7 @@ void record_free_when_left(struct child *child);
 
 /* ---- start.c, clone_guardian.c ---- */
 
+const char *refused_call(int step); /* which call it was that `failed_step` means, or NULL */
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);
 

@@ -31,10 +31,11 @@ int spawner_guardian_pid(const struct child *child)
     return child->guardian_pid;
 }
 
-void spawner_error(struct child *child, int *error, int *failed_step)
+void spawner_error(struct child *child, int *error, int *failed_step, const char **call)
 {
     *error = child->error;
     *failed_step = child->failed_step;
+    *call = refused_call(child->failed_step);
 }
 
 int spawner_result(struct child *child, int *code, int *status, struct rusage *usage)

@@ -115,29 +115,13 @@ static int open_forked(struct child *child)
     return told && wait_for_guardian(child, told) ? record->child_pidfd : -ECHILD;
 }
 
-static const char *refused_call(int step)
-{
-    switch (FAILED_CALL - step) {
-    case __NR_ppoll:
-        return "ppoll(2)";
-    case __NR_close_range:
-        return "close_range(2)";
-    case __NR_signalfd4:
-        return "signalfd4(2)";
-    case __NR_waitid:
-        return "waitid(2)";
-    default: /* fork() itself has failed */
-        return NULL;
-    }
-}
-
 /* The guardian has forked, or is dead. Returns 0 with the state RUNNING, or -errno. */
 static int collect_fork(struct child *child, struct failure *failure)
 {
     struct record *record = child->record;
     int phase = atomic_load(&record->phase);
     if (phase == PHASE_FAILED) {
-        failure->call = refused_call(record->failed_step);
+        failure->call = refused_call(record->failed_step); /* NULL: fork() itself has failed */
         return record->error > 0 ? -record->error : -ECHILD; /* a filter may answer 0 */
     }
     if (phase != PHASE_RUNNING)

@@ -189,8 +189,9 @@ static PyObject *child_failure(PyObject *self, PyObject *unused)
 {
     (void)unused;
     int error, failed_step;
-    spawner_error(child_of(self), &error, &failed_step);
-    return Py_BuildValue("ii", error, failed_step);
+    const char *call;
+    spawner_error(child_of(self), &error, &failed_step, &call);
+    return Py_BuildValue("iiz", error, failed_step, call);
 }
 
 static PyObject *child_usage(const struct rusage *u)
@@ -230,7 +231,7 @@ static PyMethodDef child_methods[] = {
     {"wake", child_wake, METH_NOARGS, "Continues the guardian, if somebody has stopped it."},
     {"stay", child_stay, METH_NOARGS,
      "The guardian stays until all that the program started is gone. A duplicate of its pidfd."},
-    {"failure", child_failure, METH_NOARGS, "(errno, step) of a child that FAILED."},
+    {"failure", child_failure, METH_NOARGS, "(errno, step, call) of a child that FAILED; the call by name, if one was refused."},
     {"result", child_result, METH_NOARGS, "(code, status, rusage or None) of a child that EXITED."},
     {NULL, NULL, 0, NULL},
 };

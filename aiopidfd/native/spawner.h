@@ -99,7 +99,7 @@ enum child_state spawner_state(struct child *child);
 uint64_t spawner_id(const struct child *child); /* unique among all children of this process */
 int spawner_pid(struct child *child);           /* the program's; 0 until RUNNING */
 int spawner_guardian_pid(const struct child *child);
-void spawner_error(struct child *child, int *error, int *failed_step);
+void spawner_error(struct child *child, int *error, int *failed_step, const char **call);
 int spawner_result(struct child *child, int *code, int *status, struct rusage *usage); /* has_usage */
 
 /* Moves the state on as far as is known now, and reaps the guardian. Never blocks. */

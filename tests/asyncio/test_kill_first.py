@@ -15,7 +15,7 @@ import pytest
 
 import aiopidfd
 import aiopidfd.anyio
-from aiopidfd._asyncio import process as process_module
+from aiopidfd._asyncio import process_streams as streams_module
 from aiopidfd._asyncio import transport as transport_module
 
 from ..anyio_support import Backend, backends
@@ -100,7 +100,7 @@ async def test_the_streams_cannot_be_opened(
         protocol = asyncio.SubprocessProtocol
         return loop.subprocess_exec(protocol, *sh(COMMIT, str(path)), stderr=None)
 
-    monkeypatch.setattr(process_module, "OutputReader", fail)
+    monkeypatch.setattr(streams_module, "OutputReader", fail)
     monkeypatch.setattr(transport_module, "ReadPipe", fail)
     with hang_guard():
         for _ in range(ROUNDS // 3):

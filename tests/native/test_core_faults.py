@@ -79,7 +79,7 @@ def test_a_filter_that_refuses_what_contain_needs(call: str) -> None:
     fresh.run(
         f"""
         if {call!r} == "kill(2)":
-            seccomp.install((aiopidfd._native.SYS_kill, errno.EPERM))
+            seccomp.install((seccomp.KILL, errno.EPERM))
         else:
             seccomp.refuse_with(aiopidfd._native.SYS_prctl, 0, 36, errno.EPERM)  # subreaper
         try:
@@ -966,7 +966,7 @@ def test_a_borrowed_descriptor_that_is_closed(tmp_path: Path) -> None:
     while child.block(_native.STARTING, 10**9) == _native.STARTING:
         pass
     assert child.state == _native.FAILED
-    assert child.failure() == (errno.EBADF, _native.FAILED_DESCRIPTORS)
+    assert child.failure() == (errno.EBADF, _native.FAILED_DESCRIPTORS, None)
     child.finish(10**9)
     assert not marker.exists()
 
@@ -1405,7 +1405,7 @@ def test_what_was_killed_is_not_started_once_more(tmp_path: Path) -> None:
         child.kill()
         while child.block(_native.STARTING, -1) == _native.STARTING:
             pass
-        assert child.failure() == (errno.EBADF, _native.FAILED_LIFELINES)
+        assert child.failure() == (errno.EBADF, _native.FAILED_LIFELINES, None)
         assert aiopidfd.spawn(["true"]).wait() == 0
         """
     )

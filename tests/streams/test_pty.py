@@ -313,13 +313,13 @@ async def test_nothing_is_opened_once_the_program_runs(
     choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be too late for EMFILE."""
-    real = aiopidfd._asyncio.process._open_streams
+    real = aiopidfd._asyncio.process.open_streams
 
     def with_none_free(*args: Any) -> Any:
         with room_for(0):
             return real(*args)
 
-    monkeypatch.setattr("aiopidfd._asyncio.process._open_streams", with_none_free)
+    monkeypatch.setattr("aiopidfd._asyncio.process.open_streams", with_none_free)
     process = await start("cat", **choices)
     await process.communicate()
     assert process.returncode == 0

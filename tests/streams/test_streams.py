@@ -13,7 +13,7 @@ import pytest
 
 import aiopidfd
 from aiopidfd import PIPE, PipeReader, Process
-from aiopidfd._asyncio.process import DRAIN
+from aiopidfd._spawn.run_arguments import DRAIN
 from aiopidfd._streams.pipe_reader import OutputReader
 
 from ..support import (
