@@ -62,7 +62,7 @@ AFTER_CLONE = [
         "guardian.c",
         "guardian_tries_calls.c",
         "leave_descriptor_table.c",
-        "stand_guard.c",
+        "guardian_watches_program.c",
         "before_exec.c",
         "enter_cgroup.c",
         "exec_when_busy.c",

@@ -15,8 +15,9 @@ from .carry_to_sinks import carry_output
 from .communicate import send_input
 from .end_although_cancelled import end_all
 from .process import GRACE, start_process
-from .pumps import Pump, make_pumps, stream_sink
+from .pumps import Pump, make_pumps
 from .start_on_loop import running_loop
+from .stream_sink import stream_sink
 
 if TYPE_CHECKING:
     from .exit_on_loop import Watch

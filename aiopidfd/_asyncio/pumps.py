@@ -1,54 +1,16 @@
 """From each output of a program to its sink, on an asyncio loop: bytes are moved."""
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from .._spawn.idle_timeout import Silence
 from .._spawn.kept_output import Outputs
-from .._spawn.sinks import Decoder, Feed, Sink
+from .._spawn.sinks import Feed
 from .._streams.pipe_reader import OutputReader
-from .._streams.text import TextWriter
 
-__all__ = ["Pump", "make_pumps", "stream_sink"]
+__all__ = ["Pump", "make_pumps"]
 
 _CHUNK: Final = 64 * 1024
-
-
-class _Writer(Sink):
-    """Writes to an asyncio stream (a socket, or another program's stdin), and closes it at the end.
-
-    A slow stream makes the program wait.
-    """
-
-    def __init__(self, writer: asyncio.StreamWriter | TextWriter, decode: Decoder) -> None:
-        self._writer: Any = writer
-        self._decode = decode
-
-    async def feed(self, data: bytes) -> None:
-        await self._write(self._decode(data, False))
-
-    async def end(self) -> None:
-        await self._write(self._decode(b"", True))
-        self._writer.close()
-        await self._writer.wait_closed()
-
-    async def abort(self) -> None:
-        stream = self._writer.buffer if isinstance(self._writer, TextWriter) else self._writer
-        stream.transport.abort()
-
-    async def _write(self, item: Any) -> None:
-        if item:
-            self._writer.write(item)
-            await self._writer.drain()
-
-
-def stream_sink(choice: object, decode: Decoder) -> Sink | None:
-    """A sink for an object that is an asyncio stream to write to; None for any other object."""
-    if isinstance(choice, TextWriter):
-        return _Writer(choice, decode)
-    if isinstance(choice, asyncio.StreamWriter):
-        return _Writer(choice, lambda data, final: data)
-    return None
 
 
 class Pump:

@@ -25,8 +25,9 @@ from .communicate import communicate, gather, send_input
 from .end_although_cancelled import end
 from .process import GRACE, start_process
 from .process_streams import NO_STREAMS, Streams
-from .pumps import make_pumps, stream_sink
+from .pumps import make_pumps
 from .start_on_loop import running_loop
+from .stream_sink import stream_sink
 
 if TYPE_CHECKING:
     from .exit_on_loop import Watch

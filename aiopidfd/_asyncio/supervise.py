@@ -24,8 +24,9 @@ from .carry_to_sinks import carry_output
 from .end_although_cancelled import end
 from .process import GRACE, Process, start_process
 from .process_streams import NO_STREAMS
-from .pumps import make_pumps, stream_sink
+from .pumps import make_pumps
 from .start_on_loop import running_loop
+from .stream_sink import stream_sink
 
 __all__ = ["start_in", "supervise"]
 

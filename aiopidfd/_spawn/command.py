@@ -6,14 +6,50 @@ The messages of errors that subprocess has too are those of subprocess.
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Final
 
 from .argument_errors import blame_argument, encode, no_nul
 from .options import Command, Env, StrOrBytesPath
 
-__all__ = ["check_command", "encode_arguments", "is_shell_command", "list_arguments", "search"]
+__all__ = ["check_command", "is_shell_command", "read_command"]
+
+
+_SHELL: Final = "/bin/sh"
+
+
+def read_command(
+    command: Command,
+    shell: bool,
+    executable: StrOrBytesPath | None,
+    cwd: StrOrBytesPath | None,
+    env: Env | None,
+) -> tuple[StrOrBytesPath, list[StrOrBytesPath], tuple[bytes, ...], tuple[bytes, ...]]:
+    """What a command means. The audit event of subprocess is raised, too.
+
+    Args:
+        command: one string or path, or a sequence of them.
+        shell: whether `/bin/sh -c` runs it.
+        executable: what is executed in place of the first argument, or as the shell.
+        cwd, env: the options.
+
+    Returns:
+        What is executed, for errors; the arguments; the files that are tried, in this order; the
+        arguments as the kernel takes them.
+
+    Raises:
+        TypeError, ValueError: bad arguments, with subprocess's own messages.
+    """
+    args = _list_arguments(command, shell)
+    if shell:
+        args = [_SHELL if executable is None else executable, "-c", *args]
+    executed = args[0] if executable is None else executable
+    sys.audit("subprocess.Popen", executed, args, cwd, env)
+    file = None if executable is None else encode(executable, "the option executable")
+    argv = _encode_arguments(args, shell)
+    return executed, args, _search(argv[0] if file is None else file, env), argv
 
 
 def is_shell_command(command: Command) -> bool:
@@ -31,10 +67,10 @@ def is_shell_command(command: Command) -> bool:
 
 def check_command(command: Command, shell: bool) -> None:
     """Refuse a command that `make_plan` would refuse. Raises TypeError and ValueError."""
-    encode_arguments(list_arguments(command, shell), False)
+    _encode_arguments(_list_arguments(command, shell), False)
 
 
-def encode_arguments(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes, ...]:
+def _encode_arguments(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes, ...]:
     """The arguments as the kernel takes them. Raises TypeError and ValueError that name one."""
     try:
         return tuple([no_nul(os.fsencode(arg)) for arg in args])
@@ -42,7 +78,7 @@ def encode_arguments(args: Sequence[StrOrBytesPath], shell: bool) -> tuple[bytes
         raise blame_argument(exc, args, -2 if shell else 0) from None
 
 
-def list_arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
+def _list_arguments(command: Command, shell: bool) -> list[StrOrBytesPath]:
     """The arguments of a command, or the one string of a shell's. Raises TypeError, ValueError."""
     if isinstance(command, (str, bytes)):
         return [command]
@@ -68,7 +104,7 @@ def _not_empty(command: Iterable[StrOrBytesPath]) -> list[StrOrBytesPath]:
     return args
 
 
-def search(name: bytes, env: Env | None) -> tuple[bytes, ...]:
+def _search(name: bytes, env: Env | None) -> tuple[bytes, ...]:
     """The files that a program's name may mean, in the order in which they are tried."""
     return (name,) if b"/" in name else _candidates(name, _path(env))
 

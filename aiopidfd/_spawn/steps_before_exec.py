@@ -6,7 +6,6 @@ tells the option. The order of the steps, and the messages of errors that subpro
 those of subprocess.
 """
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from .. import _native
 from .._pidfd.arguments import flag, integer
 from .argument_errors import encode
 from .cgroup_checks import Cgroup
-from .command import encode_arguments, list_arguments, search
+from .command import read_command
 from .containment_checks import check_containment
 from .die_with_parent import die_steps
 from .fd_steps import close_steps, dup_step, is_beyond_limit
@@ -30,7 +29,6 @@ from .session_and_group import session_steps
 
 __all__ = ["make_plan"]
 
-_SHELL = "/bin/sh"
 _MAX_MASK = 0o777  # umask(2) ignores the rest
 
 
@@ -63,14 +61,8 @@ def make_plan(
     Raises:
         TypeError, ValueError: bad arguments, with subprocess's own messages.
     """
-    args = list_arguments(command, shell)
-    if shell:
-        args = [_SHELL if executable is None else executable, "-c", *args]
     cwd = options.get("cwd")
-    sys.audit("subprocess.Popen", args[0] if executable is None else executable, args, cwd, env)
-    file = None if executable is None else encode(executable, "the option executable")
-    argv = encode_arguments(args, shell)
-    paths = search(argv[0] if file is None else file, env)
+    executed, args, paths, argv = read_command(command, shell, executable, cwd, env)
 
     steps = [dup_step(source, target) for source, target in dups]
     if close_fds:  # first of all: until then the child's table has the lower numbers of ours
@@ -78,7 +70,7 @@ def make_plan(
     asked = _ask(terminal, **options) if options or terminal is not None else _NOTHING_ASKED
     steps += asked.steps
     return Plan(
-        executable=args[0] if executable is None else executable,
+        executable=executed,
         args=args,
         paths=paths,
         argv=argv,

@@ -16,7 +16,8 @@ from .._spawn.tree import kill_now
 from ._carry_to_sinks import carry_output
 from ._end_programs import end_all
 from ._process import ONE_INPUT, Running, start_process
-from ._pumps import OutputStream, Pump, make_pumps, stream_sink
+from ._pumps import Pump, make_pumps
+from ._stream_sink import OutputStream, stream_sink
 
 __all__ = ["run_pipeline"]
 

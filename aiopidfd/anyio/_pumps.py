@@ -1,50 +1,15 @@
 """A program's output is carried to its sinks, on any backend of anyio."""
 
 import math
-from typing import Any, Final, TypeAlias
 
 import anyio
-import anyio.abc
 
 from .._spawn.idle_timeout import Silence
 from .._spawn.kept_output import Outputs
-from .._spawn.sinks import Decoder, Feed, Sink
+from .._spawn.sinks import Feed
 from ._streams import OutputPipe
 
-__all__ = ["OutputStream", "Pump", "make_pumps", "stream_sink"]
-
-_STREAMS: Final = (anyio.abc.ByteSendStream, anyio.abc.ObjectSendStream)
-
-OutputStream: TypeAlias = anyio.abc.ByteSendStream | anyio.abc.ObjectSendStream[Any]
-
-
-class _Stream(Sink):
-    """Sends to a stream, and closes it at the end."""
-
-    def __init__(self, stream: OutputStream, decode: Decoder) -> None:
-        self._stream = stream
-        self._decode = decode
-
-    async def feed(self, data: bytes) -> None:
-        await self._send(self._decode(data, False))
-
-    async def end(self) -> None:
-        await self._send(self._decode(b"", True))
-        await self._stream.aclose()
-
-    async def abort(self) -> None:
-        await anyio.aclose_forcefully(self._stream)
-
-    async def _send(self, item: Any) -> None:
-        if item:
-            await self._stream.send(item)
-
-
-def stream_sink(choice: object, decode: Decoder) -> Sink | None:
-    """A sink for an object that is an anyio stream to send to; None for any other object."""
-    if isinstance(choice, anyio.abc.ByteSendStream):
-        return _Stream(choice, lambda data, final: data)
-    return _Stream(choice, decode) if isinstance(choice, _STREAMS) else None
+__all__ = ["Pump", "make_pumps"]
 
 
 class Pump:

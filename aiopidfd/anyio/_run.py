@@ -14,7 +14,8 @@ from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
 from ._carry_to_sinks import carry_output
 from ._process import ONE_INPUT, Process, make_anyio_request, start_process
-from ._pumps import OutputStream, make_pumps, stream_sink
+from ._pumps import make_pumps
+from ._stream_sink import OutputStream, stream_sink
 
 __all__ = ["run_process"]
 

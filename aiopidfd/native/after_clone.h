@@ -72,7 +72,7 @@ void aiopidfd_check_that_we_can_contain(struct record *record, long subreaper) _
 long aiopidfd_leave_table(struct record *record) __attribute__((visibility("hidden")));
 void aiopidfd_child_leaves_table(struct record *record) __attribute__((visibility("hidden")));
 
-/* ---- stand_guard.c ---- */
+/* ---- guardian_watches_program.c ---- */
 
 /* What it sleeps on, in this order. */
 enum { CHILD, LIFE, SELF, N_FDS };

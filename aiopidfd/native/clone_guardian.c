@@ -16,7 +16,7 @@
  *   a signal handler runs in the guardian  all signals are blocked, the C library's internal ones too
  *   our descriptors are shared             leave_descriptor_table.c
  *   a resource cannot be got afterwards    the guardian waits to begin
- *   we die or exec                         the lifelines, stand_guard.c
+ *   we die or exec                         the lifelines, guardian_watches_program.c
  *   we fork                                become_copy() in forked_copies.c
  *   the guardian is killed                 guardian_killed_in_start.c
  */

@@ -1,4 +1,4 @@
-/* What runs after the clone: the guardian, until the start is told. Then it stands guard (stand_guard.c). Its
+/* What runs after the clone: the guardian, until the start is told. Then it stands guard (guardian_watches_program.c). Its
  * child, until exec, is in before_exec.c.
  *
  * The guardian is a process that shares our memory and, at first, our descriptor table. It never execs, so
