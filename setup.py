@@ -35,7 +35,7 @@ HEADERS = [
     NATIVE + name
     for name in (
         "after_clone.h",
-        "kill_children.h",
+        "guardian_kills_children.h",
         "clone_assembly.h",
         "fd_identity.h",
         "fork.h",
@@ -66,7 +66,7 @@ AFTER_CLONE = [
         "before_exec.c",
         "enter_cgroup.c",
         "exec_when_busy.c",
-        "kill_children.c",
+        "guardian_kills_children.c",
         "jail.c",
         "clone_assembly.c",
         "fork_frame.c",

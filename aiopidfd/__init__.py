@@ -61,7 +61,7 @@ from ._pidfd.info import CoreDump, Ids, ProcessInfo
 from ._pidfd.pidfd import NoHandleError, PidFd
 from ._pidfd.wait import wait_pid, wait_pidfd
 from ._spawn.fork import fork
-from ._spawn.hub import prepare
+from ._spawn.hub_of_each_loop import prepare
 from ._spawn.idle_timeout import IdleTimeoutError
 from ._spawn.kernel import Answer, Kernel, kernel
 from ._spawn.open_terminal import PTY

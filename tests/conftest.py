@@ -14,7 +14,7 @@ import uvloop
 
 import aiopidfd
 from aiopidfd import _native
-from aiopidfd._spawn.hub import current_hub
+from aiopidfd._spawn.hub_of_each_loop import current_hub
 
 from .census import child_pids, open_fds
 

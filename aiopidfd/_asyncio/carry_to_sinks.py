@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .._pidfd.although_cancelled import done_although_cancelled
 from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
-from .._spawn.hub import carrying
+from .._spawn.hub_of_each_loop import carrying
 from .._spawn.idle_timeout import Silence
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now

@@ -13,7 +13,7 @@ from typing import Final
 from .. import _native
 from .._pidfd.durations import monotonic
 from .._pidfd.wait import PATIENCE
-from .._spawn.hub import Hub
+from .._spawn.hub_of_each_loop import Hub
 from .._spawn.program import FINAL, Program
 from .._spawn.tree import kill_now
 

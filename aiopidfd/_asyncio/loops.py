@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from .. import _native
 from .._pidfd.durations import check_seconds
-from .._spawn.hub import hub_of
+from .._spawn.hub_of_each_loop import hub_of
 from .._spawn.options import Command, Stdio, make_request
 from .._spawn.refused_keywords import take_fixed
 from .transport import SubprocessTransport, connect

@@ -18,7 +18,7 @@ from .._pidfd.any_loop import check_loop, readable, shielded, sleep
 from .._pidfd.wait import Patience
 from .._spawn.fds_above_stdio import epoll_above_stdio, pipe_above_stdio
 from .._spawn.fork import fork_on
-from .._spawn.hub import Hub, current_hub, news_of
+from .._spawn.hub_of_each_loop import Hub, current_hub, news_of
 from .._spawn.program import FINAL, Program
 from .._spawn.tree import KILL_DEADLINE, kill_now
 

@@ -4,7 +4,7 @@ import asyncio
 
 from .._pidfd.any_loop import running_trio
 from .._spawn.clone3_or_clone import clone_call
-from .._spawn.hub import current_hub
+from .._spawn.hub_of_each_loop import current_hub
 from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio_and_pass_fds import Descriptors

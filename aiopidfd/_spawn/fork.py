@@ -4,7 +4,7 @@ import sys
 
 from .. import _native
 from .clone3_or_clone import with_a_clone
-from .hub import Hub
+from .hub_of_each_loop import Hub
 from .plan import Plan
 from .program import Program
 from .spawn import Child

@@ -18,7 +18,7 @@ from .. import _native
 from .._pidfd.durations import Deadline, check_seconds, monotonic, nanoseconds
 from .._pidfd.from_process import NoHandleError
 from .._pidfd.wait import Patience, has_exited, returncode
-from .hub import Hub
+from .hub_of_each_loop import Hub
 from .log import log_exit, log_start, logger
 from .options import StrOrBytesPath
 from .plan import Plan

@@ -182,7 +182,10 @@ def _command(pid: int) -> list[str]:
 
 
 def _is_contained(guardian: int) -> bool | None:
-    """Whether a guardian contains: then its list of children is open (native/kill_children.c)."""
+    """Whether a guardian contains: then its list of children is open.
+
+    native/guardian_kills_children.c opens it.
+    """
     folder = _PROC / str(guardian) / "fd"
     try:
         for name in os.listdir(folder):

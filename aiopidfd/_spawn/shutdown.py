@@ -7,7 +7,7 @@ from typing import Final
 from .._pidfd.any_loop import check_loop, now, shielded, sleep
 from .._pidfd.durations import Deadline, check_seconds
 from .end_with_grace import ask_tree, warn_of_the_rest
-from .hub import Hub, known_hub
+from .hub_of_each_loop import Hub, known_hub
 from .program import FINAL, Program
 from .tree import KILL_DEADLINE, Tree, is_held, kill_now
 

@@ -5,7 +5,7 @@ from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
 from .clone3_or_clone import clone_call, with_a_clone
 from .fd_steps import check_fds
-from .hub import Hub
+from .hub_of_each_loop import Hub
 from .options import Request
 from .pipe_size import pipe_size
 from .program import Program

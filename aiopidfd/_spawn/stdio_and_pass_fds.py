@@ -23,12 +23,12 @@ from .fds_above_stdio import (
     above_stdio,
     duplicate,
     epoll_above_stdio,
-    has_record_locks,
     pipe_above_stdio,
 )
 from .open_terminal import PTY, check_window_size, open_terminal, set_window_size
 from .options import Stdio, StrOrBytesPath
 from .pipe_size import set_pipe_size
+from .record_locks import has_record_locks
 from .tree import kill_now
 
 if TYPE_CHECKING:

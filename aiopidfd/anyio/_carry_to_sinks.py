@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import anyio
 
 from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
-from .._spawn.hub import carrying
+from .._spawn.hub_of_each_loop import carrying
 from .._spawn.idle_timeout import Silence
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from .._spawn.weak_programs import Remaining
-from ._end_programs import end_all
+from ._end_several import end_all
 from ._process import Running
 from ._pumps import Pump
 from ._streams import SendPipe

@@ -14,7 +14,7 @@ from .._spawn.pipeline import CompletedPipeline, Stages
 from .._spawn.run_arguments import DRAIN
 from .._spawn.tree import kill_now
 from ._carry_to_sinks import carry_output
-from ._end_programs import end_all
+from ._end_several import end_all
 from ._process import ONE_INPUT, Running, start_process
 from ._pumps import Pump, make_pumps
 from ._stream_sink import OutputStream, stream_sink

@@ -19,7 +19,7 @@ from .._spawn.clone3_or_clone import clone_call
 from .._spawn.command import is_shell_command
 from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
-from .._spawn.hub import Hub, current_hub, news_of
+from .._spawn.hub_of_each_loop import Hub, current_hub, news_of
 from .._spawn.options import Command, Options, Request, Stdio, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.start import start

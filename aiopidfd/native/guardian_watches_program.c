@@ -2,7 +2,7 @@
  * contract of guardian.c holds here. */
 #include "after_clone.h"
 #include "jail.h"
-#include "kill_children.h"
+#include "guardian_kills_children.h"
 
 #include <errno.h>
 #include <linux/kcmp.h>

@@ -26,7 +26,7 @@ import pytest
 import aiopidfd
 import aiopidfd.anyio
 from aiopidfd import _native
-from aiopidfd._spawn.hub import current_hub
+from aiopidfd._spawn.hub_of_each_loop import current_hub
 
 from .. import fresh, seccomp
 from ..census import open_fds
@@ -1466,7 +1466,7 @@ def test_ctrl_c_between_the_news_and_us_loses_none(where: str) -> None:
                     return told
                 return call
 
-        from aiopidfd._spawn.hub import hub_of
+        from aiopidfd._spawn.hub_of_each_loop import hub_of
 
         loop = asyncio.new_event_loop()
         processes = [

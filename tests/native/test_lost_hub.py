@@ -11,7 +11,7 @@ from .. import fresh
 
 FIRST = """
 import fcntl, select, tempfile, uvloop
-from aiopidfd._spawn.hub import current_hub
+from aiopidfd._spawn.hub_of_each_loop import current_hub
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
@@ -274,7 +274,7 @@ def test_a_run_of_trio_ends_where_no_hub_can_be_made_any_more() -> None:
 def test_an_interrupt_at_each_line_of_a_renewal_loses_no_program() -> None:
     run(
         """
-        from aiopidfd._spawn import hub as module
+        from aiopidfd._spawn import hub_of_each_loop as module
 
         class Interrupt(BaseException):
             pass
@@ -637,7 +637,7 @@ def test_a_timer_that_is_interrupted_rings_once_more(loop: str) -> None:
     """And only once, however often it was asked for."""
     run(
         f"""
-        from aiopidfd._spawn.hub import Hub
+        from aiopidfd._spawn.hub_of_each_loop import Hub
 
         async def main():
             asyncio.get_running_loop().set_exception_handler(lambda *_: None)
@@ -696,7 +696,7 @@ def test_a_timer_that_an_interrupt_has_lost_is_asked_for_anew() -> None:
     """
     run(
         """
-        from aiopidfd._spawn.hub import Hub
+        from aiopidfd._spawn.hub_of_each_loop import Hub
 
         async def main():
             hub, rung, lost = current_hub(), [], []
@@ -724,7 +724,7 @@ def test_a_timer_rings_although_the_loop_is_always_late(loop: str) -> None:
     run(
         f"""
         import trio
-        from aiopidfd._spawn.hub import Hub
+        from aiopidfd._spawn.hub_of_each_loop import Hub
 
         async def main(sleep):
             hub, rung = current_hub(), []

@@ -217,7 +217,7 @@ def test_a_hub_is_lost(loop: str, reused: bool) -> None:
         f"""
         import anyio, re, uvloop
         import aiopidfd.anyio
-        from aiopidfd._spawn.hub import known_hub
+        from aiopidfd._spawn.hub_of_each_loop import known_hub
 
         async def start(*command):
             if {loop!r} == "trio":

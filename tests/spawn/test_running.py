@@ -14,7 +14,7 @@ import pytest
 
 import aiopidfd
 import aiopidfd.anyio
-from aiopidfd._spawn.hub import current_hub
+from aiopidfd._spawn.hub_of_each_loop import current_hub
 from aiopidfd._spawn.options import Request
 from aiopidfd._spawn.start import start as begin
 from aiopidfd._spawn.stdio_and_pass_fds import Descriptors

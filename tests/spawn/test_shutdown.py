@@ -18,7 +18,7 @@ import uvloop
 
 import aiopidfd
 import aiopidfd.anyio
-from aiopidfd._spawn.hub import current_hub
+from aiopidfd._spawn.hub_of_each_loop import current_hub
 
 from .. import fresh
 from ..anyio_support import BACKENDS, ON_ASYNCIO, Backend, backends, stepped, until

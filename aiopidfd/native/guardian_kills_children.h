@@ -1,7 +1,7 @@
 /* A guardian's own children: the program, and the orphans of the program that the kernel gave to the guardian
  * as their subreaper. The contract of guardian.c holds here. */
-#ifndef AIOPIDFD_KILL_CHILDREN_H
-#define AIOPIDFD_KILL_CHILDREN_H
+#ifndef AIOPIDFD_GUARDIAN_KILLS_CHILDREN_H
+#define AIOPIDFD_GUARDIAN_KILLS_CHILDREN_H
 
 /* Returns a descriptor for children_kill(), or -errno: -ENOTSUP where /proc shows another pid namespace,
  * -ENOENT where the kernel has no such file (CONFIG_PROC_CHILDREN). */

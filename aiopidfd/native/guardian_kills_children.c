@@ -1,4 +1,4 @@
-#include "kill_children.h"
+#include "guardian_kills_children.h"
 #include "syscall.h"
 
 #include <errno.h>
