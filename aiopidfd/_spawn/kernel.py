@@ -127,6 +127,8 @@ def kernel(*, again: bool = False) -> Kernel:
     """What the running kernel lets us do. It is asked at the first call, and the answer is kept.
 
     It is asked by starting two trial children, which end at once. No start needs this function.
+    After unshare(CLONE_NEWPID) do not ask: the first child would be the new namespace's first
+    process, and with that one's end nothing can be started there any more (pid_namespaces(7)).
 
     Args:
         again: whether to ask anew, for example after a seccomp filter was installed.

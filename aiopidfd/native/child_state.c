@@ -12,7 +12,7 @@ void child_collect_start(struct child *child)
     child->guardian.identity = record->guardian_identity;
     /* After unshare(CLONE_NEWPID) or setns() the guardian and the program are in another pid namespace than
      * we. */
-    int is_numbered_elsewhere = record->guardian_pid != child->guardian_pid;
+    int is_numbered_elsewhere = record_is_numbered_elsewhere(record, child->guardian_pid);
     child->pid = is_numbered_elsewhere ? 0 : record->child_pid;
     if (is_numbered_elsewhere && child_pidfd_is_ours(&child->pidfd, 0))
         child->pid = pidinfo_pid(child->pidfd.fd);

@@ -108,7 +108,7 @@ static void decide(struct record *record, int held)
 static int open_forked(struct child *child)
 {
     struct record *record = child->record;
-    if (record->guardian_pid == child->guardian_pid)
+    if (!record_is_numbered_elsewhere(record, child->guardian_pid))
         return (int)SYS(__NR_pidfd_open, record->child_pid, 0);
     int told = atomic_load(&record->alive);
     decide(record, HELD_ASKS);

@@ -90,7 +90,7 @@ int child_born_is_ours(const struct record *record, int guardian_pid, int fd)
         if (same != NOT_TOLD)
             return same == SAME;
     }
-    if (record->guardian_pid != guardian_pid)
+    if (record_is_numbered_elsewhere(record, guardian_pid))
         return 1; /* it is in another pid namespace: we do not know its pid */
     int pid = pidinfo_pid(fd);
     return pid <= 0 || pid == atomic_load(&record->born);

@@ -144,6 +144,13 @@ struct record {
     struct rusage usage;
 };
 
+/* Whether the guardian lives in another pid namespace than we. Then it has no parent there; its two numbers may
+ * be the same by chance. */
+static inline int record_is_numbered_elsewhere(const struct record *record, int guardian_pid)
+{
+    return record->parent_pid == 0 || record->guardian_pid != guardian_pid;
+}
+
 /* The guardian's entry point. It takes a struct record *. See guardian.c. */
 void aiopidfd_guardian(void *record) __attribute__((visibility("hidden"), noreturn));
 

@@ -580,6 +580,41 @@ def test_after_unshare_of_the_pid_namespace_the_pid_is_ours() -> None:
     )
 
 
+@pytest.mark.parametrize("inner", [5000, 4000])
+@pytest.mark.parametrize("way", ["spawn", "fork"])
+def test_a_guardian_that_has_the_same_number_in_both_pid_namespaces(way: str, inner: int) -> None:
+    """Its child's number there is a stranger's here. 4000: its numbers differ, as they mostly do."""
+    if os.geteuid():
+        pytest.skip("unshare(2) is root's")
+    code = f"""
+        def next_is(number):
+            pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
+
+        next_is(5001)
+        stranger = os.posix_spawn("/bin/sleep", ["sleep", "1000"], os.environ)
+        assert stranger == 5001
+        next_is(6000)
+        assert libc.unshare(0x20000000) == 0  # CLONE_NEWPID
+        keep = aiopidfd.spawn(["sleep", "1000"])  # its guardian is the other one's first process
+        last = "echo {inner - 1} > /proc/sys/kernel/ns_last_pid"
+        assert aiopidfd.spawn(last, shell=True).wait() == 0
+        next_is(5000)
+        child = aiopidfd.fork() if {way!r} == "fork" else aiopidfd.spawn(["sleep", "1000"])
+        if child is None:
+            time.sleep(1000)
+        assert child.guardian_pid == 5000
+        assert child.pid == 5002, child.pid
+        child.kill()
+        assert child.wait(30) == -9
+        assert os.waitpid(stranger, os.WNOHANG) == (0, 0)
+        os.kill(stranger, 9)
+        os.waitpid(stranger, 0)
+        keep.kill()
+        keep.wait(30)
+    """
+    fresh.run(code, "unshare", "-pf", "--mount-proc", "--kill-child")
+
+
 # --- What a host may do to descriptors that it does not know
 
 
@@ -611,6 +646,35 @@ def test_a_host_that_takes_one_lifeline_s_number(number: int) -> None:
         for _ in range(5):
             assert aiopidfd.spawn("sleep 0.05; exit 3", shell=True).wait(30) == 3
         assert os.read(lifelines[{number}], 1000) == b"theirs" * 100
+        """
+    )
+
+
+def test_threads_whose_descriptor_tables_differ_start_programs_at_once() -> None:
+    """Each finds the lifelines that the other has made, at numbers that are not theirs."""
+    fresh.run(
+        """
+        async def start(code):
+            process = await aiopidfd.create_subprocess_exec("sh", "-c", f"exit {code}")
+            assert await process.wait() == code
+
+        async def some():
+            for _ in range(100):
+                await asyncio.gather(*[start(code) for code in range(4)])
+                done.append(1)
+
+        def on_another_table():
+            assert libc.unshare(0x400) == 0  # CLONE_FILES
+            asyncio.run(some())
+
+        done = []
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # some stay, see limits.md
+        thread = threading.Thread(target=on_another_table)
+        thread.start()
+        asyncio.run(some())
+        thread.join()
+        assert len(done) == 200
         """
     )
 
