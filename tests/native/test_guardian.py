@@ -583,7 +583,7 @@ def test_after_unshare_of_the_pid_namespace_the_pid_is_ours() -> None:
 @pytest.mark.parametrize("inner", [5000, 4000])
 @pytest.mark.parametrize("way", ["spawn", "fork"])
 def test_a_guardian_that_has_the_same_number_in_both_pid_namespaces(way: str, inner: int) -> None:
-    """Its child's number there is a stranger's here. 4000: its numbers differ, as they mostly do."""
+    """Its child's number there is a stranger's here. 4000: its numbers differ, as mostly."""
     if os.geteuid():
         pytest.skip("unshare(2) is root's")
     code = f"""
