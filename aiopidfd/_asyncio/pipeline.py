@@ -154,8 +154,10 @@ async def run_pipeline(
             kill_now(watch.program)
         raise
     except BaseException as exc:
-        await stages.abort()
-        await end_all(watches, grace)
+        try:
+            await end_all(watches, grace)
+        finally:
+            await stages.abort()
         stages.tell(exc)
         if isinstance(exc, TimeoutError) and timer.expired():
             raise stages.expired(timeout) from None

@@ -218,27 +218,23 @@ async def run_process(
                 pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
                 await carry_output([watch], pumps, grace, drain, silence=silence)
                 out, err = outputs.result()
-    except TimeoutError as exc:
-        await outputs.abort()
-        if not timer.expired():
-            raise
-        if watch is None:
-            raise subprocess.TimeoutExpired(command, timeout or 0) from exc
-        await end(watch, grace)
-        if not plain:
-            raise outputs.expired(timeout) from None
-        out, err = _what_was_read(streams)
-        raise subprocess.TimeoutExpired(command, timeout or 0, out or None, err or None) from None
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:
             kill_now(watch.program)
         raise
     except BaseException as exc:
-        await outputs.abort()
-        if watch is not None:
-            await end(watch, grace)
+        try:
+            if watch is not None:
+                await end(watch, grace)
+        finally:
+            await outputs.abort()
         outputs.tell(exc)
-        raise
+        if not isinstance(exc, TimeoutError) or not timer.expired():
+            raise
+        if not plain:
+            raise outputs.expired(timeout) from None
+        out, err = _what_was_read(streams)
+        raise subprocess.TimeoutExpired(command, timeout or 0, out or None, err or None) from None
     finally:
         del timer  # a cycle: timer, task, its exception, the traceback, this frame
         gathering.close()

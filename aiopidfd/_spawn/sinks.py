@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 from .idle_timeout import Silence
+from .log import logger
 from .text_decoder import TextDecoder
 
 __all__ = [
@@ -63,10 +64,17 @@ class Tee(Sink):
             await sink.end()
 
     async def abort(self) -> None:
-        """Abort each sink, even if one of them fails."""
+        """Abort each sink. An error goes to the log: what is raised is why it was aborted."""
         async with contextlib.AsyncExitStack() as stack:
             for sink in self._sinks:
-                stack.push_async_callback(sink.abort)
+                stack.push_async_callback(_abort, sink)
+
+
+async def _abort(sink: Sink) -> None:
+    try:
+        await sink.abort()
+    except Exception:
+        logger.exception("A sink of a program's output could not be closed")
 
 
 def finish(step: Coroutine[Any, Any, None], let_others: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError
@@ -479,6 +480,48 @@ def test_a_sink_that_raises(backend: Backend) -> None:
             await supervise("echo once", stdout=bad)
 
     backend.run(body)
+
+
+class Broken(Stream):
+    """Nothing can be sent to it, and it cannot be closed."""
+
+    async def send(self, item: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise BrokenPipeError
+
+    async def aclose(self) -> None:
+        raise RuntimeError("cannot be closed")
+
+
+@pytest.mark.parametrize("call", ["supervise", "run_process", "run_pipeline"])
+def test_a_sink_that_cannot_be_closed_hides_no_error(
+    backend: Backend, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has ended the call is raised, and that the sink cannot be closed goes to the log."""
+    carry = getattr(aiopidfd.anyio, call)
+
+    class Quiet(Broken):
+        async def send(self, item: Any) -> None:
+            await anyio.lowlevel.checkpoint()
+
+    async def body() -> None:
+        with pytest.raises(FileNotFoundError):
+            await carry(["/nonexistent"], stdout=Quiet())
+        with pytest.raises(BrokenPipeError):
+            await carry("echo x; exec sleep 1000", stdout=Broken(), grace=0)
+        with anyio.move_on_after(0.2) as scope:
+            await carry(["sleep", "1000"], stdout=Quiet(), grace=0)
+        assert scope.cancelled_caught
+        if call == "supervise":
+            return
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            await carry("echo x; exec sleep 1000", stdout=[PIPE, Quiet()], timeout=0.5, grace=0)
+        assert caught.value.stdout == b"x\n"
+
+    backend.run(body)
+    said = caplog.text.count("RuntimeError: cannot be closed")
+    caplog.clear()  # the records lead to the loop
+    assert said == (3 if call == "supervise" else 4)
 
 
 def test_a_sink_raises_and_the_program_still_writes_a_lot(backend: Backend, tmp_path: Path) -> None:
