@@ -7,7 +7,7 @@ from signal import SIGTERM
 
 from .._pidfd.pidfd import DroppablePidFd, PidFd
 from .program import Program
-from .tree import Tree, denied_error
+from .tree import Tree, denied_error, kill_now
 
 __all__ = ["AsyncTreeMethods", "BlockingTreeMethods", "TreeMethods"]
 
@@ -113,9 +113,15 @@ class BlockingTreeMethods(TreeMethods):
             PermissionError: all that is left may not be signalled (kill(2)).
             OSError: as `children`; SIGKILL was sent to the program itself.
         """
-        with self._tree_to_kill() as tree:
-            return tree is None or tree.kill_blocking()
-        return True
+        try:
+            with self._tree_to_kill() as tree:
+                return tree is None or tree.kill_blocking()
+            return True
+        except OSError:
+            raise
+        except BaseException:  # a signal handler has raised this, perhaps before the first kill
+            kill_now(self._program)
+            raise
 
 
 class AsyncTreeMethods(TreeMethods):
@@ -137,9 +143,15 @@ class AsyncTreeMethods(TreeMethods):
             PermissionError: all that is left may not be signalled (kill(2)).
             OSError: as `children`; SIGKILL was sent to the program itself.
         """
-        with self._tree_to_kill() as tree:
-            return tree is None or await tree.kill()
-        return True
+        try:
+            with self._tree_to_kill() as tree:
+                return tree is None or await tree.kill()
+            return True
+        except OSError:
+            raise
+        except BaseException:  # a signal handler has raised this, perhaps before the first kill
+            kill_now(self._program)
+            raise
 
     async def wait_tree(self) -> int:
         """Wait until the program has exited, and all that it has started is gone too.

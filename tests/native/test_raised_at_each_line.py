@@ -5,6 +5,7 @@ Nor does a loop still watch a descriptor that was closed.
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import time
@@ -129,3 +130,31 @@ async def test_on_a_loop(start: Callable[[int], Awaitable[Any]], stdio: int) -> 
         if left[0] > 0:
             break
     assert raised > 100
+
+
+@pytest.mark.parametrize("error", [None, "cannot be found"])
+def test_where_a_tree_is_killed(error: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed all the same, but for an exception before the first line has run."""
+    if error is not None:
+
+        def members(*_: object) -> None:
+            raise OSError(errno.EMFILE, error)
+
+        monkeypatch.setattr("aiopidfd._spawn.tree.Tree.signal", members)
+    raised = 0
+    before = open_fds()
+    for number in range(3, 10_000):
+        with spawn() as child:
+            try:
+                with raising_at(number) as left, contextlib.suppress(RaisedError, OSError):
+                    child.kill_tree()
+                raised += left[0] == 0
+                assert child.wait(5) == -9
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+        if left[0] > 0:
+            break
+    assert raised > 10
+    for fd in {*open_fds()} - {*before}:  # one of the tree may be lost, see limits.md
+        os.close(fd)
