@@ -114,7 +114,8 @@ static int look_at_threads(const struct member *member, DIR *threads, struct pid
 
 /* The numbers of a member's children, each once. They may have become other processes' numbers by now. A
  * thread that ends leaves its children to another thread of the same process, perhaps to one that we have
- * looked at already. So we look again until nothing new turns up. */
+ * looked at already. And where a child is reaped while the file is read, the kernel may leave out another one
+ * (proc_pid_task(5)). So we look again until nothing new turns up. */
 static int list_children(const struct member *member, struct pids *pids)
 {
     enum { LOOKS = 8 };
@@ -130,7 +131,7 @@ static int list_children(const struct member *member, struct pids *pids)
         size_t known = pids->n;
         n = look_at_threads(member, threads, pids);
         pids_make_unique(pids);
-        if (n <= 1 || (look > 0 && pids->n == known))
+        if (n < 0 || (n <= 1 && pids->n == 0) || (look > 0 && pids->n == known))
             break;
     }
     closedir(threads);
