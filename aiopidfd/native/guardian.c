@@ -1,5 +1,5 @@
-/* What runs after the clone: the guardian, until the start is told. Then it stands guard (guardian_watches_program.c). Its
- * child, until exec, is in before_exec.c.
+/* What runs after the clone: the guardian, until the start is told. Then it stands guard
+ * (guardian_watches_program.c). Its child, until exec, is in before_exec.c.
  *
  * The guardian is a process that shares our memory and, at first, our descriptor table. It never execs, so
  * its exit signal stays 0 and nothing in our process can see it. (execve(2) would reset the exit signal to
@@ -14,7 +14,7 @@
  *   - No signal handler of the host ever runs here. Every signal is blocked when we start, and stays
  *     blocked in the guardian. The child unblocks signals only after all handlers were reset.
  *   - A descriptor in the shared table belongs to the spawner: we never open or close one there. The
- *     guardian has a table of its own before it reports the start. The child has its own table from its
+ *     guardian has a table of its own as soon as there is a child. The child has its own table from its
  *     first call on, with only what it needs. So neither holds anything of the host's open.
  */
 #include "after_clone.h"
@@ -78,12 +78,19 @@ static void reset_signal_handlers(struct record *record)
     }
 }
 
-/* Returns when the child has exec'd or is gone (CLONE_VFORK). The child uses our record until then. */
+/* Whether the clone itself waits until the child has exec'd or is gone. It must where the kernel does not tell
+ * of that by `inside`, and where the child may be in another cgroup than we: there the OOM killer spares a child
+ * that shares our memory only if its parent waits in vfork (in_vfork() in mm/oom_kill.c). */
+static int clone_waits(const struct record *record)
+{
+    return record->private_memory || record->cgroup >= 0;
+}
+
 static long clone_child(struct record *record)
 {
     struct clone_request request;
     request.call = record->call;
-    request.flags = CLONE_VFORK;
+    request.flags = clone_waits(record) ? CLONE_VFORK : 0;
     if (!record->private_memory)
         request.flags |= CLONE_VM;
     if (!record->private_table)
@@ -171,7 +178,7 @@ static void wait_to_begin(struct record *record)
     }
 }
 
-/* The program runs already, but the start is not reported yet. The program cannot be called back. */
+/* There is a child, and it cannot be called back: perhaps the program runs already. */
 static void leave_table_at_last(struct record *record)
 {
     enum { TRIES = 100, PAUSE_MS = 10 };
@@ -184,7 +191,17 @@ static void leave_table_at_last(struct record *record)
         return;
     SYS(__NR_kill, record->child_pid, SIGKILL);
     SYS(__NR_waitid, P_PID, record->child_pid, NULL, WEXITED | __WALL, NULL); /* not what it has started */
+    if (record->error) /* it has failed by itself */
+        aiopidfd_guardian_fails(record, record->failed_step, -record->error);
     aiopidfd_guardian_fails(record, FAILED_TABLE, result);
+}
+
+/* The child uses our record until it has exec'd or is gone. An exec may hang, on a dead NFS server for example:
+ * by now we hold nothing of the host's. */
+static void wait_for_exec(struct record *record)
+{
+    while (!record->private_memory && atomic_load(&record->inside))
+        wait_on(&record->inside, 1);
 }
 
 void aiopidfd_guardian(void *opaque)
@@ -207,18 +224,17 @@ void aiopidfd_guardian(void *opaque)
     if (pid < 0)
         aiopidfd_guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
-    if (record->error) {
-        int over = 0;
-        if (aiopidfd_leave_table(record) == 0)
-            note_identity(record->child_pid, &record->child_identity);
-        aiopidfd_reap(record, 0, &over);
-        aiopidfd_guardian_fails(record, record->failed_step, -record->error);
-    }
-
     leave_table_at_last(record);
     note_identity(record->child_pid, &record->child_identity);
     note_identity(record->guardian_pid, &record->guardian_identity);
     SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
+    wait_for_exec(record);
+    if (record->error) {
+        int over = 0;
+        aiopidfd_reap(record, 0, &over);
+        aiopidfd_guardian_fails(record, record->failed_step, -record->error);
+    }
+
     /* Pairs with spawner_kill(): whichever store comes second, its side sees the other. So a kill is never
      * lost. */
     enter(record, PHASE_RUNNING);

@@ -7,8 +7,10 @@ import logging
 import os
 import random
 import re
+import select
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 import aiopidfd
 
 from .. import fresh
-from ..census import child_pids
+from ..census import child_pids, soon
 from ..held_exec import HeldExec, held_exec
 
 
@@ -214,6 +216,44 @@ async def test_a_server_that_execs_itself_binds_its_port_again() -> None:
     """
     output = await asyncio.to_thread(fresh.run, code)
     assert output == "bound again\n"
+
+
+@pytest.mark.parametrize("contain", [False, True])
+@pytest.mark.parametrize("how", ["death", "exec"])
+def test_what_the_host_has_open_is_closed_with_it_although_an_exec_hangs(
+    how: str, contain: bool, tmp_path: Path
+) -> None:
+    """As on a dead NFS server: nothing that is being started holds the host's ports and locks."""
+    code = """
+        import fcntl
+        fcntl.fcntl(int(sys.argv[1]), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        signal.signal(signal.SIGUSR1, lambda *_: os.execv("/bin/sleep", ["sleep", "1000"]))
+
+        async def main():
+            await aiopidfd.create_subprocess_exec(sys.argv[2], "-c", "", contain=bool(sys.argv[3:]))
+
+        asyncio.run(main())
+    """
+    read, write = os.pipe()
+    with held_exec(tmp_path) as held, open(read, "rb") as output:
+        arguments = [str(write), held.path, *["contain"] * contain]
+        host = subprocess.Popen(
+            [*fresh.command(code), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[write],
+        )
+        os.close(write)
+        try:
+            pid = held.wait_until_held()
+            host.send_signal(signal.SIGKILL if how == "death" else signal.SIGUSR1)
+            assert select.select([output], [], [], 30)[0], "somebody has it open still"
+            assert output.read() == b""
+        finally:
+            held.let_go()
+            host.kill()
+            host.wait(30)
+        assert soon(lambda: not Path(f"/proc/{pid}").exists())
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])

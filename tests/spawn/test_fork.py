@@ -292,6 +292,7 @@ stopper = f'''
             [ $pid = $$ ] || guardian=$pid
         done
     done
+    until grep -q "^State:.S" /proc/$guardian/status; do :; done  # its first calls are behind it
     kill -STOP $guardian
 '''
 """
