@@ -36,6 +36,7 @@ PyObject *native_kill_next(PyObject *module, PyObject *args)
 struct found {
     int (*member)[2];
     size_t n, room;
+    int is_short; /* there was no memory for one of them */
 };
 
 static int find(void *arg, int pid, int pidfd)
@@ -44,8 +45,10 @@ static int find(void *arg, int pid, int pidfd)
     if (found->n == found->room) {
         size_t room = found->room ? 2 * found->room : 64;
         int(*larger)[2] = realloc(found->member, room * sizeof *larger);
-        if (!larger)
+        if (!larger) {
+            found->is_short = 1;
             return 0;
+        }
         found->member = larger;
         found->room = room;
     }
@@ -63,6 +66,8 @@ PyObject *native_list_tree(PyObject *module, PyObject *args)
     struct found found = {0};
     Py_BEGIN_ALLOW_THREADS
     error = tree_visit(pid, pidfd, find, &found);
+    if (error == 0 && found.is_short)
+        error = -ENOMEM;
     Py_END_ALLOW_THREADS
     PyObject *list = error < 0 ? NULL : PyList_New((Py_ssize_t)found.n);
     if (error < 0) {

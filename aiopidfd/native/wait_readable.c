@@ -13,6 +13,8 @@
 int fd_wait_readable(int fd, int64_t nanoseconds)
 {
     enum { SECOND = 1000000000, BITS = 8 * sizeof(long) };
+    if (fd < 0)
+        return -EBADF;
     struct timespec left = {nanoseconds / SECOND, nanoseconds % SECOND};
     struct timespec *timeout = nanoseconds < 0 ? NULL : &left;
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
