@@ -166,6 +166,7 @@ struct child *spawner_fork(enum clone_call call, struct hub *hub, struct failure
     spawner_lock();
     spawner_check_copy();
     child_sweep();
+    child_reap_guardians_before_exec();
     life_check(); /* there is no guardian here to do it */
     struct child *child = child_new(hub);
     if (child)

@@ -1002,8 +1002,20 @@ async def test_a_locked_file_that_is_closed_while_the_program_is_started(tmp_pat
 
 
 @pytest.mark.heavy
-def test_guardians_do_not_add_up_when_we_exec_ourselves() -> None:
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_guardians_do_not_add_up_when_we_exec_ourselves(start: str) -> None:
     code = """
+        def start():
+            if START == "spawn":
+                null = aiopidfd.DEVNULL
+                return aiopidfd.spawn(["sleep", "5"], stdin=null, stdout=null, stderr=null)
+            child = aiopidfd.fork()
+            if child is None:
+                os.closerange(0, 3)
+                time.sleep(5)
+                os._exit(0)
+            return child
+
         left = int(sys.argv[1]) if len(sys.argv) > 1 else 4
         def zombies():
             return [pid for pid in child_pids()
@@ -1012,9 +1024,7 @@ def test_guardians_do_not_add_up_when_we_exec_ourselves() -> None:
         deadline = time.monotonic() + 30
         while left < 4 and len(zombies()) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)  # those of the one before notice that we have exec'd
-        null = aiopidfd.DEVNULL
-        kids = [aiopidfd.spawn(["sleep", "5"], stdin=null, stdout=null, stderr=null)
-                for _ in range(5)]
+        kids = [start() for _ in range(5)]
         assert not zombies()
         if left:
             os.execv(sys.executable, [*sys.orig_argv[:len(sys.orig_argv) - len(sys.argv[1:])],
@@ -1025,7 +1035,7 @@ def test_guardians_do_not_add_up_when_we_exec_ourselves() -> None:
         print("done")
         sys.exit(0)
     """
-    assert fresh.run(code) == "done\n"
+    assert fresh.run(code.replace("START", repr(start))) == "done\n"
 
 
 @root_only
