@@ -234,25 +234,26 @@ def test_what_the_host_has_open_is_closed_with_it_although_an_exec_hangs(
 
         asyncio.run(main())
     """
-    read, write = os.pipe()
-    with held_exec(tmp_path) as held, open(read, "rb") as output:
-        arguments = [str(write), held.path, *["contain"] * contain]
-        host = subprocess.Popen(
-            [*fresh.command(code), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[write],
-        )
-        os.close(write)
-        try:
-            pid = held.wait_until_held()
-            host.send_signal(signal.SIGKILL if how == "death" else signal.SIGUSR1)
-            assert select.select([output], [], [], 30)[0], "somebody has it open still"
-            assert output.read() == b""
-        finally:
-            held.let_go()
-            host.kill()
-            host.wait(30)
+    with held_exec(tmp_path) as held:
+        read, write = os.pipe()
+        with open(read, "rb") as output:
+            arguments = [str(write), held.path, *["contain"] * contain]
+            host = subprocess.Popen(
+                [*fresh.command(code), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[write],
+            )
+            os.close(write)
+            try:
+                pid = held.wait_until_held()
+                host.send_signal(signal.SIGKILL if how == "death" else signal.SIGUSR1)
+                assert select.select([output], [], [], 30)[0], "somebody has it open still"
+                assert output.read() == b""
+            finally:
+                held.let_go()
+                host.kill()
+                host.wait(30)
         assert soon(lambda: not Path(f"/proc/{pid}").exists())
 
 
