@@ -117,9 +117,9 @@ class BlockingTreeMethods(TreeMethods):
             with self._tree_to_kill() as tree:
                 return tree is None or tree.kill_blocking()
             return True
-        except OSError:
+        except PermissionError:
             raise
-        except BaseException:  # a signal handler has raised this, perhaps before the first kill
+        except BaseException:  # a signal handler may have raised this, before the first kill
             kill_now(self._program)
             raise
 
@@ -147,9 +147,9 @@ class AsyncTreeMethods(TreeMethods):
             with self._tree_to_kill() as tree:
                 return tree is None or await tree.kill()
             return True
-        except OSError:
+        except PermissionError:
             raise
-        except BaseException:  # a signal handler has raised this, perhaps before the first kill
+        except BaseException:  # a signal handler may have raised this, before the first kill
             kill_now(self._program)
             raise
 

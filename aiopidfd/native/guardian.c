@@ -14,7 +14,7 @@
  *   - No signal handler of the host ever runs here. Every signal is blocked when we start, and stays
  *     blocked in the guardian. The child unblocks signals only after all handlers were reset.
  *   - A descriptor in the shared table belongs to the spawner: we never open or close one there. The
- *     guardian has a table of its own as soon as there is a child. The child has its own table from its
+ *     guardian has a table of its own before it reports the start. The child has its own table from its
  *     first call on, with only what it needs. So neither holds anything of the host's open.
  */
 #include "after_clone.h"
@@ -78,19 +78,12 @@ static void reset_signal_handlers(struct record *record)
     }
 }
 
-/* Whether the clone itself waits until the child has exec'd or is gone. It must where the kernel does not tell
- * of that by `inside`, and where the child may be in another cgroup than we: there the OOM killer spares a child
- * that shares our memory only if its parent waits in vfork (in_vfork() in mm/oom_kill.c). */
-static int clone_waits(const struct record *record)
-{
-    return record->private_memory || record->cgroup >= 0;
-}
-
+/* Returns when the child has exec'd or is gone (CLONE_VFORK). The child uses our record until then. */
 static long clone_child(struct record *record)
 {
     struct clone_request request;
     request.call = record->call;
-    request.flags = clone_waits(record) ? CLONE_VFORK : 0;
+    request.flags = CLONE_VFORK;
     if (!record->private_memory)
         request.flags |= CLONE_VM;
     if (!record->private_table)
@@ -129,6 +122,22 @@ static long start_child(struct record *record)
     SYS(__NR_waitid, P_PID, pid, NULL, WEXITED | __WALL, NULL);
     record->enter_cgroup = 1;
     return clone_child(record);
+}
+
+/* An exec may hang in the kernel, on a dead NFS server for example. Until it is through we share the host's table
+ * and can look at nothing, so the host's death is ours too, or its ports and locks would be held. (It is that of
+ * the thread that has started us: the program of whoever waits for no start is killed anyway.) A guardian that
+ * contains must live to kill. */
+static long start_child_of_a_living_host(struct record *record)
+{
+    if (!record->contain) {
+        SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+        if (SYS(__NR_getppid) != record->parent_pid)
+            die(1); /* it has died before; nobody is left to tell */
+    }
+    long pid = start_child(record);
+    SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGCONT);
+    return pid;
 }
 
 /* Whether the parent is gone while we still share its descriptor table. That table holds the life pipe's
@@ -178,7 +187,7 @@ static void wait_to_begin(struct record *record)
     }
 }
 
-/* There is a child, and it cannot be called back: perhaps the program runs already. */
+/* The program runs already, but the start is not reported yet. The program cannot be called back. */
 static void leave_table_at_last(struct record *record)
 {
     enum { TRIES = 100, PAUSE_MS = 10 };
@@ -191,17 +200,7 @@ static void leave_table_at_last(struct record *record)
         return;
     SYS(__NR_kill, record->child_pid, SIGKILL);
     SYS(__NR_waitid, P_PID, record->child_pid, NULL, WEXITED | __WALL, NULL); /* not what it has started */
-    if (record->error) /* it has failed by itself */
-        aiopidfd_guardian_fails(record, record->failed_step, -record->error);
     aiopidfd_guardian_fails(record, FAILED_TABLE, result);
-}
-
-/* The child uses our record until it has exec'd or is gone. An exec may hang, on a dead NFS server for example:
- * by now we hold nothing of the host's. */
-static void wait_for_exec(struct record *record)
-{
-    while (!record->private_memory && atomic_load(&record->inside))
-        wait_on(&record->inside, 1);
 }
 
 void aiopidfd_guardian(void *opaque)
@@ -220,21 +219,22 @@ void aiopidfd_guardian(void *opaque)
         aiopidfd_check_that_we_can_contain(record, subreaper);
 
     atomic_store(&record->cloning, 1);
-    long pid = start_child(record);
+    long pid = start_child_of_a_living_host(record);
     if (pid < 0)
         aiopidfd_guardian_fails(record, FAILED_CLONE, pid);
     record->child_pid = (int)pid;
-    leave_table_at_last(record);
-    note_identity(record->child_pid, &record->child_identity);
-    note_identity(record->guardian_pid, &record->guardian_identity);
-    SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
-    wait_for_exec(record);
     if (record->error) {
         int over = 0;
+        if (aiopidfd_leave_table(record) == 0)
+            note_identity(record->child_pid, &record->child_identity);
         aiopidfd_reap(record, 0, &over);
         aiopidfd_guardian_fails(record, record->failed_step, -record->error);
     }
 
+    leave_table_at_last(record);
+    note_identity(record->child_pid, &record->child_identity);
+    note_identity(record->guardian_pid, &record->guardian_identity);
+    SYS(__NR_chdir, "/"); /* so that the directory that we were started in can be unmounted */
     /* Pairs with spawner_kill(): whichever store comes second, its side sees the other. So a kill is never
      * lost. */
     enter(record, PHASE_RUNNING);
