@@ -68,3 +68,21 @@ def test_without_pipes_from_start_to_end(
     assert median(len(one) for one in each) <= most, "\n".join(calls)
     looks = [sum(call.startswith(("epoll_wait(", "epoll_pwait(")) for call in one) for one in each]
     assert median(looks) <= most_looks, "\n".join(calls)
+
+
+@pytest.mark.heavy
+def test_a_debugger_is_told_that_the_child_shares_our_memory(tmp_path: Path) -> None:
+    """Else gdb takes its breakpoints out of the child's memory, and so out of ours."""
+    if shutil.which("strace") is None:
+        pytest.skip("there is no strace here to look with")
+    trace = tmp_path / "trace"
+    strace = ["strace", "-f", "-o", str(trace), "-e", "trace=clone,clone3"]
+    code = 'assert aiopidfd.spawn(["true"]).wait() == 0'
+    result = subprocess.run(
+        [*strace, *fresh.command(code)], capture_output=True, timeout=120, check=False
+    )
+    if b"ptrace" in result.stderr:
+        pytest.skip("ptrace(2) is not allowed here")
+    assert result.returncode == 0, result.stderr
+    (clone,) = [line for line in trace.read_text().splitlines() if "SIGCHLD" in line]
+    assert "CLONE_VFORK" in clone
