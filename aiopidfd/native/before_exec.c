@@ -45,6 +45,9 @@ void aiopidfd_before_exec(void *opaque)
     /* The guardian was killed: nobody will reap us, and PR_SET_PDEATHSIG was set too late to tell us. */
     if (SYS(__NR_getppid) != record->guardian_pid)
         die(127);
+    /* The start was given up before we were born. Our exec may hang, and the guardian be killed meanwhile. */
+    if (atomic_load(&record->kill_requested))
+        SYS(__NR_kill, SYS(__NR_getpid), SIGKILL);
 
     SYS(__NR_rt_sigprocmask, SIG_SETMASK, &record->sigmask, 0, SIGSET_BYTES);
 

@@ -125,12 +125,13 @@ static long start_child(struct record *record)
 }
 
 /* An exec may hang in the kernel, on a dead NFS server for example. Until it is through we share the host's table
- * and can look at nothing, so the host's death is ours too, or its ports and locks would be held. (It is that of
- * the thread that has started us: the program of whoever waits for no start is killed anyway.) A guardian that
- * contains must live to kill. */
+ * and can look at nothing, so the host's death is ours too, or its ports and locks would be held. The kernel means
+ * the death of the thread that has started us: a thread that blocks until the exec does not end before the host,
+ * nor does the main thread, but a loop in another thread may go on in a third one. And a guardian that contains
+ * must live to kill. */
 static long start_child_of_a_living_host(struct record *record)
 {
-    if (!record->contain) {
+    if (!record->contain && (record->starter == record->parent_pid || record->event_fd < 0)) {
         SYS(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
         if (SYS(__NR_getppid) != record->parent_pid)
             die(1); /* it has died before; nobody is left to tell */

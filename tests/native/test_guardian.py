@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,49 @@ async def test_a_server_that_execs_itself_binds_its_port_again() -> None:
     """
     output = await asyncio.to_thread(fresh.run, code)
     assert output == "bound again\n"
+
+
+def test_a_start_goes_on_although_the_thread_ends_that_ran_its_loop(held: HeldExec) -> None:
+    """PR_SET_PDEATHSIG is about that thread: another one may run the loop on."""
+    starts: list[asyncio.Task[aiopidfd.Process]] = []
+    codes: list[int] = []
+
+    async def begin() -> None:
+        starts.append(
+            asyncio.create_task(aiopidfd.create_subprocess_exec(held.path, "-c", "exit 3"))
+        )
+        await asyncio.sleep(0)  # it is under way
+        held.wait_until_held()
+
+    async def end() -> None:
+        held.let_go()
+        codes.append(await (await starts.pop()).wait())
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        for step in (begin, end):
+            thread = threading.Thread(target=lambda step=step: loop.run_until_complete(step()))
+            thread.start()
+            thread.join()
+    assert codes == [3]
+
+
+def test_a_start_that_is_given_up_before_the_child_is_born_comes_to_no_exec() -> None:
+    """That may hang, and then its guardian may be killed, who alone knows that nobody wants it."""
+    if os.geteuid():
+        pytest.skip("SCHED_FIFO is root's")
+    fresh.run(
+        """
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # nothing runs beside us
+        read, write = os.pipe()
+        for _ in range(20):
+            child = begin(f"echo x >&{write}", shell=True, pass_fds=[write])
+            child._program.native.kill()
+            assert child.wait(30) == -9
+        os.close(write)
+        assert os.read(read, 1) == b""
+        """
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"die_with_parent": True}, {"user": 0}])
