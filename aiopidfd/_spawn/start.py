@@ -1,5 +1,7 @@
 """How a start begins: everything that it needs is opened, then the native spawner runs."""
 
+from errno import EBADF
+
 from .. import _native
 from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
@@ -55,26 +57,34 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         cgroup=cgroup,
         **rest,
     )
+
+    def spawn(call: int) -> _native.Child:
+        return _native.spawn(
+            None if hub is None else hub.native,
+            call,
+            plan.private_memory,
+            plan.private_table,
+            plan.highest,
+            plan.contain,
+            -1 if cgroup is None else cgroup.fd,
+            descriptors.kill,
+            tuple([step for _, step in plan.steps]),
+            plan.paths,
+            plan.argv,
+            plan.env,
+            descriptors.child_ends,
+            descriptors.borrowed,
+        )
+
     native = None
     try:
-        native = with_a_clone(
-            lambda call: _native.spawn(
-                None if hub is None else hub.native,
-                call,
-                plan.private_memory,
-                plan.private_table,
-                plan.highest,
-                plan.contain,
-                -1 if cgroup is None else cgroup.fd,
-                descriptors.kill,
-                tuple([step for _, step in plan.steps]),
-                plan.paths,
-                plan.argv,
-                plan.env,
-                descriptors.child_ends,
-                descriptors.borrowed,
-            )
-        )
+        try:
+            native = with_a_clone(spawn)
+        except OSError as exc:
+            if exc.errno != EBADF or hub is None or hub.native.fd >= 0:
+                raise
+            hub.renew()  # another thread has closed it, in the very moment; nothing has run
+            native = with_a_clone(spawn)
         descriptors.program = program = Program(native, plan, hub)
     except BaseException as exc:
         if native is not None:

@@ -740,3 +740,28 @@ def test_a_timer_rings_although_the_loop_is_always_late(loop: str) -> None:
             run(lambda: main(asyncio.sleep), {loop!r})
         """
     )
+
+
+@both_loops
+def test_a_hub_that_another_thread_closes_in_the_moment_of_a_start(loop: str) -> None:
+    run(
+        f"""
+        from aiopidfd._spawn import start as module
+
+        async def main():
+            assert await (await start("true")).wait() == 0
+            make_plan = module.make_plan
+
+            def close_it(*args, **options):
+                module.make_plan = make_plan
+                for fd in of_hub():
+                    os.close(fd)
+                return make_plan(*args, **options)
+
+            module.make_plan = close_it
+            assert await (await start("sh", "-c", "exit 3")).wait() == 3
+            assert module.make_plan is make_plan
+
+        run(main, {loop!r})
+        """
+    )
