@@ -272,11 +272,12 @@ def test_what_a_host_has_open_is_closed_with_it_although_an_exec_hangs(
         fcntl.fcntl(int(sys.argv[1]), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         asyncio.run(aiopidfd.create_subprocess_exec(sys.argv[2], "-c", "", **{options}))
     """
+    command = fresh.command(code)  # first of all: where this cannot be had the test is skipped
     with held_exec(tmp_path) as held:
         read, write = os.pipe()
         with open(read, "rb") as output:
             host = subprocess.Popen(
-                [*fresh.command(code), str(write), held.path],
+                [*command, str(write), held.path],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[write],
