@@ -3,8 +3,7 @@
 import sys
 
 from .. import _native
-from .clone3_or_clone import with_a_clone
-from .hub_of_each_loop import Hub
+from .hub_of_each_loop import Hub, with_hub
 from .plan import Plan
 from .program import Program
 from .spawn import Child
@@ -65,7 +64,7 @@ def fork_on(hub: Hub | None) -> Program | None:
     sys.audit("os.fork")
     native = None
     try:
-        native = with_a_clone(lambda call: _native.fork(None if hub is None else hub.native, call))
+        native = with_hub(hub, _native.fork)
         if native is None:
             return None
         program = Program(native, _PLAN, hub)

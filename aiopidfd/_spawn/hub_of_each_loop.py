@@ -12,17 +12,30 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from errno import EBADF
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .. import _native
 from .._pidfd.any_loop import Flag, running_trio
 from .._pidfd.durations import monotonic
+from .clone3_or_clone import with_a_clone
 from .weak_programs import WeakPrograms
 
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["Hub", "carrying", "current_hub", "hub_of", "known_hub", "news_of", "prepare"]
+__all__ = [
+    "Hub",
+    "carrying",
+    "current_hub",
+    "hub_of",
+    "known_hub",
+    "news_of",
+    "prepare",
+    "with_hub",
+]
+
+T = TypeVar("T")
 
 # How many starts may be under way at once on one loop; the next one waits for its turn. A start
 # needs some more descriptors than a running program, and more starts at once would not be faster.
@@ -507,6 +520,24 @@ def _spawn_on_trio(trio: Any, function: Callable[..., Awaitable[object]], *args:
         lowlevel.spawn_system_task(function, *args)
     except RuntimeError:
         lowlevel.current_root_task().child_nurseries[0].start_soon(protected)
+
+
+def with_hub(hub: Hub | None, clone: Callable[[_native.Hub | None, int], T]) -> T:
+    """Call `clone` with the native half of a hub and the way to clone.
+
+    If another thread has closed the native half in that very moment, nothing has run, and `clone`
+    is called once more, with a new one.
+
+    Raises:
+        OSError: as `with_a_clone`; EMFILE: there is no descriptor for a new native half.
+    """
+    try:
+        return with_a_clone(functools.partial(clone, None if hub is None else hub.native))
+    except OSError as exc:
+        if exc.errno != EBADF or hub is None or hub.native.fd >= 0:
+            raise
+        hub.renew()
+        return with_a_clone(functools.partial(clone, hub.native))
 
 
 def prepare() -> None:

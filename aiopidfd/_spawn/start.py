@@ -1,13 +1,11 @@
 """How a start begins: everything that it needs is opened, then the native spawner runs."""
 
-from errno import EBADF
-
 from .. import _native
 from .argument_errors import blame_env
 from .cgroup_checks import Cgroup
-from .clone3_or_clone import clone_call, with_a_clone
+from .clone3_or_clone import clone_call
 from .fd_steps import check_fds
-from .hub_of_each_loop import Hub
+from .hub_of_each_loop import Hub, with_hub
 from .options import Request
 from .pipe_size import pipe_size
 from .program import Program
@@ -58,9 +56,9 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         **rest,
     )
 
-    def spawn(call: int) -> _native.Child:
+    def spawn(native_hub: _native.Hub | None, call: int) -> _native.Child:
         return _native.spawn(
-            None if hub is None else hub.native,
+            native_hub,
             call,
             plan.private_memory,
             plan.private_table,
@@ -78,13 +76,7 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
 
     native = None
     try:
-        try:
-            native = with_a_clone(spawn)
-        except OSError as exc:
-            if exc.errno != EBADF or hub is None or hub.native.fd >= 0:
-                raise
-            hub.renew()  # another thread has closed it, in the very moment; nothing has run
-            native = with_a_clone(spawn)
+        native = with_hub(hub, spawn)
         descriptors.program = program = Program(native, plan, hub)
     except BaseException as exc:
         if native is not None:

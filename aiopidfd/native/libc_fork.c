@@ -62,4 +62,3 @@ void aiopidfd_fork_guardian(void *opaque)
     atomic_store(&record->forking, 0);
     aiopidfd_forked(record, pid);
 }
-

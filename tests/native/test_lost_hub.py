@@ -765,3 +765,26 @@ def test_a_hub_that_another_thread_closes_in_the_moment_of_a_start(loop: str) ->
         run(main, {loop!r})
         """
     )
+
+
+@both_loops
+def test_a_hub_that_another_thread_closes_in_the_moment_of_a_fork(loop: str) -> None:
+    run(
+        f"""
+        def close_it(event, _):
+            if event == "os.fork" and armed:
+                armed.clear()
+                for fd in of_hub():
+                    os.close(fd)
+
+        async def main():
+            assert await (await start("true")).wait() == 0
+            armed.append(True)
+            assert await aiopidfd.run_in_fork(int, "7") == 7
+            assert not armed
+
+        armed = []
+        sys.addaudithook(close_it)
+        run(main, {loop!r})
+        """
+    )
