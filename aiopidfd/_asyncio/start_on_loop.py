@@ -3,8 +3,7 @@
 import asyncio
 
 from .._pidfd.any_loop import running_trio
-from .._spawn.clone3_or_clone import clone_call
-from .._spawn.hub_of_each_loop import current_hub
+from .._spawn.hub_of_each_loop import hub_for
 from .._spawn.options import Request
 from .._spawn.start import start
 from .._spawn.stdio_and_pass_fds import Descriptors
@@ -41,9 +40,8 @@ async def start_on_loop(request: Request, descriptors: Descriptors, grace: float
     Raises:
         OSError, TypeError, ValueError: as `create_subprocess_exec`. Nothing of the start is left.
     """
-    loop = running_loop("a start")
-    clone_call()  # raises an error that names what is missing, before anything is opened
-    hub = current_hub()
+    loop = asyncio.get_running_loop()
+    hub = hub_for(loop)
     hub.look_at_starts()
     await hub.take_turn()
     watch = None

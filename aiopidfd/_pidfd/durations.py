@@ -1,5 +1,6 @@
 """Durations: they are checked before anything is started, and may be of any length."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -8,6 +9,9 @@ from typing import Any, Final
 __all__ = ["Deadline", "check_seconds", "monotonic", "nanoseconds"]
 
 _YEAR: Final = 365 * 24 * 3600  # seconds; no single wait is longer than this
+
+# As `time.monotonic`, but it goes on where a test has frozen that function (freezegun).
+monotonic: Final[Callable[[], float]] = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 
 
 def check_seconds(**durations: Any) -> None:
@@ -37,11 +41,6 @@ def check_seconds(**durations: Any) -> None:
 def nanoseconds(seconds: float) -> int:
     """A duration as the native module takes it: at least 0 and at most a year."""
     return int(min(max(seconds, 0), _YEAR) * 1e9)
-
-
-def monotonic() -> float:
-    """As `time.monotonic`, but it goes on where a test has frozen that function (freezegun)."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Deadline:

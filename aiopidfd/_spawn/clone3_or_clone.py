@@ -2,13 +2,15 @@
 
 import errno
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from .. import _native
 from .kernel import kernel
 
 __all__ = ["clone_call", "with_a_clone"]
 
+H = TypeVar("H")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _call: int | None = None
@@ -26,8 +28,12 @@ def clone_call() -> int:
     return _call
 
 
-def with_a_clone(clone: Callable[[int], T]) -> T:
-    """Call `clone` with the way to clone; with the other one if a filter has come in the way.
+def with_a_clone(
+    clone: Callable[Concatenate[H, int, P], T], hub: H, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call `clone` with `hub`, the way to clone, and the other arguments.
+
+    If a filter has come in the way, it is called again, with the other way to clone.
 
     Raises:
         OSError: what `clone` raises; or a call that is needed is missing; see `Kernel.require`.
@@ -36,7 +42,7 @@ def with_a_clone(clone: Callable[[int], T]) -> T:
     while True:
         call = clone_call()
         try:
-            return clone(call)
+            return clone(hub, call, *args, **kwargs)
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise

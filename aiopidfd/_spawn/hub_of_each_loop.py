@@ -13,12 +13,12 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from errno import EBADF
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from .. import _native
 from .._pidfd.any_loop import Flag, running_trio
 from .._pidfd.durations import monotonic
-from .clone3_or_clone import with_a_clone
+from .clone3_or_clone import clone_call, with_a_clone
 from .weak_programs import WeakPrograms
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "Hub",
     "carrying",
     "current_hub",
+    "hub_for",
     "hub_of",
     "known_hub",
     "news_of",
@@ -35,6 +36,7 @@ __all__ = [
     "with_hub",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # How many starts may be under way at once on one loop; the next one waits for its turn. A start
@@ -357,11 +359,18 @@ def current_hub() -> Hub:
         OSError: EMFILE; or the kernel refuses a call, which the text names.
     """
     trio = running_trio()
-    if trio is not None:
-        return _hub_of_trio(trio)
-    loop = asyncio.get_running_loop()
+    return hub_for(asyncio.get_running_loop()) if trio is None else _hub_of_trio(trio)
+
+
+def hub_for(loop: asyncio.AbstractEventLoop) -> Hub:
+    """The hub of an asyncio loop, this thread's running one. It is made if there is none.
+
+    Raises:
+        OSError: EMFILE; or the kernel refuses a call, which the text names.
+    """
     hub = hub_of(loop)
     if hub is None:
+        clone_call()  # raises an error that names what is missing, before anything is opened
         watch, unwatch = functools.partial(_watch, loop), functools.partial(_unwatch, loop)
         hub = Hub(loop.call_soon, loop.call_later, watch, unwatch)
         try:
@@ -409,6 +418,7 @@ def _hub_of_trio(trio: Any) -> Hub:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
     hub = known_hub()
     if hub is None:
+        clone_call()  # raises an error that names what is missing, before anything is opened
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
     else:
@@ -522,8 +532,13 @@ def _spawn_on_trio(trio: Any, function: Callable[..., Awaitable[object]], *args:
         lowlevel.current_root_task().child_nurseries[0].start_soon(protected)
 
 
-def with_hub(hub: Hub | None, clone: Callable[[_native.Hub | None, int], T]) -> T:
-    """Call `clone` with the native half of a hub and the way to clone.
+def with_hub(
+    hub: Hub | None,
+    clone: Callable[Concatenate[_native.Hub | None, int, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Call `clone` with the native half of a hub, the way to clone, and the other arguments.
 
     If another thread has closed the native half in that very moment, nothing has run, and `clone`
     is called once more, with a new one.
@@ -532,12 +547,12 @@ def with_hub(hub: Hub | None, clone: Callable[[_native.Hub | None, int], T]) -> 
         OSError: as `with_a_clone`; EMFILE: there is no descriptor for a new native half.
     """
     try:
-        return with_a_clone(functools.partial(clone, None if hub is None else hub.native))
+        return with_a_clone(clone, None if hub is None else hub.native, *args, **kwargs)
     except OSError as exc:
         if exc.errno != EBADF or hub is None or hub.native.fd >= 0:
             raise
         hub.renew()
-        return with_a_clone(functools.partial(clone, hub.native))
+        return with_a_clone(clone, hub.native, *args, **kwargs)
 
 
 def prepare() -> None:

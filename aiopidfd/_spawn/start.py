@@ -55,11 +55,11 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
         cgroup=cgroup,
         **rest,
     )
-
-    def spawn(native_hub: _native.Hub | None, call: int) -> _native.Child:
-        return _native.spawn(
-            native_hub,
-            call,
+    native = None
+    try:
+        native = with_hub(
+            hub,
+            _native.spawn,
             plan.private_memory,
             plan.private_table,
             plan.highest,
@@ -73,10 +73,6 @@ def start(request: Request, descriptors: Descriptors, hub: Hub | None = None) ->
             descriptors.child_ends,
             descriptors.borrowed,
         )
-
-    native = None
-    try:
-        native = with_hub(hub, spawn)
         descriptors.program = program = Program(native, plan, hub)
     except BaseException as exc:
         if native is not None:

@@ -15,7 +15,6 @@ from .. import _native
 from .._pidfd.any_loop import has_loop
 from .._pidfd.locks import make_lock
 from .._pidfd.wait import Patience
-from .._spawn.clone3_or_clone import clone_call
 from .._spawn.command import is_shell_command
 from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
@@ -356,7 +355,6 @@ def make_anyio_request(
 async def start_process(request: Request) -> Running:
     """Start a program on the running loop. Returns after the exec."""
     await checkpoint()
-    clone_call()  # raises an error that names what is missing, before anything is opened
     hub = current_hub()
     descriptors = Descriptors()
     try:
