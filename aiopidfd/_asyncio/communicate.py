@@ -26,6 +26,7 @@ class Communication:
         self._streams = streams
         self._grace = grace
         self._begun = False
+        self._carries = False  # whether a call with a limit is under way
         self._bounded: Outputs | None = None  # kept when a call is cancelled
         self._limits: tuple[int | None, OnLimit] = (None, "raise")
 
@@ -61,6 +62,8 @@ class Communication:
             (None, "raise"),
         ):
             raise ValueError("communicate() was called before with another limit")
+        if self._carries:  # its readers may not have begun yet
+            raise RuntimeError("communicate() called while another call of it is under way")
         with gather(self._streams):
             self._begun = True
             if self._bounded is None and output_limit is None:
@@ -74,11 +77,14 @@ class Communication:
         bounded = self._bounded
         send_input(self._streams, input)
         pumps = make_pumps(self._streams.stdout, self._streams.stderr, bounded)
+        self._carries = True
         try:
             await carry_output([self._watch], pumps, self._grace, drain, ends=False)
         except Exception as exc:
             bounded.tell(exc)
             raise
+        finally:
+            self._carries = False
         await self._watch.returncode()
         bounded.check_dropped()
         return bounded.values(encoding)

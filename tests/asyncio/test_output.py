@@ -429,6 +429,19 @@ async def test_communicate_with_a_limit_cancelled_loses_nothing() -> None:
     stdin.close()
 
 
+@pytest.mark.parametrize("second", [None, 5])
+async def test_communicate_with_a_limit_twice_in_one_turn(second: int | None) -> None:
+    """The second is refused, and the first goes on."""
+    process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+    first = asyncio.create_task(process.communicate(b"12345", output_limit=5))
+    refused = asyncio.create_task(process.communicate(output_limit=second))
+    with pytest.raises(RuntimeError, match="while another call of it is under way"):
+        await refused
+    assert await first == (b"12345", None)
+    assert await process.communicate() == (b"12345", None)
+    assert process.returncode == 0
+
+
 async def test_communicate_with_a_limit_while_somebody_reads_leaves_the_program_alone() -> None:
     process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
     assert process.stdout is not None
