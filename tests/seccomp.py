@@ -32,6 +32,10 @@ PIPE2: Final = 59 if _AARCH64 else 293
 KCMP: Final = 272 if _AARCH64 else 312
 STATX: Final = 291 if _AARCH64 else 332
 FSTAT: Final = 80 if _AARCH64 else 5
+FSTATFS: Final = 44 if _AARCH64 else 138
+LSEEK: Final = 62 if _AARCH64 else 8
+CLOCK_GETTIME: Final = 113 if _AARCH64 else 228
+SCHED_SETSCHEDULER: Final = 119 if _AARCH64 else 144
 OPENAT: Final = 56 if _AARCH64 else 257
 READLINKAT: Final = 78 if _AARCH64 else 267
 

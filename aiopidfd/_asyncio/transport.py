@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import functools
 import os
@@ -121,7 +122,8 @@ class SubprocessTransport(Owner, asyncio.SubprocessTransport):
             # they call what was given to call_soon().
             self._tell("connection_made", self)
             # Not at once: a protocol may run the loop until other programs have exited, too.
-            watch.on_exit(functools.partial(loop.call_soon, self._on_exit))
+            context = contextvars.copy_context()  # the hub has none
+            watch.on_exit(functools.partial(loop.call_soon, self._on_exit, context=context))
         except BaseException:
             self._closed = True
             watch.program.abandon()  # first of all: the program must not read the end of file

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import math
 import sys
 from collections.abc import Awaitable, Callable
@@ -129,6 +130,30 @@ async def shielded(wait: Callable[[], Awaitable[object]], timeout: float) -> Non
 
 
 def running_trio() -> Any:
-    """The module trio if a trio task runs us, else None. If nobody has imported trio, none can."""
-    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
-    return sys.modules["trio"] if lowlevel is not None and lowlevel.in_trio_task() else None
+    """The module trio if a trio task runs us, else None. If nobody has imported trio, none can.
+
+    A task of asyncio's may run inside of one of trio's (asyncio.run() there, in a forked copy, or
+    trio-asyncio), and the other way round. Then the inner one runs us.
+    """
+    trio: Any = sys.modules.get("trio")
+    lowlevel = getattr(trio, "lowlevel", None)
+    if lowlevel is None or not lowlevel.in_trio_task():
+        return None
+    outer, inner = lowlevel.current_task().coro, _asyncio_coroutine()
+    if inner is None:
+        return trio
+    frame = inspect.currentframe()
+    while frame is not None and frame is not getattr(outer, "cr_frame", None):
+        if frame is getattr(inner, "cr_frame", None):
+            return None
+        frame = frame.f_back
+    return trio
+
+
+def _asyncio_coroutine() -> object:
+    """The outermost coroutine of the asyncio task that runs now, or None."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return None
+    return None if task is None else task.get_coro()

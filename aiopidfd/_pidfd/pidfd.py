@@ -26,6 +26,7 @@ from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, unti
 __all__ = ["DroppablePidFd", "NoHandleError", "PidFd"]
 
 _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
+_NO_PID: Final = "the process has no id in our pid namespace"
 _FDINFO: Final = 4096  # bytes; a pidfd's has some hundred (proc_pid_fdinfo(5))
 _PIDFS: Final = 0x50494446  # PID_FS_MAGIC: since Linux 6.9 each pidfd has an inode of its own
 _SO_PEERPIDFD: Final = 77  # socket(7), Linux 6.5
@@ -219,6 +220,9 @@ class PidFd(Owner):
             with self._held() as fd:
                 pid = _fdinfo_pid(fd)
                 state = "exited" if has_exited(fd) else "running"
+                if pid > 0:
+                    with contextlib.suppress(OSError):
+                        pid = _our_pid_of(fd)
         except (OSError, ValueError):  # OSError: the host has closed our descriptor
             return f"<{name} closed>"
         return f"<{name} {f'pid={pid} ' if pid > 0 else ''}{state} fd={fd}>"
@@ -446,22 +450,23 @@ class PidFd(Owner):
 
         Raises:
             ProcessLookupError: the process has exited and was reaped (ESRCH).
-            OSError: EREMOTE: the process has no id in our pid namespace.
+            OSError: EREMOTE: the process has no id in our pid namespace. ENOTSUP: /proc is of
+                another pid namespace than ours, and the kernel does not tell (before Linux 6.13).
             ValueError: the handle is closed.
         """
         with self._held() as fd:
-            return _pid_of(fd)
+            return _our_pid_of(fd)
 
     def info(self) -> ProcessInfo:
         """What the kernel tells of the process and of its end (PIDFD_GET_INFO, Linux 6.13).
 
         Raises:
             ProcessLookupError: the process is gone, and the kernel has kept nothing (before 6.15).
-            OSError: EREMOTE: the process has no id in our pid namespace.
+            OSError: EREMOTE, ENOTSUP: as `getpid`.
             ValueError: the handle is closed.
         """
         with self._held() as fd:
-            return process_info(fd, _pid_of)
+            return process_info(fd, _our_pid_of)
 
     def getfd(self, number: int) -> int:
         """A duplicate of a descriptor of the process (pidfd_getfd(2), Linux 5.6).
@@ -539,10 +544,11 @@ def _check_process_directory(directory: int) -> None:
 
 
 def _fdinfo_pid(fd: int) -> int:
-    """The "Pid:" of a pidfd (proc_pid_fdinfo(5)): 0 if our namespace has none, -1 once reaped."""
+    """The "Pid:" of a pidfd (proc_pid_fdinfo(5)): 0 if it has none there, -1 once reaped."""
     # A handle that is dropped when the interpreter ends comes here, too: open() is gone by then.
     try:
-        file = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        # This thread may have a table of its own.
+        file = os.open(f"/proc/thread-self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise OSError(errno.EBADF, "not a pidfd") from None
     try:
@@ -556,9 +562,30 @@ def _fdinfo_pid(fd: int) -> int:
 
 
 def _pid_of(fd: int) -> int:
+    """Its pid in the pid namespace that /proc shows."""
     pid = _fdinfo_pid(fd)
     if pid < 0:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     if pid == 0:
-        raise OSError(errno.EREMOTE, "the process has no id in our pid namespace")
+        raise OSError(errno.EREMOTE, _NO_PID)
     return pid
+
+
+def _our_pid_of(fd: int) -> int:
+    """Its pid in our own pid namespace, of which /proc need not be."""
+    if os.readlink("/proc/self") == str(os.getpid()):
+        return _pid_of(fd)
+    try:
+        pid = process_info(fd, _not_told).pid
+    except ProcessLookupError:
+        if _fdinfo_pid(fd) < 0:
+            raise
+        raise OSError(errno.EREMOTE, _NO_PID) from None
+    if pid is None:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return pid
+
+
+def _not_told(fd: int) -> int:
+    del fd
+    raise OSError(errno.ENOTSUP, "/proc is of another pid namespace than ours")

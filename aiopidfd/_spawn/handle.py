@@ -3,13 +3,16 @@
 import resource
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Final
 
 from .._pidfd.not_copyable import Lent, Owner
 from .options import StrOrBytesPath
 from .program import Program
 from .tree_methods import AsyncTreeMethods, BlockingTreeMethods, TreeMethods
 
-__all__ = ["AsyncHandle", "BlockingHandle", "Handle"]
+__all__ = ["AFTER_CTRL_C", "AsyncHandle", "BlockingHandle", "Handle"]
+
+AFTER_CTRL_C: Final = 0.25  # seconds that a `with` waits then, as in subprocess
 
 
 class PidfdHandle:

@@ -7,6 +7,7 @@ when the loop is closed.
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import os
 import weakref
@@ -372,7 +373,9 @@ def hub_for(loop: asyncio.AbstractEventLoop) -> Hub:
     if hub is None:
         clone_call()  # raises an error that names what is missing, before anything is opened
         watch, unwatch = functools.partial(_watch, loop), functools.partial(_unwatch, loop)
-        hub = Hub(loop.call_soon, loop.call_later, watch, unwatch)
+        soon = functools.partial(_in_no_context, loop.call_soon)
+        later = functools.partial(_in_no_context, loop.call_later)
+        hub = Hub(soon, later, watch, unwatch)
         try:
             _watch(loop, hub, hub.number)
             _hubs[loop] = weakref.ref(hub)
@@ -386,6 +389,14 @@ def hub_for(loop: asyncio.AbstractEventLoop) -> Hub:
     return hub
 
 
+def _in_no_context(function: Callable[..., object], *args: object) -> None:
+    """Have a loop call something later. It would keep the caller's context, perhaps for ever.
+
+    And what a hub tells is not for the caller who has made it, whose request may be long over.
+    """
+    contextvars.Context().run(function, *args)
+
+
 def _watch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
     reader = functools.partial(hub.collect)  # an object that the loop alone holds
     weak = weakref.ref(hub)
@@ -397,7 +408,7 @@ def _watch(loop: asyncio.AbstractEventLoop, hub: Hub, number: int) -> None:
         with contextlib.suppress(RuntimeError):  # it is being closed
             loop.call_soon_threadsafe(hub.watch_again)  # which holds the hub till then
 
-    loop.add_reader(number, reader)
+    _in_no_context(loop.add_reader, number, reader)
     hub.reader = weakref.ref(reader, gone)
 
 
@@ -488,7 +499,7 @@ class _TrioHub(Hub):
         if self._listeners and self.native.fd >= 0:
             self.be_served()  # they came when the task was already cancelled
         else:  # objects of trio may outlive the run, but `shutdown` may come before its end
-            for program in self.programs.values():
+            for program in [*self.programs.values()]:
                 self.known.add(program)
             self.programs.clear()
 

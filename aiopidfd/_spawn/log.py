@@ -4,10 +4,11 @@ Beside its text each record has attributes (the `extra` of `logging`), for forma
 JSON, for example: `event`, `pid`, `command`; and at an exit `status`, `seconds`, `rusage`.
 """
 
+import contextvars
 import logging
 import os
 import shlex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._pidfd.durations import monotonic
 
@@ -24,7 +25,8 @@ def log_start(program: "Program") -> None:
     if not logger.isEnabledFor(logging.DEBUG):
         return
     command = _command(program)
-    logger.debug(
+    _say(
+        program,
         "started pid %d: %s",
         program.pid,
         shlex.join(command),
@@ -38,7 +40,8 @@ def log_exit(program: "Program") -> None:
         return
     command = _command(program)
     seconds = monotonic() - program.begun
-    logger.debug(
+    _say(
+        program,
         "pid %d has ended with %d after %.3f s: %s",
         program.pid,
         program.returncode,
@@ -53,6 +56,12 @@ def log_exit(program: "Program") -> None:
             "rusage": program.rusage,
         },
     )
+
+
+def _say(program: "Program", text: str, *args: object, extra: dict[str, Any]) -> None:
+    """Log it in the context of the start: a filter may ask there whose request it was."""
+    context = program.context or contextvars.Context()
+    context.copy().run(logger.debug, text, *args, extra=extra)  # the same one is entered only once
 
 
 def _command(program: "Program") -> list[str]:

@@ -4,6 +4,7 @@ Internal: users hold handles (`Child`, `Process` and others), and each handle ha
 """
 
 import contextlib
+import contextvars
 import errno
 import os
 import resource
@@ -44,6 +45,7 @@ class Program:
 
     Attributes:
         args: the command as it was given, a list; with a shell, the shell's command line.
+        context: the context of its start, for the log, until its exit is known.
         begun: when its start was begun, in seconds of CLOCK_MONOTONIC.
         started: the same in seconds since the epoch, as time.time().
         abandoned: whether we have killed it, so that no warning is due while it still runs.
@@ -63,6 +65,7 @@ class Program:
         "abandoned",
         "args",
         "begun",
+        "context",
         "native",
         "returncode",
         "rusage",
@@ -73,6 +76,7 @@ class Program:
 
     def __init__(self, native: _native.Child, plan: Plan, hub: Hub | None = None) -> None:
         """Take what the native spawner returned. `hub` is the hub of the loop that starts it."""
+        self.context: contextvars.Context | None = contextvars.copy_context()
         self.begun: float = monotonic()
         self.started: float = time.time()
         self.native: _native.Child = native
@@ -139,6 +143,8 @@ class Program:
         """Record that the program runs, after its exec or fork. Its hub keeps it from now on."""
         self._has_started = True
         self._join_hub()
+        if self.returncode is not None:  # another thread has seen the exit meanwhile
+            self._leave_hub()
         log_start(self)
 
     def advance(self) -> int:
@@ -160,6 +166,7 @@ class Program:
             self._leave_hub()
             if RUNNING.remove(self) and self.returncode is not None:
                 log_exit(self)
+            self.context = None
         return state
 
     def _take_result(self) -> None:

@@ -1,10 +1,11 @@
 """`spawn`: start a program without an event loop; and the `Child` that it returns."""
 
+import contextlib
 import subprocess
 from types import TracebackType
 from typing import Self, Unpack
 
-from .handle import BlockingHandle, Handle
+from .handle import AFTER_CTRL_C, BlockingHandle, Handle
 from .open_terminal import PTY
 from .options import Command, Options, Stdio, make_request
 from .program import Program
@@ -63,8 +64,12 @@ class Child(BlockingHandle, Handle):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait for the exit, as `subprocess.Popen` does."""
-        self.wait()
+        """Wait for the exit, as `subprocess.Popen` does; after Ctrl-C for a quarter of a second."""
+        if exc_type is KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(AFTER_CTRL_C)
+        else:
+            self.wait()
 
 
 def spawn(

@@ -165,7 +165,8 @@ class PipeReader(Owner, asyncio.StreamReader):
             yield
         finally:
             self._feed.awaited = self._gathered = None
-            self._buffer += gathered.getbuffer()
+            with contextlib.suppress(ValueError):  # the garbage collector has closed it
+                self._buffer += gathered.getbuffer()
             self._pause_if_full()
 
     def _refuse_a_second(self, name: str) -> None:

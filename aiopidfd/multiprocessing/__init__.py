@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from .._spawn.handle import BlockingHandle
+from .._spawn.handle import AFTER_CTRL_C, BlockingHandle
 from .._spawn.program import Program
 from ._popen import Popen
 from ._tracker import tracker_fd
@@ -48,8 +48,8 @@ class Process(SpawnProcess, BlockingHandle):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait for the worker's exit, as `subprocess.Popen` does."""
-        self.join()
+        """Wait for the worker's exit; after Ctrl-C for a quarter of a second, as `Popen` does."""
+        self.join(AFTER_CTRL_C if exc_type is KeyboardInterrupt else None)
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802  multiprocessing's name for it

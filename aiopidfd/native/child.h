@@ -124,6 +124,7 @@ void record_free_when_left(struct child *child);
 const char *refused_call(int step); /* which call it was that `failed_step` means, or NULL */
 int start_guardian(struct child *child, struct failure *failure); /* 0 or -errno; it waits to begin */
 void start_go(struct record *record, int go);
+void start_forget_threads(void);
 
 /* ---- lost_lifelines.c ---- */
 

@@ -134,8 +134,7 @@ void child_close_handed_over(struct child *child)
     const char *call;
     const struct life *life = life_get(&error, &call);
     for (size_t i = 0; i < child->n_fds; i++) {
-        if (life)
-            reserve_give(child->fds[i].fd, &life->read);
+        reserve_give(child->fds[i].fd, life ? &life->read : NULL);
         fds_close(&child->fds[i]); /* not a number that holds the placeholder again by now */
     }
     child->n_fds = 0;

@@ -46,13 +46,22 @@ static long clone_guardian(struct child *child)
     return pid;
 }
 
+static pthread_key_t key;
+static int has_key;
+
+/* In a forked copy this thread has another number, and in one that was made past the C library it may be any
+ * thread that comes here first. A new key has no number in any of them. */
+void start_forget_threads(void)
+{
+    if (has_key)
+        pthread_key_delete(key);
+    has_key = 0;
+}
+
 /* A system call in each thread, and not in each start. The C library keeps the number without malloc(3), which
- * it needs for a _Thread_local of a module. In a forked copy the number is out of date in one thread only, the
- * main one, of which the guardian asks by the process's pid as well. */
+ * it needs for a _Thread_local of a module. */
 static int this_thread(void)
 {
-    static pthread_key_t key;
-    static int has_key;
     if (!has_key)
         has_key = pthread_key_create(&key, NULL) == 0;
     intptr_t tid = has_key ? (intptr_t)pthread_getspecific(key) : 0;

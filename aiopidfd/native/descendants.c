@@ -245,21 +245,19 @@ static void visit_all(struct walk *walk, const struct member *root, int visit_it
     free(held.member);
 }
 
-/* The numbers in /proc must be those of our own pid namespace. */
 static int check_proc(void)
 {
-    char name[16];
-    ssize_t length = readlink("/proc/self", name, sizeof name - 1);
-    name[length > 0 ? length : 0] = 0;
-    if (atoi(name) != getpid())
+    if (!pidinfo_proc_is_ours())
         return -ENOTSUP;
     return access("/proc/thread-self/children", F_OK) == 0 ? 0 : -ENOSYS;
 }
 
 /* How many tasks there are now (/proc/loadavg, proc(5)). If a walk meets more than that, processes are born
- * faster than it visits them, and the walk would not end before that stops. */
+ * faster than it visits them, and the walk would not end before that stops. In a container another file may lie
+ * there, that tells 1 at first and then what was so some seconds ago (lxcfs). */
 static size_t count_tasks(void)
 {
+    enum { AT_LEAST = 4096 };
     char text[128], *end = NULL;
     int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -269,7 +267,7 @@ static size_t count_tasks(void)
     text[length > 0 ? length : 0] = 0;
     const char *slash = strchr(text, '/');
     size_t tasks = slash ? strtoul(slash + 1, &end, 10) : 0;
-    return tasks > 0 ? tasks : SIZE_MAX;
+    return tasks == 0 ? SIZE_MAX : tasks > AT_LEAST ? tasks : AT_LEAST;
 }
 
 /* Returns 0 or -errno. */

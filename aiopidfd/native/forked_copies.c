@@ -85,6 +85,7 @@ static void become_copy(int close)
         reserve_forget();
     }
     hubs_drop(close);
+    start_forget_threads();
     if (not_a_copy)
         *not_a_copy = ORIGINAL;
 }

@@ -39,14 +39,14 @@ int aiopidfd_children_open(void)
     return (int)SYS(__NR_openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 }
 
-void aiopidfd_children_kill(int fd, int outrun)
+long aiopidfd_children_kill(int fd, int outrun)
 {
     /* Always read on, never at an offset. Only then a read continues where the last one cut a number off,
      * even if the list has changed (seq_file). A number counts when we have seen the space after it. */
     char text[256]; /* the buffer is short, so that a listed child is killed before it can fork and exit */
     struct sched_param lowest;
     lowest.sched_priority = 0;
-    long pid = 0, length;
+    long pid = 0, newest = 0, length;
     SYS(__NR_lseek, fd, 0, SEEK_SET);
     while ((length = SYS(__NR_read, fd, text, sizeof text)) > 0)
         for (long i = 0; i < length; i++) {
@@ -59,6 +59,8 @@ void aiopidfd_children_kill(int fd, int outrun)
                     SYS(__NR_sched_setscheduler, pid, SCHED_IDLE, &lowest);
                 SYS(__NR_kill, pid, SIGKILL);
             }
+            newest = pid > newest ? pid : newest;
             pid = 0;
         }
+    return newest;
 }

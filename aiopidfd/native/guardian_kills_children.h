@@ -10,7 +10,7 @@ int aiopidfd_children_open(void) __attribute__((visibility("hidden")));
 /* Sends SIGKILL to every child that exists now. The caller must not reap meanwhile: then none of the numbers
  * can come to mean another process. `outrun`: the children, and what they still fork, get the processor only
  * when nobody else wants it (SCHED_IDLE, sched(7)). A fork bomb has hundreds of tasks against our one, and
- * would otherwise fork on before each of our turns. */
-void aiopidfd_children_kill(int fd, int outrun) __attribute__((visibility("hidden")));
+ * would otherwise fork on before each of our turns. Returns the highest number that it met, or 0. */
+long aiopidfd_children_kill(int fd, int outrun) __attribute__((visibility("hidden")));
 
 #endif

@@ -48,6 +48,13 @@ void aiopidfd_check_that_we_can_contain(struct record *record, long subreaper)
     long result = SYS(__NR_kill, record->guardian_pid, 0);
     if (result < 0)
         aiopidfd_guardian_fails(record, FAILED_CALL - __NR_kill, result);
+    result = SYS(__NR_lseek, -1, 0, 0);
+    if (result != -EBADF)
+        aiopidfd_guardian_fails(record, FAILED_CALL - __NR_lseek, result);
+    /* Without an answer of these we can do, but a filter may kill who asks. */
+    struct timespec now;
+    SYS(__NR_clock_gettime, CLOCK_MONOTONIC, &now);
+    aiopidfd_compare_memory(record, record->parent_pid);
 }
 
 /* As aiopidfd_check_calls(). It is the spawner that has checked the lifelines. */

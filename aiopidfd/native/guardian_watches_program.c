@@ -73,6 +73,8 @@ struct guard {
     int alone;  /* the parent is gone */
     int unsure; /* the pipe is not a lifeline any more: the host has closed our parent's end of it */
     int ending; /* everything is being killed */
+    long newest; /* the highest number that the last pass over the children met */
+    int births;  /* how many passes met a higher one than the pass before */
     int64_t deadline;
 };
 
@@ -82,6 +84,7 @@ enum {
     LOOK_AGAIN_MS = 1000,
     JAIL_AFTER_MS = 2,
     OUTRUN_AFTER_MS = 1000, /* on a busy machine what is killed takes a while to die, and longer in SCHED_IDLE */
+    OUTRUN_AFTER_BIRTHS = 16,
     KILL_DEADLINE_MS = 5000, /* a process in uninterruptible sleep dies only when it wakes */
 };
 
@@ -158,6 +161,17 @@ static void kill_cgroup(const struct record *record)
         SYS(__NR_write, record->kill_fd, "1", 1);
 }
 
+/* What only takes long to die, as on a slow disk, is not outrun: a filter of the host's may kill us at that call
+ * (systemd's ~@resources), and then what it leaves would live on. */
+static void kill_children(struct guard *guard)
+{
+    int64_t left = guard->deadline - now_ms();
+    int outrun = left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS && guard->births >= OUTRUN_AFTER_BIRTHS;
+    long newest = aiopidfd_children_kill(guard->children_fd, outrun);
+    guard->births += newest > guard->newest;
+    guard->newest = newest;
+}
+
 /* A loop hears of the program's exit by the program's own pidfd, and usually finds the status here. If the
  * loop was faster than we were, it has asked to be told. One of the two always sees the other's store. If we
  * stay, our end does not tell a loop whose pidfd the host has closed. */
@@ -196,6 +210,7 @@ void aiopidfd_stand_guard(struct record *record)
     /* Without a lifeline (the host had put a file of its own there: drop_stranger()) kcmp tells, if it may. */
     guard.unsure = record->life_fd < 0 && aiopidfd_compare_memory(record, record->parent_pid) >= 0;
     guard.looked = guard.jailed = guard.over = guard.told = guard.alone = guard.ending = 0;
+    guard.newest = guard.births = 0;
     guard.deadline = 0;
     for (;;) {
         end_if_unwanted(&guard, record);
@@ -229,11 +244,10 @@ void aiopidfd_stand_guard(struct record *record)
         }
         if (guard.over && guard.contain)
             begin_to_end(&guard);
-        int64_t left = guard.ending ? guard.deadline - now_ms() : KILL_DEADLINE_MS;
-        int too_long = left < 0;
+        int too_long = guard.ending && guard.deadline < now_ms();
         if (guard.ending) {
             kill_cgroup(record);
-            aiopidfd_children_kill(guard.children_fd, left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS);
+            kill_children(&guard);
         }
         if (guard.alone && too_long)
             die(0);

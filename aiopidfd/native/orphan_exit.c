@@ -9,7 +9,10 @@
  * it has become our own child (we are init or a subreaper), or in the way that pidinfo.h describes. */
 void child_collect_orphan(struct child *child)
 {
-    if (child_hold_program(child) < 0) { /* the pidfd was closed behind our back: we learn nothing more */
+    int held = child_hold_program(child);
+    if (held == -EMFILE || held == -ENFILE || held == -ENOMEM)
+        return; /* the pidfd was closed behind our back, and cannot be opened again now: we look again */
+    if (held < 0) { /* we learn nothing more */
         child->state = child->state == CHILD_DYING ? CHILD_FAILED : CHILD_UNKNOWN;
         return;
     }

@@ -69,10 +69,20 @@ static int read_text(const char *path, char *text, size_t size)
     return length > 0;
 }
 
+int pidinfo_proc_is_ours(void)
+{
+    char name[16];
+    ssize_t length = readlink("/proc/self", name, sizeof name - 1);
+    name[length > 0 ? length : 0] = 0;
+    return atoi(name) == getpid();
+}
+
 /* Returns the text after the command name. The name is in parentheses and may hold any character. */
 static const char *read_stat(int pid, char *text, size_t size)
 {
     char path[64];
+    if (!pidinfo_proc_is_ours())
+        return NULL;
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     if (!read_text(path, text, size))
         return NULL;
@@ -83,7 +93,9 @@ static const char *read_stat(int pid, char *text, size_t size)
 int pidinfo_pid(int pidfd)
 {
     char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    if (!pidinfo_proc_is_ours())
+        return 0;
+    snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", pidfd); /* it may have a table of its own */
     if (!read_text(path, text, sizeof text))
         return 0;
     const char *pid = strstr(text, "\nPid:");
@@ -95,7 +107,7 @@ int pidinfo_is_named(int pid, const char *name)
 {
     char path[64], text[32];
     snprintf(path, sizeof path, "/proc/%d/comm", pid);
-    if (!read_text(path, text, sizeof text))
+    if (!pidinfo_proc_is_ours() || !read_text(path, text, sizeof text))
         return 0;
     text[strcspn(text, "\n")] = 0;
     return strcmp(text, name) == 0;
@@ -123,7 +135,7 @@ int pidinfo_parent(int pidfd, int pid)
 static int may_look(int pid)
 {
     char path[64], link[64];
-    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+    snprintf(path, sizeof path, "/proc/%d/ns/user", pid); /* read_stat() has looked whose /proc it is */
     return readlink(path, link, sizeof link) > 0;
 }
 

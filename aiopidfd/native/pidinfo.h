@@ -14,6 +14,10 @@ int pidinfo_exit(int pidfd, int pid, int *code, int *status); /* uses whichever 
 int pidinfo_reaped(int pidfd, int *code, int *status);
 int pidinfo_zombie(int pidfd, int pid, int *code, int *status);
 
+/* Whether the numbers in /proc are those of our own pid namespace. They are not after `unshare --pid --fork`
+ * without a mount, or where a container has the /proc of its host. */
+int pidinfo_proc_is_ours(void);
+
 /* The pid of a pidfd's process in our own pid namespace. 0 if it has none there, or /proc does not tell;
  * negative if the process is reaped. */
 int pidinfo_pid(int pidfd);

@@ -10,6 +10,8 @@ const char *refused_call(int step)
         return "close_range(2)";
     case __NR_kill:
         return "kill(2)";
+    case __NR_lseek:
+        return "lseek(2)";
     case __NR_ppoll:
         return "ppoll(2)";
     case __NR_prctl:

@@ -61,7 +61,7 @@ void reserve_give(int number, const struct owned *placeholder)
         place->taken = 0;
         if (!is_surely_ours(&place->held))
             place->held.fd = -1;
-        else if (!fds_are_ours(placeholder) || SYS(__NR_dup3, placeholder->fd, number, O_CLOEXEC) < 0)
+        else if (!placeholder || !fds_are_ours(placeholder) || SYS(__NR_dup3, placeholder->fd, number, O_CLOEXEC) < 0)
             fds_close(&place->held);
         else
             fds_own(&place->held, number);

@@ -272,6 +272,16 @@ def test_a_signal_to_one_that_nobody_knows_is_dead(ctx: Context, script: Script)
     assert worker.exitcode == 3
 
 
+def test_ctrl_c_in_a_block_is_not_held_up_by_the_worker(ctx: Context) -> None:
+    worker = ctx.Process(target=time.sleep, args=(1000,))
+    with pytest.raises(KeyboardInterrupt), worker:
+        raise KeyboardInterrupt
+    assert worker.is_alive()
+    worker.kill()
+    worker.join()
+    assert worker.exitcode == -9
+
+
 def test_join_with_a_timeout(ctx: Context) -> None:
     with held_worker(ctx, 6) as (worker, let_go):
         for timeout in (0, 0.0, -1, 0.01):

@@ -137,6 +137,7 @@ def test_a_filter_on_close_range_and_a_program_that_inherits_all(tmp_path: Path)
         ("EVENTFD2", "loop"),
         ("EPOLL_CREATE1", "loop"),
         ("PIPE2", "spawn"),
+        ("LSEEK", "contain"),
     ],
 )
 def test_a_filter_that_refuses_what_a_start_needs(call: str, how: str, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_filter_that_refuses_what_a_start_needs(call: str, how: str, tmp_path:
             if {how!r} == "loop":
                 loop.run_until_complete(aiopidfd.run_process({command!r}, stdout=None, stderr=None))
             else:
-                aiopidfd.spawn({command!r})
+                aiopidfd.spawn({command!r}, contain={how!r} == "contain")
         except OSError as exc:
             print(exc)
         loop.close()
@@ -160,6 +161,27 @@ def test_a_filter_that_refuses_what_a_start_needs(call: str, how: str, tmp_path:
     name = call.lower()
     assert f"{name}(2)" in output
     assert "[Errno 1]" in output or "EPERM" in output
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("call", ["CLOCK_GETTIME", "KCMP"])
+def test_a_filter_that_kills_who_makes_a_late_call_of_contain(call: str, tmp_path: Path) -> None:
+    """Nothing has run, where later it would run on uncontained."""
+    marker = tmp_path / "marker"
+    fresh.run(
+        f"""
+        aiopidfd.spawn(["true"], contain=True).wait()
+        seccomp.kill_at(seccomp.{call})
+        try:
+            aiopidfd.spawn(["touch", {str(marker)!r}], contain=True)
+        except ChildProcessError:
+            pass
+        else:
+            raise AssertionError
+        aiopidfd.spawn(["true"]).wait()
+        assert childless()
+        """
+    )
     assert not marker.exists()
 
 

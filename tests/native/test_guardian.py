@@ -262,13 +262,26 @@ def test_a_start_that_is_given_up_before_the_child_is_born_comes_to_no_exec() ->
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"die_with_parent": True}, {"user": 0}])
+WORKER = """
+        aiopidfd.spawn(["true"]).wait()
+        if pid := os.fork():
+            os.waitpid(pid, 0)
+        libc.prctl(1, 9)  # PR_SET_PDEATHSIG: it dies with its master
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [({}, ""), ({"die_with_parent": True}, ""), ({"user": 0}, ""), ({}, WORKER)],
+    ids=["plain", "die_with_parent", "user", "in a worker of who has started programs"],
+)
 def test_what_a_host_has_open_is_closed_with_it_although_an_exec_hangs(
-    options: dict[str, int], tmp_path: Path
+    options: dict[str, int], first: str, tmp_path: Path
 ) -> None:
     """As on a dead NFS server: what is being started does not hold the ports of a dead host."""
     code = f"""
         import fcntl
+        {first}
         fcntl.fcntl(int(sys.argv[1]), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         asyncio.run(aiopidfd.create_subprocess_exec(sys.argv[2], "-c", "", **{options}))
     """

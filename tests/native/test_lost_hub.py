@@ -491,6 +491,32 @@ def test_an_orphan_whose_pidfd_is_closed_is_told_of() -> None:
     )
 
 
+@has_pidfs
+@pytest.mark.skipif(not aiopidfd.kernel().exit_info, reason="before 6.15 its status may be lost")
+def test_an_orphan_whose_pidfd_is_closed_and_cannot_be_opened_again_yet() -> None:
+    """Its exit is not taken for known until it can."""
+    run(
+        """
+        before = pidfds()
+        child = aiopidfd.spawn(["sh", "-c", "read x; exit 5"], stdin=(ends := os.pipe())[0])
+        os.kill(child._program.guardian_pid, signal.SIGKILL)
+        for number in pidfds() - before:
+            os.close(number)
+        taken = []
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(5):
+            assert child.poll() is None
+        for number in taken:
+            os.close(number)
+        assert child.poll() is None
+        os.write(ends[1], b"\\n")
+        assert child.wait(30) == 5
+        """
+    )
+
+
 def test_the_lifelines_and_the_hub_are_lost_in_one_start() -> None:
     run(
         """

@@ -627,6 +627,34 @@ def test_a_descriptor_of_another_process(tmp_path: Path) -> None:
             handle.getfd(0)
 
 
+def test_a_thread_with_a_descriptor_table_of_its_own() -> None:
+    """/proc/self tells of the main thread's."""
+    fresh.run("""
+        import subprocess
+        first, second = (subprocess.Popen(["sleep", "1000"]) for _ in range(2))
+        apart, filled = threading.Event(), threading.Event()
+        told = []
+
+        def work():
+            assert libc.unshare(0x400) == 0  # CLONE_FILES
+            apart.set()
+            filled.wait()
+            with aiopidfd.PidFd.open(second.pid) as handle:
+                told.append(handle.getpid())
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        apart.wait()
+        others = [os.pidfd_open(first.pid) for _ in range(20)]
+        filled.set()
+        thread.join()
+        assert told == [second.pid]
+        for process in (first, second):
+            process.kill()
+            process.wait()
+    """)
+
+
 def test_its_proc_directory() -> None:
     with sleeper() as pid, PidFd.open(pid) as handle:
         directory = handle.open_proc()

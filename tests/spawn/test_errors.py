@@ -667,6 +667,16 @@ async def test_a_pipesize_beyond_the_limit() -> None:
     assert facts(error)[:2] == facts(theirs)[:2]
 
 
+async def test_ctrl_c_in_a_block_is_not_held_up_by_the_program() -> None:
+    """For a quarter of a second, in which a program at the same terminal ends: as with Popen."""
+    for function in (aiopidfd.spawn, subprocess.Popen):
+        with pytest.raises(KeyboardInterrupt), function(["sleep", "1000"]) as child:
+            raise KeyboardInterrupt
+        assert child.poll() is None
+        child.kill()
+        assert child.wait() == -9
+
+
 # Nothing is left
 
 

@@ -48,6 +48,15 @@ def before() -> set[int]:
     return {one.pid for one in aiopidfd.running()}
 
 
+async def test_another_thread_sees_the_start_when_the_exit_is_known() -> None:
+    """It has seen the program run, and is late: the hub must not keep what is over."""
+    process = await aiopidfd.create_subprocess_exec("true")
+    await process.wait()
+    process._program.tell_started()
+    assert process._program not in current_hub().programs.values()
+    assert process._program not in current_hub().known.list()
+
+
 def test_each_way_to_start_something(backend: Backend, before: set[int]) -> None:
     async def body() -> None:
         since = time.time()

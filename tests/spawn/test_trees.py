@@ -34,7 +34,7 @@ from ..anyio_support import until as anyio_until
 from ..census import child_pids, childless, open_fds
 from ..held_exec import HeldExec, held_exec
 from ..stuck import stuck_file
-from ..support import gate, hang_guard, policy, proc_status, python, sh, turns, until
+from ..support import gate, hang_guard, proc_status, python, sh, turns, until
 from .test_cgroup import NO_KILL, with_mounts
 from .test_cgroup import cgroup as cgroup
 
@@ -156,6 +156,33 @@ async def test_what_a_thread_has_started_is_found(marked: Marked) -> None:
         (child,) = process.children()
         child.close()
         assert await process.kill_tree()
+
+
+@as_root
+@pytest.mark.parametrize("tasks", ["1/1", "1/3"])
+def test_a_container_whose_loadavg_tells_of_few_tasks(tmp_path: Path, tasks: str) -> None:
+    """As lxcfs has it: what was so some seconds ago."""
+    fake = tmp_path / "loadavg"
+    fake.write_text(f"0.00 0.00 0.00 {tasks} 1\n")
+    mount = f'mount --bind {fake} /proc/loadavg && exec "$@"'
+    fresh.run(
+        f"""
+        assert {tasks!r} in read("/proc/loadavg")
+        script = "for i in 1 2 3 4 5 6 7 8; do (sleep 1000 & wait) & done; wait"
+        child = aiopidfd.spawn(script, shell=True)
+        deadline = time.monotonic() + 60
+        while len(found := child.children()) < 16:
+            assert time.monotonic() < deadline, found
+            for each in found:
+                each.close()
+        child.terminate_tree()
+        for each in found:
+            each.wait_blocking(timeout=30)
+            each.close()
+        assert child.wait() == -15
+        """,
+        *("unshare", "--mount", "sh", "-ec", mount, "sh"),
+    )
 
 
 async def test_no_descriptor_to_be_had(marked: Marked) -> None:
@@ -932,19 +959,39 @@ async def test_a_contained_one_that_sleeps_uninterruptibly(tmp_path: Path, marke
         assert await process.wait_tree() == 4
 
 
-async def test_what_is_killed_dies_at_its_own_priority(tmp_path: Path, marked: Marked) -> None:
-    """On a busy machine it would take seconds to die in SCHED_IDLE, which is to outrun a bomb."""
-    with stuck_file(tmp_path) as stuck, hang_guard():
-        before = time.monotonic()
-        process = await contained_and_stuck(stuck, marked, 0)
-        await until(lambda: len(marked.alive()) == 1)  # the guardian has begun to kill
-        (pid,) = marked.alive()
-        stat = Path(f"/proc/{pid}/stat")
-        await until(lambda: policy(stat.read_text()) == os.SCHED_IDLE)
-        # No speed is meant: however slow the machine is, the guardian waits no less.
-        assert time.monotonic() - before >= 1
-    with hang_guard():
-        assert await process.wait_tree() == 0
+def test_what_takes_long_to_die_is_no_fork_bomb(tmp_path: Path) -> None:
+    """It keeps its priority, and its guardian outlives a filter that kills who would take that."""
+    fresh.run(
+        f"""
+        from tests.stuck import stuck_file
+        directory = pathlib.Path({str(tmp_path)!r})
+
+        async def main(stuck):
+            aiopidfd.spawn(["true"], contain=True).wait()
+            seccomp.kill_at(seccomp.SCHED_SETSCHEDULER)
+            script = f"sh -c 'sleep 1000 & exec cat {{stuck.path}}' & read line; exit 4"
+            process = await aiopidfd.create_subprocess_shell(
+                script, stdin=aiopidfd.PIPE, contain=True)
+            stuck.wait_until_asked()
+            guardian = process.guardian_pid
+            process.stdin.close()
+            await asyncio.sleep(2)  # longer than a bomb is given
+            (pid,) = read(f"/proc/{{guardian}}/task/{{guardian}}/children").split()
+            fields = read(f"/proc/{{pid}}/stat").rpartition(")")[2].split()
+            assert fields[0] == "D" and fields[38] == "0", fields  # SCHED_OTHER
+            return process
+
+        async def rest(process):
+            assert await process.wait() == 4
+            assert await process.wait_tree() == 4
+            assert childless()
+
+        with asyncio.Runner() as runner:
+            with stuck_file(directory) as stuck:
+                process = runner.run(main(stuck))
+            runner.run(rest(process))
+        """
+    )
 
 
 # --- What ends a program ends its tree
