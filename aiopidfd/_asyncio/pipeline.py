@@ -5,6 +5,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .._spawn.encoding import read_text
+from .._spawn.failures import denied_once
 from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, PipelineOptions, Stdio
 from .._spawn.output_limit import OnLimit
@@ -148,14 +149,15 @@ async def run_pipeline(
             pumps: list[Pump] = []
             for streams, outputs in zip(opened, stages.outputs, strict=True):
                 pumps += make_pumps(streams.stdout, streams.stderr, outputs, silence)
-            await carry_output(watches, pumps, grace, drain, silence=silence)
+            await carry_output(watches, pumps, grace, drain, silence=silence, timer=timer)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)
         raise
     except BaseException as exc:
         try:
-            await end_all(watches, grace)
+            with denied_once(exc):
+                await end_all(watches, grace)
         finally:
             await stages.abort()
         stages.tell(exc)

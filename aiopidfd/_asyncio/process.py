@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self, Unpack, overload
 from .._pidfd.durations import check_seconds
 from .._spawn.encoding import input_bytes, read_text
 from .._spawn.handle import AsyncHandle
+from .._spawn.hub_of_each_loop import is_of_another_loop
 from .._spawn.options import (
     Command,
     Options,
@@ -122,7 +123,11 @@ class BaseProcess(HasTerminal, AsyncHandle):
         traceback: TracebackType | None,
     ) -> None:
         """End the program, as `aclose` does."""
-        await self.aclose()
+        if exc_type is GeneratorExit and is_of_another_loop(self._program):
+            kill_now(self._program)
+            self._streams.close()
+        else:
+            await self.aclose()
 
     def __del__(self) -> None:
         """Warn if the program still runs. The program goes on, and the loop still reaps it."""

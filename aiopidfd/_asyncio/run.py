@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from .._spawn.choose_sinks import OnOutput
 from .._spawn.command import is_shell_command
 from .._spawn.encoding import decode_output, read_text
+from .._spawn.failures import denied_once
 from .._spawn.idle_timeout import listen
 from .._spawn.options import (
     Command,
@@ -216,7 +217,7 @@ async def run_process(
                 send_input(streams, call.input)
                 silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
                 pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
-                await carry_output([watch], pumps, grace, drain, silence=silence)
+                await carry_output([watch], pumps, grace, drain, silence=silence, timer=timer)
                 out, err = outputs.result()
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:
@@ -225,7 +226,8 @@ async def run_process(
     except BaseException as exc:
         try:
             if watch is not None:
-                await end(watch, grace)
+                with denied_once(exc):
+                    await end(watch, grace)
         finally:
             await outputs.abort()
         outputs.tell(exc)

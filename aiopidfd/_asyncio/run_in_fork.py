@@ -141,7 +141,8 @@ async def _message(program: Program, hub: Hub, read: int, news: unpatched.epoll)
     os.set_blocking(read, False)
     # One descriptor tells of both events, because a loop can wait for one only.
     news.register(read, unpatched.EPOLLIN)
-    news.register(program.pidfd, unpatched.EPOLLIN)
+    if (pidfd := program.pidfd) >= 0:  # else another thread has seen the exit
+        news.register(pidfd, unpatched.EPOLLIN)
     data = bytearray()
     patience = Patience()
     while program.advance() not in FINAL:

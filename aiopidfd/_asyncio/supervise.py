@@ -8,6 +8,7 @@ from typing import Final, Unpack
 from .._spawn.choose_sinks import OnOutput
 from .._spawn.command import is_shell_command
 from .._spawn.encoding import read_text
+from .._spawn.failures import denied_once
 from .._spawn.idle_timeout import listen
 from .._spawn.options import (
     Command,
@@ -135,10 +136,11 @@ async def supervise(
             kill_now(watch.program)
         streams.close()
         raise
-    except BaseException:
+    except BaseException as exc:
         try:
             if watch is not None:
-                await end(watch, grace)
+                with denied_once(exc):
+                    await end(watch, grace)
         finally:
             streams.close()
             await outputs.abort()

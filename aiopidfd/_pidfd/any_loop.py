@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from .although_cancelled import done_although_cancelled
 
@@ -21,6 +21,13 @@ __all__ = [
     "shielded",
     "sleep",
 ]
+
+# What an asyncio loop calls comes after these frames. It may be a callback, or a coroutine without
+# a frame of its own, such as an async generator's __anext__().
+_OF_ASYNCIO: Final = {
+    asyncio.Handle._run.__code__,  # noqa: SLF001
+    asyncio.Runner.run.__code__,
+}
 
 
 class Flag:
@@ -139,21 +146,13 @@ def running_trio() -> Any:
     lowlevel = getattr(trio, "lowlevel", None)
     if lowlevel is None or not lowlevel.in_trio_task():
         return None
-    outer, inner = lowlevel.current_task().coro, _asyncio_coroutine()
-    if inner is None:
+    if asyncio._get_running_loop() is None:  # noqa: SLF001  as a rule
         return trio
+    task = asyncio.current_task()
+    outer, inner = lowlevel.current_task().coro, None if task is None else task.get_coro()
     frame = inspect.currentframe()
     while frame is not None and frame is not getattr(outer, "cr_frame", None):
-        if frame is getattr(inner, "cr_frame", None):
+        if frame.f_code in _OF_ASYNCIO or frame is getattr(inner, "cr_frame", None):
             return None
         frame = frame.f_back
     return trio
-
-
-def _asyncio_coroutine() -> object:
-    """The outermost coroutine of the asyncio task that runs now, or None."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs here
-        return None
-    return None if task is None else task.get_coro()

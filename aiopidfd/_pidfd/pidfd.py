@@ -26,6 +26,7 @@ from .wait import Patience, Unsettled, exit_status, has_exited, open_pidfd, unti
 __all__ = ["DroppablePidFd", "NoHandleError", "PidFd"]
 
 _PIDFD_THREAD: Final = os.O_EXCL  # of pidfd_open(2), Linux 6.9
+_NO_PROC: Final = "without /proc the kernel does not tell (before Linux 6.13)"
 _NO_PID: Final = "the process has no id in our pid namespace"
 _FDINFO: Final = 4096  # bytes; a pidfd's has some hundred (proc_pid_fdinfo(5))
 _PIDFS: Final = 0x50494446  # PID_FS_MAGIC: since Linux 6.9 each pidfd has an inode of its own
@@ -218,11 +219,11 @@ class PidFd(Owner):
         name = type(self).__name__
         try:
             with self._held() as fd:
-                pid = _fdinfo_pid(fd)
+                _check(fd)
                 state = "exited" if has_exited(fd) else "running"
-                if pid > 0:
-                    with contextlib.suppress(OSError):
-                        pid = _our_pid_of(fd)
+                pid = 0
+                with contextlib.suppress(OSError):
+                    pid = _our_pid_of(fd)
         except (OSError, ValueError):  # OSError: the host has closed our descriptor
             return f"<{name} closed>"
         return f"<{name} {f'pid={pid} ' if pid > 0 else ''}{state} fd={fd}>"
@@ -521,6 +522,9 @@ def _check(fd: int) -> None:
     """Raise OSError, EBADF, if `fd` is not a pidfd."""
     if not is_number(fd):
         raise not_a_number("fd", fd)
+    with contextlib.suppress(OSError, ValueError):  # Linux 6.9: known without /proc, too
+        if _native.filesystem(fd) == _PIDFS:
+            return
     _fdinfo_pid(fd)
 
 
@@ -550,7 +554,9 @@ def _fdinfo_pid(fd: int) -> int:
         # This thread may have a table of its own.
         file = os.open(f"/proc/thread-self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise OSError(errno.EBADF, "not a pidfd") from None
+        if os.path.exists("/proc/thread-self"):
+            raise OSError(errno.EBADF, "not a pidfd") from None
+        raise OSError(errno.ENOTSUP, _NO_PROC) from None
     try:
         lines = read(file, _FDINFO).split(b"\n")
     finally:
@@ -573,8 +579,9 @@ def _pid_of(fd: int) -> int:
 
 def _our_pid_of(fd: int) -> int:
     """Its pid in our own pid namespace, of which /proc need not be."""
-    if os.readlink("/proc/self") == str(os.getpid()):
-        return _pid_of(fd)
+    with contextlib.suppress(FileNotFoundError):  # there is no /proc
+        if os.readlink("/proc/self") == str(os.getpid()):
+            return _pid_of(fd)
     try:
         pid = process_info(fd, _not_told).pid
     except ProcessLookupError:

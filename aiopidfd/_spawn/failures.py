@@ -1,11 +1,12 @@
 """What goes wrong while a program is seen to its end: one error, or a group of them."""
 
+import contextlib
 from collections.abc import Iterator
 
 from .idle_timeout import IdleTimeoutError
 from .output_limit import OutputLimitError
 
-__all__ = ["add_failure", "errors_in", "raise_all", "sink_was_cancelled"]
+__all__ = ["add_failure", "denied_once", "errors_in", "raise_all", "sink_was_cancelled"]
 
 
 def errors_in(exc: BaseException) -> Iterator[BaseException]:
@@ -20,6 +21,19 @@ def add_failure(failures: list[BaseException], exc: BaseException) -> None:
     """Note what went wrong. A limit that is broken while a program is ended is no second error."""
     if not (failures and isinstance(exc, (OutputLimitError, IdleTimeoutError))):
         failures.append(exc)
+
+
+@contextlib.contextmanager
+def denied_once(exc: BaseException) -> Iterator[None]:
+    """In the block programs are ended because of `exc`, or once more.
+
+    That we may not end one is no second error in its place, if `exc` tells that.
+    """
+    try:
+        yield
+    except PermissionError:
+        if not any(isinstance(each, PermissionError) for each in errors_in(exc)):
+            raise
 
 
 def sink_was_cancelled(exc: BaseException) -> RuntimeError:

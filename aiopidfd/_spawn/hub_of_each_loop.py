@@ -31,6 +31,7 @@ __all__ = [
     "current_hub",
     "hub_for",
     "hub_of",
+    "is_of_another_loop",
     "known_hub",
     "news_of",
     "prepare",
@@ -590,3 +591,14 @@ async def news_of(child: _native.Child, hub: Hub) -> None:
         await flag.wait()
     finally:
         hub.forget(child)
+
+
+def is_of_another_loop(program: "Program") -> bool:
+    """Whether the loop of a program is closed, or another one runs here: then none can be awaited.
+
+    A block that is thrown away with its loop may be ended where another loop runs.
+    """
+    try:
+        return program.hub is None or program.hub is not known_hub()
+    except RuntimeError:
+        return True

@@ -5,17 +5,19 @@ JSON, for example: `event`, `pid`, `command`; and at an exit `status`, `seconds`
 """
 
 import contextvars
+import functools
 import logging
 import os
 import shlex
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from .._pidfd.durations import monotonic
 
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["log_exit", "log_start", "logger"]
+__all__ = ["log_exit", "log_start", "log_unknown", "logger"]
 
 logger: Final = logging.getLogger("aiopidfd")
 
@@ -25,8 +27,7 @@ def log_start(program: "Program") -> None:
     if not logger.isEnabledFor(logging.DEBUG):
         return
     command = _command(program)
-    _say(
-        program,
+    _in_context_of(program, logger.debug)(
         "started pid %d: %s",
         program.pid,
         shlex.join(command),
@@ -40,8 +41,7 @@ def log_exit(program: "Program") -> None:
         return
     command = _command(program)
     seconds = monotonic() - program.begun
-    _say(
-        program,
+    _in_context_of(program, logger.debug)(
         "pid %d has ended with %d after %.3f s: %s",
         program.pid,
         program.returncode,
@@ -58,10 +58,20 @@ def log_exit(program: "Program") -> None:
     )
 
 
-def _say(program: "Program", text: str, *args: object, extra: dict[str, Any]) -> None:
-    """Log it in the context of the start: a filter may ask there whose request it was."""
+def log_unknown(program: "Program") -> None:
+    """Warn that nobody knows how a program has ended."""
+    _in_context_of(program, logger.warning)(
+        "The guardian of child process pid %d was killed, and nothing tells how the child ended: "
+        "will report returncode %d",
+        program.pid,
+        program.returncode,
+    )
+
+
+def _in_context_of(program: "Program", log: Callable[..., None]) -> Callable[..., None]:
+    """To log in the context of the start: a filter may ask there whose request it was."""
     context = program.context or contextvars.Context()
-    context.copy().run(logger.debug, text, *args, extra=extra)  # the same one is entered only once
+    return functools.partial(context.copy().run, log)  # a copy: it may be entered but once
 
 
 def _command(program: "Program") -> list[str]:

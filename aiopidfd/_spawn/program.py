@@ -20,7 +20,7 @@ from .._pidfd.durations import Deadline, check_seconds, monotonic, nanoseconds
 from .._pidfd.from_process import NoHandleError
 from .._pidfd.wait import Patience, has_exited, returncode
 from .hub_of_each_loop import Hub
-from .log import log_exit, log_start, logger
+from .log import log_exit, log_start, log_unknown
 from .options import StrOrBytesPath
 from .plan import Plan
 from .start_errors import start_error
@@ -156,15 +156,11 @@ class Program:
             if state == _native.EXITED:
                 self._take_result()
             elif state == _native.UNKNOWN:
-                logger.warning(
-                    "The guardian of child process pid %d was killed, and this kernel cannot tell "
-                    "how the child ended: will report returncode %d",
-                    self.pid,
-                    UNKNOWN_RETURNCODE,
-                )
                 self.returncode = UNKNOWN_RETURNCODE
             self._leave_hub()
             if RUNNING.remove(self) and self.returncode is not None:
+                if state == _native.UNKNOWN:
+                    log_unknown(self)
                 log_exit(self)
             self.context = None
         return state

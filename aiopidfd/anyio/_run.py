@@ -8,12 +8,15 @@ import anyio
 from .._asyncio.process import GRACE
 from .._spawn.choose_sinks import OnOutput
 from .._spawn.encoding import read_text
+from .._spawn.failures import denied_once
 from .._spawn.idle_timeout import listen
 from .._spawn.options import Command, Options, OutputChoice, Stdio
 from .._spawn.output_limit import BoundedProcess, OnLimit
 from .._spawn.run_arguments import DRAIN, read_call
+from .._spawn.tree import kill_now
 from ._carry_to_sinks import carry_output
-from ._process import ONE_INPUT, Process, make_anyio_request, start_process
+from ._end_several import end_all
+from ._process import ONE_INPUT, make_anyio_request, start_process
 from ._pumps import make_pumps
 from ._stream_sink import OutputStream, stream_sink
 
@@ -209,10 +212,19 @@ async def run_process(
     try:
         with anyio.move_on_after(timeout) as scope:
             running = await start_process(request)
-            async with Process(running):
+            try:
                 silence = listen(command, idle_timeout, anyio.current_time)
                 pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
-                await carry_output([running], call.input, pumps, grace, drain, silence)
+                await carry_output([running], call.input, pumps, grace, drain, silence, scope)
+            except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
+                kill_now(running.program)
+                raise
+            except BaseException as exc:
+                with denied_once(exc):
+                    await end_all([running], grace)
+                raise
+            finally:
+                running.close_pipes()
         if scope.cancelled_caught:
             raise outputs.expired(timeout)
         code = await running.wait()

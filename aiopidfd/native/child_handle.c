@@ -74,7 +74,7 @@ static int is_running(const struct child *child)
 int spawner_pidfd(struct child *child)
 {
     enter();
-    int fd = is_running(child) ? child->pidfd.fd : -1;
+    int fd = is_running(child) && child_pidfd_is_ours(&child->pidfd, child->pid) ? child->pidfd.fd : -1;
     spawner_unlock();
     return fd;
 }

@@ -74,7 +74,7 @@ struct guard {
     int unsure; /* the pipe is not a lifeline any more: the host has closed our parent's end of it */
     int ending; /* everything is being killed */
     long newest; /* the highest number that the last pass over the children met */
-    int births;  /* how many passes met a higher one than the pass before */
+    int births;  /* how many passes have met a higher one than the pass before, once it takes long */
     int64_t deadline;
 };
 
@@ -84,7 +84,7 @@ enum {
     LOOK_AGAIN_MS = 1000,
     JAIL_AFTER_MS = 2,
     OUTRUN_AFTER_MS = 1000, /* on a busy machine what is killed takes a while to die, and longer in SCHED_IDLE */
-    OUTRUN_AFTER_BIRTHS = 16,
+    OUTRUN_AFTER_BIRTHS = 4,
     KILL_DEADLINE_MS = 5000, /* a process in uninterruptible sleep dies only when it wakes */
 };
 
@@ -165,10 +165,10 @@ static void kill_cgroup(const struct record *record)
  * (systemd's ~@resources), and then what it leaves would live on. */
 static void kill_children(struct guard *guard)
 {
-    int64_t left = guard->deadline - now_ms();
-    int outrun = left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS && guard->births >= OUTRUN_AFTER_BIRTHS;
+    int takes_long = guard->deadline - now_ms() < KILL_DEADLINE_MS - OUTRUN_AFTER_MS;
+    int outrun = takes_long && guard->births >= OUTRUN_AFTER_BIRTHS;
     long newest = aiopidfd_children_kill(guard->children_fd, outrun);
-    guard->births += newest > guard->newest;
+    guard->births += takes_long && newest > guard->newest;
     guard->newest = newest;
 }
 

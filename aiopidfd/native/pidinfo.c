@@ -92,6 +92,9 @@ static const char *read_stat(int pid, char *text, size_t size)
 
 int pidinfo_pid(int pidfd)
 {
+    struct pidfd_info info = {.mask = 0};
+    if (SYS(__NR_ioctl, pidfd, GET_INFO, &info) == 0) /* Linux 6.13 */
+        return (int)info.pid;
     char path[64], text[1024];
     if (!pidinfo_proc_is_ours())
         return 0;

@@ -25,6 +25,7 @@ from .._pidfd.arguments import flag
 from .._pidfd.durations import check_seconds
 from .._spawn.choose_sinks import read_choices
 from .._spawn.encoding import BYTES, input_bytes, read_text
+from .._spawn.failures import denied_once
 from .._spawn.kept_output import NOTHING_IS_CAPTURED, Outputs
 from .._spawn.options import Command
 from .._spawn.output_limit import BoundedProcess, OnLimit, check_limit
@@ -198,8 +199,9 @@ def run(
                 outputs = Outputs(process.args, choices, output_limit, on_limit, text=text)
                 carrier = Carrier(process, outputs, data)
                 stdout, stderr = carrier.communicate(process, timeout, ends=True)
-        except BaseException:
-            end(process)
+        except BaseException as exc:
+            with denied_once(exc):
+                end(process)
             raise
     if carrier is not None:
         return carrier.outputs.completed(process.returncode, stdout, stderr, check)

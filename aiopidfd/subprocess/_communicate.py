@@ -85,8 +85,12 @@ class Carrier:
         try:
             in_time = self._carry(deadline)
             if self._failures:
-                end(process)
-                self._finish()
+                try:
+                    end(process)
+                except PermissionError as exc:
+                    self._failures.append(exc)
+                else:
+                    self._finish()
             elif in_time:
                 process.wait(None if timeout is None else deadline.left)
         except subprocess.TimeoutExpired:

@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import trio
 
 import aiopidfd
 import aiopidfd.anyio
+from aiopidfd._spawn.hub_of_each_loop import hub_of
 
 from .. import fresh
 from ..support import hang_guard
@@ -46,7 +47,31 @@ async def cancelled() -> int:
     return 3
 
 
-@pytest.mark.parametrize("call", [by_exec, by_fork, by_handle, cancelled])
+async def generated() -> AsyncIterator[int | None]:
+    yield await by_handle()
+
+
+async def by_generator() -> int | None:
+    """A task of a coroutine that has no frame."""
+    return await asyncio.ensure_future(anext(generated()))  # type: ignore[call-overload,no-any-return]
+
+
+async def by_callback() -> int:
+    """No task runs there."""
+    prepared = asyncio.get_running_loop().create_future()
+
+    def prepare() -> None:
+        aiopidfd.prepare()
+        prepared.set_result(hub_of(asyncio.get_running_loop()))
+
+    asyncio.get_running_loop().call_soon(prepare)
+    assert await prepared is not None
+    return 3
+
+
+@pytest.mark.parametrize(
+    "call", [by_exec, by_fork, by_handle, by_generator, by_callback, cancelled]
+)
 def test_asyncio_in_a_task_of_trio(call: Callable[[], Awaitable[int]]) -> None:
     """As a library does that is not asynchronous outside."""
 

@@ -740,8 +740,9 @@ async def a_block_on_anyio(inside: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("plain", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("call", [a_start, sinks_that_wait, a_block, a_block_on_anyio])
+@pytest.mark.parametrize("where", ["without a loop", "on another loop"])
 def test_a_loop_that_was_closed_under_a_call(
-    plain: Callable[[], asyncio.AbstractEventLoop], call: Any
+    plain: Callable[[], asyncio.AbstractEventLoop], call: Any, where: str
 ) -> None:
     """The programs are killed, and nobody calls the loop. Some starts wait for their turn."""
     calls: list[Any] = []
@@ -758,10 +759,18 @@ def test_a_loop_that_was_closed_under_a_call(
     loop.set_exception_handler(lambda loop, context: None)  # "Task was destroyed but it is pending"
     loop.run_until_complete(main())
     loop.close()
-    for one in calls:
-        one.close()
-    tasks.clear()
-    gc.collect()
+
+    async def throw_away() -> None:
+        for one in calls:
+            one.close()
+        tasks.clear()
+        gc.collect()
+
+    if where == "on another loop":
+        asyncio.run(throw_away())
+    else:
+        with pytest.raises(StopIteration):
+            throw_away().send(None)
     assert childless()
 
 

@@ -140,3 +140,50 @@ def test_the_pid_of_a_handle_is_ours_or_not_told(namespace: tuple[str, ...], ker
         """,
         *namespace,
     )
+
+
+def test_the_pid_of_a_program_in_yet_another_namespace(namespace: tuple[str, ...]) -> None:
+    """/proc does not tell it, but the kernel does (Linux 6.13)."""
+    fresh.run(
+        """
+        assert libc.unshare(0x20000000) == 0  # CLONE_NEWPID
+        child = aiopidfd.spawn(["sleep", "1000"])
+        with aiopidfd.PidFd.from_process(child) as handle:
+            try:
+                assert handle.getpid() == child.pid > 0
+            except OSError as exc:
+                assert (exc.errno, child.pid) == (errno.ENOTSUP, 0)
+        child.kill()
+        assert child.wait() == -9
+        """,
+        *namespace,
+    )
+
+
+def test_an_end_that_nobody_knows_is_told_in_the_context_of_the_start() -> None:
+    """A filter that wants a variable there would raise in another one."""
+    fresh.run(
+        """
+        import contextvars, logging
+        if pid := os.fork():  # the first process of a namespace would be told of its orphans
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        request, told = contextvars.ContextVar("request"), []
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                told.append((request.get(), record.levelname))
+
+        logging.getLogger("aiopidfd").addHandler(Handler())
+
+        async def main():
+            request.set("alice")
+            process = await aiopidfd.create_subprocess_exec("sleep", "0.1")
+            os.kill(process.guardian_pid, signal.SIGKILL)
+            async with asyncio.timeout(60):
+                assert await process.wait() == 255
+
+        asyncio.run(main())
+        assert told == [("alice", "WARNING")], told
+        """,
+        *("unshare", "-pf", "--kill-child"),
+    )

@@ -497,6 +497,7 @@ def test_an_orphan_whose_pidfd_is_closed_and_cannot_be_opened_again_yet() -> Non
     """Its exit is not taken for known until it can."""
     run(
         """
+        import subprocess
         before = pidfds()
         child = aiopidfd.spawn(["sh", "-c", "read x; exit 5"], stdin=(ends := os.pipe())[0])
         os.kill(child._program.guardian_pid, signal.SIGKILL)
@@ -508,6 +509,10 @@ def test_an_orphan_whose_pidfd_is_closed_and_cannot_be_opened_again_yet() -> Non
                 taken.append(os.dup(0))
         for _ in range(5):
             assert child.poll() is None
+        try:
+            raise AssertionError(child.wait(3))  # longer than one waits for who reaps it
+        except subprocess.TimeoutExpired:
+            pass
         for number in taken:
             os.close(number)
         assert child.poll() is None

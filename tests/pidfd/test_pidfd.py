@@ -627,6 +627,42 @@ def test_a_descriptor_of_another_process(tmp_path: Path) -> None:
             handle.getfd(0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot(2) is root's")
+def test_without_proc() -> None:
+    """Since Linux 6.13 nothing of it is needed. Before, the error says what is missing."""
+    fresh.run("""
+        import tempfile
+        release = tuple(map(int, aiopidfd.kernel().release.split(".")[:2]))
+        child = aiopidfd.spawn(["sleep", "1000"])
+        before = aiopidfd.PidFd.open(child.pid)
+        os.chroot(tempfile.mkdtemp())
+        os.chdir("/")
+        try:
+            for make in (
+                lambda: before,
+                lambda: aiopidfd.PidFd.open(child.pid),
+                lambda: aiopidfd.PidFd.from_process(child),
+                lambda: aiopidfd.PidFd.from_fd(os.pidfd_open(child.pid)),
+            ):
+                with make() as handle:
+                    assert "running" in repr(handle)
+                    assert handle.getpid() == child.pid
+        except OSError as exc:
+            assert exc.errno == errno.ENOTSUP, exc
+            assert release < (6, 13)
+        finally:
+            child.kill()
+        assert child.wait() == -9
+        if release >= (6, 9):
+            try:
+                aiopidfd.PidFd.from_fd(os.open("/", os.O_RDONLY))
+            except OSError as exc:
+                assert exc.errno in (errno.EBADF, errno.ENOTSUP)
+            else:
+                raise AssertionError
+    """)
+
+
 def test_a_thread_with_a_descriptor_table_of_its_own() -> None:
     """/proc/self tells of the main thread's."""
     fresh.run("""

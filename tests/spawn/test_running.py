@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ import aiopidfd
 import aiopidfd.anyio
 from aiopidfd._spawn.hub_of_each_loop import current_hub
 from aiopidfd._spawn.options import Request
+from aiopidfd._spawn.program import FINAL
 from aiopidfd._spawn.start import start as begin
 from aiopidfd._spawn.stdio_and_pass_fds import Descriptors
 from aiopidfd._spawn.weak_programs import RUNNING
@@ -46,6 +48,21 @@ def ours(before: set[int]) -> list[aiopidfd.RunningProgram]:
 @pytest.fixture
 def before() -> set[int]:
     return {one.pid for one in aiopidfd.running()}
+
+
+async def test_another_thread_takes_in_the_exit_of_a_fork_before_it_is_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(*args: Any) -> Any:
+        program = fork_to_call(*args)
+        while program.advance() not in FINAL:  # as running() does, in another thread
+            time.sleep(0.001)
+        return program
+
+    module = importlib.import_module("aiopidfd._asyncio.run_in_fork")
+    fork_to_call = module._fork_to_call
+    monkeypatch.setattr(module, "_fork_to_call", late)
+    assert await aiopidfd.run_in_fork(int, "7") == 7
 
 
 async def test_another_thread_sees_the_start_when_the_exit_is_known() -> None:
