@@ -63,7 +63,9 @@ class Communication:
         ):
             raise ValueError("communicate() was called before with another limit")
         if self._carries:  # its readers may not have begun yet
-            raise RuntimeError("communicate() called while another call of it is under way")
+            raise RuntimeError(
+                "communicate() called while another coroutine is already waiting for incoming data"
+            )
         with gather(self._streams):
             self._begun = True
             if self._bounded is None and output_limit is None:

@@ -435,7 +435,7 @@ async def test_communicate_with_a_limit_twice_in_one_turn(second: int | None) ->
     process = await aiopidfd.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
     first = asyncio.create_task(process.communicate(b"12345", output_limit=5))
     refused = asyncio.create_task(process.communicate(output_limit=second))
-    with pytest.raises(RuntimeError, match="while another call of it is under way"):
+    with pytest.raises(RuntimeError, match="already waiting for incoming data"):
         await refused
     assert await first == (b"12345", None)
     assert await process.communicate() == (b"12345", None)
