@@ -74,7 +74,8 @@ void child_look_after_pidfds(void)
 int child_hold_guardian(struct child *child)
 {
     struct failure failure;
-    int result = child->guardian_reaped ? -ESRCH : hold(&child->guardian, child->guardian_pid);
+    int has_none = child->guardian_reaped || child->state == CHILD_FOREIGN; /* it is another process's */
+    int result = has_none ? -ESRCH : hold(&child->guardian, child->guardian_pid);
     if (result > 0 && child->hub)
         hub_watch(child, child->guardian.fd, 0, &failure);
     return result < 0 ? result : 0;

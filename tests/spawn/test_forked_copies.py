@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import aiopidfd
 import aiopidfd.anyio
 
 from ..anyio_support import BACKENDS, Backend, backends
+from ..census import childless, soon
 from ..support import hang_guard
 
 
@@ -56,6 +59,25 @@ def test_of_a_child() -> None:
     assert child.poll() is None
     assert child.kill_tree()
     assert child.wait() == -9
+
+
+def test_the_guardian_of_what_was_dropped_is_not_the_copy_s() -> None:
+    """Somebody has stopped it, and the copy's first starts do not continue it."""
+    child = aiopidfd.spawn(["sleep", "1000"])
+    guardian, pidfd = child.guardian_pid, os.pidfd_open(child.pid)
+    del child
+    os.kill(guardian, signal.SIGSTOP)
+    status = Path(f"/proc/{guardian}/status")
+    assert soon(lambda: "T (stopped)" in status.read_text())
+    copy = os.fork()
+    if copy == 0:
+        os._exit(aiopidfd.spawn(["true"]).wait())
+    assert os.waitpid(copy, 0)[1] == 0
+    assert "T (stopped)" in status.read_text()
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    os.kill(guardian, signal.SIGCONT)
+    assert childless()
 
 
 def test_of_a_child_that_has_exited_before() -> None:
