@@ -135,7 +135,6 @@ async def carry_output(
     *,
     silence: Silence | None = None,
     ends: bool = True,
-    timer: asyncio.Timeout | None = None,
 ) -> None:
     """Carry the output of programs to their end, and end them if something goes wrong.
 
@@ -144,7 +143,6 @@ async def carry_output(
         pumps: carry the output of the programs.
         grace, drain: seconds, as in `run_process`.
         silence: measures how long the programs have been silent, and how long they may be.
-        timer: the call's timeout. It has no say any more once the programs are being ended.
         ends: whether a cancellation ends the programs. If not, the programs go on, and the output
             that was not read yet stays where it is.
 
@@ -164,12 +162,10 @@ async def carry_output(
         await carrier.until_over()
         carrier.close()
         if failures:
-            _stop(timer)
             try:
                 await end_all(watches, grace)
             except PermissionError as exc:
                 failures.append(exc)
-            drain = DRAIN if drain is None else drain  # the timer runs no more
         await carrier.finish(drain)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
@@ -179,7 +175,6 @@ async def carry_output(
     except BaseException:
         try:
             if ends and not carrier.over():
-                _stop(timer)
                 await end_all(watches, grace)
                 await carrier.finish_soon(drain)
         except GeneratorExit:
@@ -194,10 +189,3 @@ async def carry_output(
         carrier.close()
         heard.close()
     raise_all(failures)
-
-
-def _stop(timer: asyncio.Timeout | None) -> None:
-    """The call's timeout must not cut the grace short, nor take the place of what went wrong."""
-    if timer is not None:
-        with contextlib.suppress(RuntimeError):  # it has expired: that is what went wrong
-            timer.reschedule(None)

@@ -30,11 +30,8 @@ async def carry_output(
     grace: float,
     drain: float | None,
     silence: Silence | None = None,
-    timer: anyio.CancelScope | None = None,
 ) -> None:
     """See programs to their end: feed the first, carry the output, end them if cancelled.
-
-    `timer` is the scope of the call's timeout. It has no say once the programs are being ended.
 
     Raises:
         BaseException: what a sink raised; the programs were ended.
@@ -109,9 +106,6 @@ async def carry_output(
                     for program in programs:
                         await program.wait()
                 if waiting.cancelled_caught:
-                    if timer is not None:
-                        timer.deadline = math.inf
-                    drain = DRAIN if drain is None else drain
                     await end()
             except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
                 for program in programs:
