@@ -13,7 +13,7 @@ from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
 from .._spawn.hub_of_each_loop import carrying
 from .._spawn.idle_timeout import Silence
 from .._spawn.run_arguments import DRAIN
-from .._spawn.tree import kill_now
+from .._spawn.tree import KILL_DEADLINE, kill_now
 from .._spawn.weak_programs import Remaining
 from .end_although_cancelled import end_all
 from .exit_on_loop import Watch
@@ -25,8 +25,19 @@ __all__ = ["carry_output"]
 class _Carrier:
     """Some programs that run, and the pumps that carry their output."""
 
-    def __init__(self, watches: Sequence[Watch], pumps: Sequence[Pump]) -> None:
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        pumps: Sequence[Pump],
+        grace: float,
+        drain: float,
+        limit: asyncio.Timeout | None,
+    ) -> None:
         self._watches = watches
+        self._grace = grace
+        self._drain = drain
+        self._limit = limit
+        self._due = None if limit is None else limit.when()
         self._remaining = Remaining(watches, lambda watch: watch.alive)
         self._pumps = pumps
         self._loop = asyncio.get_running_loop()
@@ -43,7 +54,18 @@ class _Carrier:
     def fail(self, exc: BaseException) -> None:
         """Record that something went wrong, so that the programs will be ended."""
         add_failure(self.failures, exc)
+        self.give_time()
         self._wake()
+
+    def give_time(self) -> None:
+        """The call's timeout waits until the programs had their grace, and their output its end."""
+        seconds = self._drain + DRAIN
+        if not self.over():
+            seconds += self._grace + KILL_DEADLINE
+        if self._limit is not None and self._due is not None:
+            when = max(self._due, self._loop.time() + seconds)
+            with contextlib.suppress(RuntimeError):  # it has expired: that is what went wrong
+                self._limit.reschedule(when if when < math.inf else None)
 
     def listen(self, silence: Silence) -> None:
         """Fail when the programs have been silent for too long."""
@@ -84,6 +106,8 @@ class _Carrier:
     def stop_now(self) -> None:
         """Stop carrying the output, for a caller who cannot await the end of the pumps."""
         self._stopped = True
+        for pump in self._pumps:
+            pump.stopped = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
             for task in self._tasks:
                 task.cancel()
@@ -135,6 +159,7 @@ async def carry_output(
     *,
     silence: Silence | None = None,
     ends: bool = True,
+    limit: asyncio.Timeout | None = None,
 ) -> None:
     """Carry the output of programs to their end, and end them if something goes wrong.
 
@@ -145,6 +170,8 @@ async def carry_output(
         silence: measures how long the programs have been silent, and how long they may be.
         ends: whether a cancellation ends the programs. If not, the programs go on, and the output
             that was not read yet stays where it is.
+        limit: the call's timeout. It cuts no grace short; but what is awaited after the programs'
+            end, a sink that is stuck for example, ends with it. It must come after all of these.
 
     Raises:
         BaseException: what a sink raised; the programs were ended.
@@ -152,7 +179,8 @@ async def carry_output(
         PermissionError: we may not end one of the programs.
         ExceptionGroup: several of these errors.
     """
-    carrier = _Carrier(watches, pumps)
+    soon = DRAIN if drain is None else drain
+    carrier = _Carrier(watches, pumps, grace, soon, limit)
     failures = carrier.failures
     heard = contextlib.ExitStack()
     try:
@@ -166,6 +194,8 @@ async def carry_output(
                 await end_all(watches, grace)
             except PermissionError as exc:
                 failures.append(exc)
+            carrier.give_time()
+            drain = soon
         await carrier.finish(drain)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
@@ -173,8 +203,10 @@ async def carry_output(
         carrier.stop_now()
         raise
     except BaseException:
+        failed_first = bool(failures)
         try:
             if ends and not carrier.over():
+                carrier.give_time()
                 await end_all(watches, grace)
                 await carrier.finish_soon(drain)
         except GeneratorExit:
@@ -184,6 +216,8 @@ async def carry_output(
             await carrier.stop()
             raise
         await carrier.stop()
+        if failed_first and limit is not None and limit.expired():
+            raise_all(failures)
         raise
     finally:
         carrier.close()

@@ -149,7 +149,7 @@ async def run_pipeline(
             pumps: list[Pump] = []
             for streams, outputs in zip(opened, stages.outputs, strict=True):
                 pumps += make_pumps(streams.stdout, streams.stderr, outputs, silence)
-            await carry_output(watches, pumps, grace, drain, silence=silence)
+            await carry_output(watches, pumps, grace, drain, silence=silence, limit=timer)
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)

@@ -21,18 +21,28 @@ class Pump:
         self._output = output
         self._feed = feed
         self.discarding = False
+        self.stopped = False
 
     async def run(self) -> None:
         """Carry the output. Raises what the sink raises. Cancelled, at most the sink loses data."""
-        while data := await self._output.reader.read(_CHUNK):
+        while data := await self._read():
             await self._feed.chunk(data)
         await self._feed.end()
 
     async def discard(self) -> None:
         """Read on after the sink has failed: a full pipe would block a program that must end."""
         self.discarding = True
-        while await self._output.reader.read(_CHUNK):
+        while await self._read():
             pass
+
+    async def _read(self) -> bytes:
+        while True:
+            try:
+                return await self._output.reader.read(_CHUNK)
+            except asyncio.CancelledError:
+                if self.stopped:
+                    raise
+                # All tasks are cancelled, as asyncio.run() does. The program has its grace first.
 
     def stop_reading(self) -> None:
         """Stop waiting for the pipe. What it holds now is still carried, however slow the sink is.

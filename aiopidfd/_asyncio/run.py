@@ -217,7 +217,7 @@ async def run_process(
                 send_input(streams, call.input)
                 silence = listen(command, idle_timeout, asyncio.get_running_loop().time)
                 pumps = make_pumps(streams.stdout, streams.stderr, outputs, silence)
-                await carry_output([watch], pumps, grace, drain, silence=silence)
+                await carry_output([watch], pumps, grace, drain, silence=silence, limit=timer)
                 out, err = outputs.result()
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         if watch is not None:

@@ -13,7 +13,7 @@ from .._spawn.failures import add_failure, raise_all, sink_was_cancelled
 from .._spawn.hub_of_each_loop import carrying
 from .._spawn.idle_timeout import Silence
 from .._spawn.run_arguments import DRAIN
-from .._spawn.tree import kill_now
+from .._spawn.tree import KILL_DEADLINE, kill_now
 from .._spawn.weak_programs import Remaining
 from ._end_several import end_all
 from ._process import Running
@@ -30,8 +30,12 @@ async def carry_output(
     grace: float,
     drain: float | None,
     silence: Silence | None = None,
+    limit: anyio.CancelScope | None = None,
 ) -> None:
     """See programs to their end: feed the first, carry the output, end them if cancelled.
+
+    `limit` is the scope of the call's timeout. It cuts no grace short; but what is awaited after
+    the programs' end, a sink that is stuck for example, ends with it.
 
     Raises:
         BaseException: what a sink raised; the programs were ended.
@@ -49,8 +53,18 @@ async def carry_output(
     # During its grace the program still writes, and must not block on a full pipe.
     shields = [anyio.CancelScope(shield=True) for _ in pumps]
 
+    soon = DRAIN if drain is None else drain
+    due = math.inf if limit is None else limit.deadline
+
+    def give_time() -> None:
+        """The call's timeout waits until the programs had their grace, and their output its end."""
+        seconds = soon + DRAIN + (grace + KILL_DEADLINE if remaining else 0)
+        if limit is not None:
+            limit.deadline = max(due, anyio.current_time() + seconds)
+
     def fail(exc: BaseException) -> None:
         add_failure(failures, exc)
+        give_time()  # at once: trio looks at deadlines before it runs us again
         waiting.cancel()
 
     async def carry(pump: Pump, shield: anyio.CancelScope) -> None:
@@ -91,6 +105,7 @@ async def carry_output(
         except PermissionError as exc:
             denied.append(exc)
 
+    failed_first = True  # and not cancelled
     heard = contextlib.ExitStack()
     try:
         heard.enter_context(carrying())
@@ -107,11 +122,14 @@ async def carry_output(
                         await program.wait()
                 if waiting.cancelled_caught:
                     await end()
+                    give_time()
+                    drain = soon
             except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
                 for program in programs:
                     kill_now(program.program)
                 raise
             except BaseException:
+                failed_first = bool(failures)
                 await end()
                 # This never waits for ever, even if `drain` is None: the caller wants to leave.
                 with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
@@ -126,6 +144,10 @@ async def carry_output(
                         math.inf if drain is None else anyio.current_time() + drain
                     )
                     shield.shield = False
+    except anyio.get_cancelled_exc_class():
+        if limit is None or not limit.cancel_called or not (failed_first and failures):
+            raise
+        raise_all(failures)
     finally:
         heard.close()
         if input is not None and programs[0].stdin is not None:

@@ -139,7 +139,7 @@ async def run_pipeline(
     running: list[Running] = []
     try:
         with anyio.move_on_after(timeout) as scope:
-            await _run(stages, running, options, idle_timeout, grace, drain)
+            await _run(stages, running, options, idle_timeout, grace, drain, scope)
         if scope.cancelled_caught:
             raise stages.expired(timeout)
         codes = [await program.wait() for program in running]
@@ -164,6 +164,7 @@ async def _run(
     idle_timeout: float | None,
     grace: float,
     drain: float | None,
+    limit: anyio.CancelScope,
 ) -> None:
     """Start the programs, which come into `running` one by one, and see them to their end."""
     try:
@@ -184,4 +185,4 @@ async def _run(
     pumps: list[Pump] = []
     for program, outputs in zip(running, stages.outputs, strict=True):
         pumps += make_pumps(program.stdout, program.stderr, outputs, silence)
-    await carry_output(running, stages.input, pumps, grace, drain, silence)
+    await carry_output(running, stages.input, pumps, grace, drain, silence, limit)

@@ -58,10 +58,16 @@ class Pump:
     async def _receive(self) -> bytes:
         """A chunk; b"" at the end, at the deadline, or when the user has closed the pipe."""
         with anyio.CancelScope(deadline=self._deadline) as self._reading:
-            try:
-                return await self._pipe.stream.receive()
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
-                pass
+            while True:
+                try:
+                    return await self._pipe.stream.receive()
+                except (anyio.EndOfStream, anyio.ClosedResourceError):
+                    break
+                except anyio.get_cancelled_exc_class():
+                    if anyio.current_effective_deadline() == -math.inf:
+                        raise
+                    # All tasks are cancelled, as asyncio.run() does, and no scope of anyio's. The
+                    # program has its grace first.
         return b""
 
 

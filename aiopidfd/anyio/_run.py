@@ -215,7 +215,7 @@ async def run_process(
             try:
                 silence = listen(command, idle_timeout, anyio.current_time)
                 pumps = make_pumps(running.stdout, running.stderr, outputs, silence)
-                await carry_output([running], call.input, pumps, grace, drain, silence)
+                await carry_output([running], call.input, pumps, grace, drain, silence, scope)
             except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
                 kill_now(running.program)
                 raise
