@@ -231,7 +231,11 @@ async def test_cancelled_the_whole_tree_is_ended_with_its_grace(tmp_path: Path) 
     tidied, ready, child_ready = (tmp_path / name for name in ("tidied", "ready", "child"))
     trap = f'trap "sleep 0.1; touch {tidied}; exit" TERM; touch {child_ready}'
     child = f"({trap}; while :; do sleep 0.02; done) & "
-    task = asyncio.create_task(supervise(child + trapping(ready, "exit"), grace=50, stdout=DEVNULL))
+    begun: list[aiopidfd.Process] = []
+    command = child + trapping(ready, "exit")
+    call = supervise(command, grace=50, stdout=DEVNULL, started=begun.append)
+    task = asyncio.create_task(call)
+    await until(lambda: bool(begun))  # a start that is cancelled has no grace
     await until(ready_in(ready))
     await until(child_ready.exists)
     task.cancel()
@@ -244,7 +248,10 @@ async def test_cancelled_the_whole_tree_is_ended_with_its_grace(tmp_path: Path) 
 async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     """The grace is ten minutes; the hang guard is less."""
     ready = tmp_path / "ready"
-    task = asyncio.create_task(supervise(trapping(ready, ""), grace=600, on_output=Collector()))
+    begun: list[aiopidfd.Process] = []
+    call = supervise(trapping(ready, ""), grace=600, on_output=Collector(), started=begun.append)
+    task = asyncio.create_task(call)
+    await until(lambda: bool(begun))
     await until(ready_in(ready))
     task.cancel()
     await turns()
