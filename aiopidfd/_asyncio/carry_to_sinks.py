@@ -30,12 +30,13 @@ class _Carrier:
         watches: Sequence[Watch],
         pumps: Sequence[Pump],
         grace: float,
-        drain: float,
+        drain: float | None,
         limit: asyncio.Timeout | None,
     ) -> None:
         self._watches = watches
         self._grace = grace
         self._drain = drain
+        self._drain_at_most = DRAIN if drain is None else drain  # if something went wrong
         self._limit = limit
         self._due = None if limit is None else limit.when()
         self._remaining = Remaining(watches, lambda watch: watch.alive)
@@ -43,7 +44,6 @@ class _Carrier:
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
         self.failures: list[BaseException] = []
         self._tasks = [self._loop.create_task(self._carry(pump)) for pump in pumps]
 
@@ -59,7 +59,7 @@ class _Carrier:
 
     def give_time(self) -> None:
         """The call's timeout waits until the programs had their grace, and their output its end."""
-        seconds = self._drain + DRAIN
+        seconds = self._drain_at_most + DRAIN
         if not self.over():
             seconds += self._grace + KILL_DEADLINE
         if self._limit is not None and self._due is not None:
@@ -82,8 +82,9 @@ class _Carrier:
         self._look()
         await self._changed
 
-    async def finish(self, drain: float | None) -> None:
-        """Wait `drain` seconds for the pipes to close; then carry all that they still hold."""
+    async def finish(self) -> None:
+        """Wait for the pipes to close, as long as they may; then carry all that they still hold."""
+        drain = self._drain_at_most if self.failures else self._drain
         for pump in self._pumps:
             if pump.discarding:
                 pump.stop_reading()
@@ -93,9 +94,9 @@ class _Carrier:
         if waiting:
             await self._wait(None)
 
-    async def finish_soon(self, drain: float | None) -> None:
+    async def finish_soon(self) -> None:
         """As `finish`, for a caller who wants to leave: never for ever, whatever `drain` is."""
-        if await self._wait(DRAIN if drain is None else drain):
+        if await self._wait(self._drain_at_most):
             await self.stop()
 
     async def stop(self) -> None:
@@ -105,7 +106,6 @@ class _Carrier:
 
     def stop_now(self) -> None:
         """Stop carrying the output, for a caller who cannot await the end of the pumps."""
-        self._stopped = True
         for pump in self._pumps:
             pump.stopped = True
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -130,7 +130,7 @@ class _Carrier:
         try:
             await pump.run()
         except asyncio.CancelledError as exc:
-            if self._stopped:
+            if pump.stopped:
                 raise
             self.fail(sink_was_cancelled(exc))
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
@@ -179,8 +179,7 @@ async def carry_output(
         PermissionError: we may not end one of the programs.
         ExceptionGroup: several of these errors.
     """
-    soon = DRAIN if drain is None else drain
-    carrier = _Carrier(watches, pumps, grace, soon, limit)
+    carrier = _Carrier(watches, pumps, grace, drain, limit)
     failures = carrier.failures
     heard = contextlib.ExitStack()
     try:
@@ -195,8 +194,7 @@ async def carry_output(
             except PermissionError as exc:
                 failures.append(exc)
             carrier.give_time()
-            drain = soon
-        await carrier.finish(drain)
+        await carrier.finish()
     except GeneratorExit:  # this coroutine was closed: nothing can be awaited any more
         for watch in watches:
             kill_now(watch.program)
@@ -208,7 +206,7 @@ async def carry_output(
             if ends and not carrier.over():
                 carrier.give_time()
                 await end_all(watches, grace)
-                await carrier.finish_soon(drain)
+                await carrier.finish_soon()
         except GeneratorExit:
             carrier.stop_now()
             raise

@@ -3,13 +3,11 @@
 import asyncio
 import warnings
 from collections.abc import Callable, Coroutine
-from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack, overload
 
 from .._pidfd.durations import check_seconds
 from .._spawn.encoding import input_bytes, read_text
 from .._spawn.handle import AsyncHandle
-from .._spawn.hub_of_each_loop import is_of_another_loop
 from .._spawn.options import (
     Command,
     Options,
@@ -110,24 +108,14 @@ class BaseProcess(HasTerminal, AsyncHandle):
         try:
             await end(self._watch, grace)
         finally:
-            self._streams.close()
+            self._close_pipes()
 
     async def __aenter__(self) -> Self:
         """The process itself."""
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the program, as `aclose` does."""
-        if exc_type is GeneratorExit and is_of_another_loop(self._program):
-            kill_now(self._program)
-            self._streams.close()
-        else:
-            await self.aclose()
+    def _close_pipes(self) -> None:
+        self._streams.close()
 
     def __del__(self) -> None:
         """Warn if the program still runs. The program goes on, and the loop still reaps it."""

@@ -1,13 +1,17 @@
 """What every handle to a program has: the program's identity, exit and signals."""
 
 import resource
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final
 
 from .._pidfd.not_copyable import Lent, Owner
+from .hub_of_each_loop import is_of_another_loop
 from .options import StrOrBytesPath
 from .program import Program
+from .tree import kill_now
 from .tree_methods import AsyncTreeMethods, BlockingTreeMethods, TreeMethods
 
 __all__ = ["AFTER_CTRL_C", "AsyncHandle", "BlockingHandle", "Handle"]
@@ -111,4 +115,25 @@ class Handle(Owner, PidfdHandle, TreeMethods):
 
 
 class AsyncHandle(Handle, AsyncTreeMethods):
-    """A handle whose waits are awaited, on any asyncio loop and on trio."""
+    """A handle whose waits are awaited, on any asyncio loop and on trio. It has streams."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the program, or wait for it, and close its pipes."""
+
+    @abstractmethod
+    def _close_pipes(self) -> None:
+        """Close our ends of its pipes."""
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """As `aclose`. If the block is thrown away with its loop, the program is killed."""
+        if exc_type is GeneratorExit and is_of_another_loop(self._program):
+            kill_now(self._program)
+            self._close_pipes()
+        else:
+            await self.aclose()

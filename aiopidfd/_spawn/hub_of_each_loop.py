@@ -103,6 +103,7 @@ class Hub:
                 hub's, is readable.
             unwatch: the host has closed that number, and perhaps has its own there.
         """
+        clone_call()  # raises an error that names what is missing, before anything is opened
         self.native: _native.Hub = _native.hub()
         self.number: int = self.native.fd
         self._soon = soon
@@ -372,7 +373,6 @@ def hub_for(loop: asyncio.AbstractEventLoop) -> Hub:
     """
     hub = hub_of(loop)
     if hub is None:
-        clone_call()  # raises an error that names what is missing, before anything is opened
         watch, unwatch = functools.partial(_watch, loop), functools.partial(_unwatch, loop)
         soon = functools.partial(_in_no_context, loop.call_soon)
         later = functools.partial(_in_no_context, loop.call_later)
@@ -430,7 +430,6 @@ def _hub_of_trio(trio: Any) -> Hub:
         _trio_hub = trio.lowlevel.RunVar("aiopidfd.hub")
     hub = known_hub()
     if hub is None:
-        clone_call()  # raises an error that names what is missing, before anything is opened
         hub = _TrioHub(trio)
         _trio_hub.set(hub)
     else:
@@ -598,7 +597,8 @@ def is_of_another_loop(program: "Program") -> bool:
 
     A block that is thrown away with its loop may be ended where another loop runs.
     """
+    hub = program.hub
     try:
-        return program.hub is None or program.hub is not known_hub()
+        return hub is None or hub is not known_hub()
     except RuntimeError:
         return True

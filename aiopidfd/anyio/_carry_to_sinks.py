@@ -105,7 +105,7 @@ async def carry_output(
         except PermissionError as exc:
             denied.append(exc)
 
-    failed_first = True  # and not cancelled
+    cancelled_first = False
     heard = contextlib.ExitStack()
     try:
         heard.enter_context(carrying())
@@ -129,10 +129,10 @@ async def carry_output(
                     kill_now(program.program)
                 raise
             except BaseException:
-                failed_first = bool(failures)
+                cancelled_first = not failures
                 await end()
                 # This never waits for ever, even if `drain` is None: the caller wants to leave.
-                with anyio.move_on_after(DRAIN if drain is None else drain, shield=True):
+                with anyio.move_on_after(soon, shield=True):
                     for pump in pumps:
                         await pump.ended.wait()
                 raise
@@ -145,7 +145,7 @@ async def carry_output(
                     )
                     shield.shield = False
     except anyio.get_cancelled_exc_class():
-        if limit is None or not limit.cancel_called or not (failed_first and failures):
+        if cancelled_first or not failures or limit is None or not limit.cancel_called:
             raise
         raise_all(failures)
     finally:

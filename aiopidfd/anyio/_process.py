@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from signal import SIGKILL, SIGTERM
 from subprocess import PIPE
-from types import TracebackType
 from typing import Any, Final, Unpack
 
 import anyio
@@ -19,7 +18,7 @@ from .._pidfd.wait import Patience
 from .._spawn.command import is_shell_command
 from .._spawn.end_with_grace import end_tree
 from .._spawn.handle import AsyncHandle
-from .._spawn.hub_of_each_loop import Hub, current_hub, is_of_another_loop, news_of
+from .._spawn.hub_of_each_loop import Hub, current_hub, news_of
 from .._spawn.options import Command, Options, Request, Stdio, make_request
 from .._spawn.program import FINAL, Program
 from .._spawn.start import start
@@ -215,18 +214,8 @@ class Process(HasTerminal, AsyncHandle, anyio.abc.Process):
         """Send SIGKILL. Raises as `send_signal`."""
         self.send_signal(SIGKILL)
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the pipes and wait for the exit, as `aclose` does."""
-        if exc_type is GeneratorExit and is_of_another_loop(self._program):
-            kill_now(self._program)
-            self._running.close_pipes()
-        else:
-            await self.aclose()
+    def _close_pipes(self) -> None:
+        self._running.close_pipes()
 
     async def aclose(self) -> None:
         """Close the pipes and wait for the exit. If cancelled, kill the program and reap it."""

@@ -163,9 +163,9 @@ static void kill_cgroup(const struct record *record)
 
 /* What only takes long to die, as on a slow disk, is not outrun: a filter of the host's may kill us at that call
  * (systemd's ~@resources), and then what it leaves would live on. */
-static void kill_children(struct guard *guard)
+static void kill_children(struct guard *guard, int64_t left)
 {
-    int takes_long = guard->deadline - now_ms() < KILL_DEADLINE_MS - OUTRUN_AFTER_MS;
+    int takes_long = left < KILL_DEADLINE_MS - OUTRUN_AFTER_MS;
     int outrun = takes_long && guard->births >= OUTRUN_AFTER_BIRTHS;
     long newest = aiopidfd_children_kill(guard->children_fd, outrun);
     guard->births += takes_long && newest > guard->newest;
@@ -244,10 +244,11 @@ void aiopidfd_stand_guard(struct record *record)
         }
         if (guard.over && guard.contain)
             begin_to_end(&guard);
-        int too_long = guard.ending && guard.deadline < now_ms();
+        int64_t left = guard.ending ? guard.deadline - now_ms() : KILL_DEADLINE_MS;
+        int too_long = left < 0;
         if (guard.ending) {
             kill_cgroup(record);
-            kill_children(&guard);
+            kill_children(&guard, left);
         }
         if (guard.alone && too_long)
             die(0);
